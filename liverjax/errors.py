@@ -1,0 +1,34 @@
+"""Errors that a user can mend. The commands print their text as one line and exit with status 1.
+
+A message names the thing (file, case, field), its value, and what was expected.
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class LiverjaxError(Exception):
+    """Base of every error that the library raises on purpose."""
+
+
+class InputError(LiverjaxError):
+    """A scan, mask, folder or store that cannot be used as it is."""
+
+
+class ConfigError(LiverjaxError):
+    """A config field or value that does not exist or does not fit."""
+
+
+class CheckpointError(LiverjaxError):
+    """A checkpoint or run folder that is missing, damaged, or of another configuration."""
+
+
+class TrainingError(LiverjaxError):
+    """Training that cannot go on, for instance because of a loss that is not finite."""
+
+
+def did_you_mean(value: str, choices: Iterable[str]) -> str:
+    """Returns ``"; did you mean 'x'?"`` for the nearest of ``choices``, or all of them if none is near."""
+    choices = sorted(choices)
+    near = difflib.get_close_matches(value, choices, n=1)
+    return f"; did you mean {near[0]!r}?" if near else f"; expected one of {', '.join(choices)}"
