@@ -1,0 +1,109 @@
+"""The command ``liverjax``: finds the program that the first words name, parses its flags, runs it.
+
+Each module of this package beside this one is a command. Its docstring is its help, ``define(values)``
+defines its flags, and ``run(args)`` does the work and returns the exit status (None is 0).
+Exit status: 0 done, 1 failed, 2 wrong usage, 75 interrupted and saved.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import sys
+
+from absl import flags
+
+from liverjax import __version__
+from liverjax.errors import LiverjaxError, did_you_mean
+
+#: Command -> what it does, in the order of a first use.
+COMMANDS = {
+    "demo": "phantom scans, three networks, predictions and scores in a few minutes",
+    "check": "list what is wrong with a data set",
+    "prepare": "turn a folder of scans and masks into a store for training",
+    "train": "train the networks of the three views, or resume",
+    "predict": "segment a scan or a folder of scans",
+    "evaluate": "score predicted masks against references",
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs one command and returns its exit status."""
+    argv = sys.argv[1:] if argv is None else argv
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print(_overview())
+        return 0 if argv else 2
+    if argv[0] == "--version":
+        print(f"liverjax {__version__}")
+        return 0
+    name, *rest = argv
+    if name not in COMMANDS:
+        return _wrong_usage(f"no command is called {name!r}{did_you_mean(name, COMMANDS)}")
+    command = importlib.import_module(f"liverjax.commands.{name.replace('-', '_')}")
+    values = flags.FlagValues()
+    command.define(values)
+    if any(word in ("-h", "--help") for word in rest):
+        print(f"liverjax {name} --flags\n\n{command.__doc__.strip()}\n\nFlags:\n{_flag_help(values)}")
+        return 0
+    try:
+        surplus = values(["liverjax", *_with_overrides(rest)])[1:]
+    except flags.Error as error:
+        return _wrong_usage(" ".join(str(error).split()), name)
+    if surplus:
+        return _wrong_usage(f"{surplus[0]!r} is not a flag", name)
+    # Grain's workers read the process-wide flags, which this command does not use.
+    flags.FLAGS.mark_as_parsed()
+    logging.basicConfig(level=logging.WARNING, format="liverjax: %(message)s", stream=sys.stderr)
+    try:
+        return command.run(values) or 0
+    except LiverjaxError as error:
+        return _failed(str(error))
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        return _failed(f"{error.filename or 'system'}: {error.strerror or error}")
+
+
+def _with_overrides(words: list[str]) -> list[str]:
+    """Writes ``--config.model.dropout=0.2`` as the flag ``--override=model.dropout=0.2``."""
+    prefix = "--config."
+    return [f"--override={word[len(prefix):]}" if word.startswith(prefix) else word for word in words]
+
+
+def _overview() -> str:
+    rows = "\n".join(f"  {name:10} {text}" for name, text in COMMANDS.items())
+    return (
+        "liverjax COMMAND --flags: liver and liver-tumour segmentation in CT and MRI (research use only)\n\n"
+        f"Commands:\n{rows}\n\n"
+        "`liverjax COMMAND --help` lists a command's flags; `liverjax --version` prints the version."
+    )
+
+
+def _flag_help(values: flags.FlagValues) -> str:
+    lines = []
+    for name in sorted(values):
+        flag = values[name]
+        if name != flag.name or name == "override":  # A short name stands beside its flag.
+            continue
+        short = f", -{flag.short_name}" if flag.short_name else ""
+        default = f" (default: {flag.default})" if flag.default not in (None, "", False, []) else ""
+        lines.append(f"  --{name}{short}: {flag.help}{default}")
+    if "override" in values:
+        lines.append(f"  --config.FIELD=VALUE: {values['override'].help}")
+    return "\n".join(lines)
+
+
+def _wrong_usage(message: str, command: str = "") -> int:
+    print(f"liverjax: {message}; see 'liverjax {command + ' ' if command else ''}--help'", file=sys.stderr)
+    return 2
+
+
+def _failed(message: str) -> int:
+    print(f"liverjax: error: {' '.join(message.split())}", file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,139 @@
+"""Config files: from the frozen option dataclasses to a locked ConfigDict and back.
+
+The dataclasses of `liverjax.options` hold every default. A config file's ``get_config(arg)`` starts from
+`default_config`, states what differs and returns it; flags may override single fields of it. `resolve`
+turns the result into the dataclass that the library works with, checking every value.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import pathlib
+import types
+import typing
+
+from ml_collections import ConfigDict
+
+from liverjax.errors import ConfigError, did_you_mean
+from liverjax.options import Config
+
+_PACKAGE = pathlib.Path(__file__).parent
+#: Where configs ship: in a wheel beside the library, in a checkout beside the package.
+_SHIPPED = (_PACKAGE / "_configs", _PACKAGE.parent / "configs")
+
+
+def default_config() -> ConfigDict:
+    """Returns every field with its default, locked: an unknown field is refused with the nearest one."""
+    return ConfigDict(to_dict(Config())).lock()
+
+
+def to_dict(options: object) -> dict:
+    """Returns an option dataclass as nested plain dicts; tuples stay tuples."""
+    return {
+        field.name: to_dict(value) if dataclasses.is_dataclass(value) else value
+        for field in dataclasses.fields(options)
+        for value in (getattr(options, field.name),)
+    }
+
+
+def resolve(config: Config | ConfigDict | dict) -> Config:
+    """Returns the frozen, checked `Config` of a ConfigDict or of nested dicts (as JSON gives them).
+
+    Raises:
+      ConfigError: a field does not exist, has the wrong type, or its value does not fit.
+    """
+    if isinstance(config, Config):
+        return config
+    return _build(Config, config.to_dict() if isinstance(config, ConfigDict) else config, "")
+
+
+def _build(cls: type, values: dict, path: str):
+    types_ = typing.get_type_hints(cls)
+    for name in values:
+        if name not in types_:
+            raise ConfigError(f"the config has no field {path + name!r}{did_you_mean(name, types_)}")
+    return cls(**{name: _convert(types_[name], value, path + name) for name, value in values.items()})
+
+
+def _convert(type_: type, value: object, path: str):
+    if dataclasses.is_dataclass(type_):
+        if not isinstance(value, dict):
+            raise ConfigError(f"{path} is {value!r}, expected a group of fields")
+        return _build(type_, value, path + ".")
+    if typing.get_origin(type_) is tuple:
+        if not isinstance(value, (list, tuple)):
+            raise ConfigError(f"{path} is {value!r}, expected a list")
+        return tuple(_convert(typing.get_args(type_)[0], item, path) for item in value)
+    if type_ is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if type(value) is not type_:
+        raise ConfigError(f"{path} is {value!r}, expected {type_.__name__}")
+    return value
+
+
+def config_file(name: str) -> pathlib.Path:
+    """Returns the file of a config given by path or by the name of a shipped one."""
+    if name.endswith(".py"):
+        path = pathlib.Path(name)
+        if not path.is_file():
+            raise ConfigError(f"config file {name} does not exist")
+        return path
+    shipped = {path.stem: path for folder in _SHIPPED if folder.is_dir() for path in folder.glob("*.py")}
+    if name not in shipped:
+        raise ConfigError(f"no config is called {name!r}{did_you_mean(name, shipped)}")
+    return shipped[name]
+
+
+def load_config(spec: str) -> ConfigDict:
+    """Returns the config that ``NAME:arg``, as in ``mr_liver:small`` or ``my.py:small``, stands for."""
+    name, _, arg = spec.partition(":")
+    path = config_file(name)
+    module = _run(path)
+    if not hasattr(module, "get_config"):
+        raise ConfigError(f"{path} has no function get_config(arg)")
+    return module.get_config(arg)
+
+
+def _run(path: pathlib.Path) -> types.ModuleType:
+    spec = importlib.util.spec_from_file_location(f"liverjax_config_{path.stem}", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def override(config: ConfigDict, assignments: typing.Iterable[str]) -> ConfigDict:
+    """Returns ``config`` after assignments such as ``model.dropout=0.2`` or ``views=axial,coronal``.
+
+    Raises:
+      ConfigError: a field does not exist, or the text does not stand for a value of its type.
+    """
+    config = ConfigDict(config).lock()
+    for assignment in assignments:
+        path, equals, text = assignment.partition("=")
+        if not equals:
+            raise ConfigError(f"override {assignment!r} is not of the form field=value")
+        *groups, name = path.split(".")
+        node, type_ = config, Config
+        for part in (*groups, name):
+            fields = typing.get_type_hints(type_) if dataclasses.is_dataclass(type_) else {}
+            if part not in fields:
+                raise ConfigError(f"the config has no field {path!r}{did_you_mean(part, fields)}")
+            type_ = fields[part]
+            node = node[part] if part is not name else node
+        node[name] = _parse(type_, text, path)
+    return config
+
+
+def _parse(type_: type, text: str, path: str):
+    if dataclasses.is_dataclass(type_):
+        raise ConfigError(f"{path} is a group of fields{did_you_mean(text, typing.get_type_hints(type_))}")
+    if typing.get_origin(type_) is tuple:
+        items = text.strip("()[] ")
+        return tuple(_parse(typing.get_args(type_)[0], item.strip(), path) for item in items.split(",") if item)
+    if type_ is str:
+        return text
+    try:
+        return {"true": True, "false": False}[text.lower()] if type_ is bool else type_(text)
+    except (KeyError, ValueError):
+        raise ConfigError(f"{path} is {text!r}, expected {type_.__name__}") from None

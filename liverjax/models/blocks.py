@@ -1,0 +1,106 @@
+"""The parts of the U-net: a normalised convolution, the residual block, pooling and up-convolution."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+#: Largest number of groups of a group norm (Wu and He 2018 use 32); it is lowered to divide the channels.
+_GROUPS = 32
+
+
+class ConvNorm(nn.Module):
+    """Spatial dropout, 3x3 convolution, normalisation. No activation.
+
+    The convolution has a bias only without a norm: a norm's own shift takes its place.
+    """
+
+    features: int
+    norm: str
+    norm_momentum: float
+    dropout: float
+    dtype: jnp.dtype
+    conv: Callable = jax.lax.conv_general_dilated
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        # One draw per feature map (Tompson 2015): neighbouring pixels are too alike to be dropped one by one.
+        x = nn.Dropout(self.dropout, broadcast_dims=(1, 2))(x, deterministic=not train)
+        x = nn.Conv(
+            self.features,
+            (3, 3),
+            use_bias=self.norm == "none",
+            dtype=self.dtype,
+            conv_general_dilated=self.conv,
+            name="conv",
+        )(x)
+        if self.norm == "batch":
+            return nn.BatchNorm(
+                use_running_average=not train, momentum=self.norm_momentum, dtype=self.dtype, name="norm"
+            )(x)
+        if self.norm == "group":
+            groups = next(g for g in range(min(_GROUPS, self.features), 0, -1) if self.features % g == 0)
+            return nn.GroupNorm(groups, dtype=self.dtype, name="norm")(x)
+        return x
+
+
+class Block(nn.Module):
+    """Two 3x3 convolutions and a short skip around both: y = relu(F(x) + W x) (Drozdzal 2016).
+
+    W is the identity. Where the width changes it is the rectangular identity, which costs no parameters:
+    channels that are new start from zero, surplus ones are cut off; or, with ``projection``, a 1x1 convolution.
+    """
+
+    features: int
+    skip: str
+    norm: str
+    norm_momentum: float
+    dropout: float
+    dtype: jnp.dtype
+    conv: Callable = jax.lax.conv_general_dilated
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        settings = (self.norm, self.norm_momentum, self.dropout, self.dtype, self.conv)
+        y = nn.relu(ConvNorm(self.features, *settings, name="first")(x, train=train))
+        y = ConvNorm(self.features, *settings, name="second")(y, train=train)
+        if self.skip == "identity" or (self.skip == "projection" and x.shape[-1] == self.features):
+            y += resize_channels(x, self.features)
+        elif self.skip == "projection":
+            y += nn.Conv(self.features, (1, 1), use_bias=False, dtype=self.dtype, name="projection")(x)
+        return nn.relu(y)
+
+
+class UpConv(nn.Module):
+    """2x2 transposed convolution with stride 2 that keeps its channels: (N, H, W, C) -> (N, 2H, 2W, C).
+
+    Written as a 1x1 convolution to 4C channels that are then laid out as 2x2 pixels: the same sums, and
+    faster than the transposed convolution on CPUs and GPUs.
+    """
+
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        n, rows, columns, channels = x.shape
+        # Each output pixel sees one tap, so the fan-in is the channels alone.
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), (channels, 4 * channels))
+        bias = self.param("bias", nn.initializers.zeros_init(), (channels,))
+        y = jnp.dot(x.astype(self.dtype), kernel.astype(self.dtype))
+        y = y.reshape(n, rows, columns, 2, 2, channels).transpose(0, 1, 3, 2, 4, 5)
+        return y.reshape(n, 2 * rows, 2 * columns, channels) + bias.astype(self.dtype)[None, None, None]
+
+
+def max_pool(x: jax.Array) -> jax.Array:
+    """2x2 max pooling of (N, H, W, C). As a reshape: its gradient is cheaper than that of a window sum."""
+    n, rows, columns, channels = x.shape
+    return x.reshape(n, rows // 2, 2, columns // 2, 2, channels).max((2, 4))
+
+
+def resize_channels(x: jax.Array, features: int) -> jax.Array:
+    """Returns the first ``features`` channels of (N, H, W, C), filled up with zeros where C is smaller."""
+    missing = features - x.shape[-1]
+    return jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, missing))) if missing > 0 else x[..., :features]

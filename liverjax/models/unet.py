@@ -1,0 +1,101 @@
+"""The slice network: a U-net with short and long skips, batch norm and spatial dropout."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from liverjax.models.blocks import Block, ConvNorm, UpConv, max_pool
+from liverjax.options import Model
+
+
+class UNet(nn.Module):
+    """2D U-net after Ronneberger 2015, with the residual blocks of Drozdzal 2016 (Chlebus 2018).
+
+    On each level of the encoder a residual block of two 3x3 convolutions, between levels 2x2 max pooling; on
+    each level of the decoder a 2x2 up-convolution that keeps its channels, the concatenated long skip, and a
+    residual block; a 1x1 convolution to the classes. Every 3x3 convolution is followed by a norm and ReLU, in
+    the decoder it is preceded by spatial dropout.
+
+    Parameters with the default widths, one input channel and two classes::
+
+        stem      9*1*64                                                           576
+        encoder   9*(64*64*2 + 64*128+128*128 + 128*256+256*256 + 256*512+512*512)   4,718,592
+        up        4*(512*512 + 256*256 + 128*128) + biases 512+256+128           1,377,152
+        decoder   9*(768*256+256*256 + 384*128+128*128 + 192*64+64*64)           3,096,576
+        norms     2*(64 + 2*(64+128+256+512) + 2*(256+128+64))                       5,760
+        head      64*2 + 2                                                             130
+                                                                                 9,198,786
+
+    The theoretical receptive field depends on the output pixel's place in the 8x8 pooling window: along each
+    axis it is 94 or 102 pixels wide.
+
+    Attributes:
+      classes: number of output channels.
+      features: channels of each level, from full resolution down.
+      dropout: share of feature maps dropped before each 3x3 convolution of the decoder.
+      norm: "batch", "group" or "none".
+      norm_momentum: share of the running statistics that survives a step.
+      short_skips: "identity", "projection" (1x1 convolutions where the encoder's width changes) or "none".
+      dtype: type of the activations. Parameters, norm statistics and the returned logits are float32.
+      conv: the convolution of the 3x3 layers, with the signature of `jax.lax.conv_general_dilated`.
+    """
+
+    classes: int
+    features: tuple[int, ...] = Model.features
+    dropout: float = Model.dropout
+    norm: str = Model.norm
+    norm_momentum: float = Model.norm_momentum
+    short_skips: str = Model.short_skips
+    dtype: jnp.dtype = jnp.float32
+    conv: Callable = jax.lax.conv_general_dilated
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
+        """Returns the logits (N, H, W, classes) of slices (N, H, W, channels), float32.
+
+        H and W must be multiples of 2**(levels - 1). With ``train``, the collection "batch_stats" is updated
+        and the random stream "dropout" is used.
+        """
+        multiple = 2 ** (len(self.features) - 1)
+        if x.shape[1] % multiple or x.shape[2] % multiple:
+            raise ValueError(f"slices of {x.shape[1]} x {x.shape[2]} pixels, expected multiples of {multiple}")
+        norm = (self.norm, self.norm_momentum)
+        # A 1x1 projection in the decoder would cost half a million parameters; it keeps the identity.
+        decoder_skip = "identity" if self.short_skips == "projection" else self.short_skips
+
+        x = x.astype(self.dtype)
+        x = nn.relu(ConvNorm(self.features[0], *norm, 0.0, self.dtype, self.conv, name="stem")(x, train=train))
+        long_skips = []
+        for level, features in enumerate(self.features):
+            if level:
+                long_skips.append(x)
+                x = max_pool(x)
+            block = Block(features, self.short_skips, *norm, 0.0, self.dtype, self.conv, name=f"encoder_{level}")
+            x = block(x, train=train)
+        for level in reversed(range(len(self.features) - 1)):
+            x = UpConv(self.dtype, name=f"up_{level}")(x)
+            # The long skip comes first: the rectangular identity of the block then carries it on.
+            x = jnp.concatenate([long_skips[level], x], axis=-1)
+            block = Block(
+                self.features[level], decoder_skip, *norm, self.dropout, self.dtype, self.conv, name=f"decoder_{level}"
+            )
+            x = block(x, train=train)
+        return nn.Conv(self.classes, (1, 1), dtype=jnp.float32, name="head")(x)
+
+
+def build_unet(options: Model, classes: int, *, accelerator: bool) -> UNet:
+    """Returns the network of a config: bfloat16 activations on accelerators unless the config names a type."""
+    dtype = options.dtype if options.dtype != "auto" else ("bfloat16" if accelerator else "float32")
+    return UNet(
+        classes=classes,
+        features=options.features,
+        dropout=options.dropout,
+        norm=options.norm,
+        norm_momentum=options.norm_momentum,
+        short_skips=options.short_skips,
+        dtype=jnp.dtype(dtype),
+    )

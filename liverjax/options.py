@@ -1,0 +1,232 @@
+"""Every number that can be changed, with its default: the one source of defaults.
+
+A config file (``configs/``) states what differs from these; `liverjax.config` turns one into the other.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from liverjax.errors import ConfigError, did_you_mean
+from liverjax.labels import NAMES
+from liverjax.views import VIEWS
+
+
+def _choose(field: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ConfigError(f"{field} is {value!r}{did_you_mean(value, choices)}")
+
+
+def _require(condition: bool, field: str, value: object, expected: str) -> None:
+    if not condition:
+        raise ConfigError(f"{field} is {value!r}, expected {expected}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Preprocess:
+    """How a scan becomes the network's input; the same for training and prediction."""
+
+    modality: str = "ct"
+    #: Voxel size in mm of the working grid, along right, anterior, superior.
+    spacing: tuple[float, ...] = (2.0, 2.0, 2.0)
+    #: CT: the HU range that is scaled to [-1, 1]; values outside are clipped.
+    window: tuple[float, ...] = (-160.0, 240.0)
+    #: MR: the percentiles of the body's voxels, per case, that take the place of the window.
+    percentiles: tuple[float, ...] = (0.5, 99.5)
+
+    def __post_init__(self):
+        _choose("preprocess.modality", self.modality, ("ct", "mr"))
+        ok = len(self.spacing) == 3 and min(self.spacing) > 0
+        _require(ok, "preprocess.spacing", self.spacing, "three sizes in mm above 0")
+        ok = len(self.window) == 2 and self.window[0] < self.window[1]
+        _require(ok, "preprocess.window", self.window, "two rising HU values")
+        ok = len(self.percentiles) == 2 and 0 <= self.percentiles[0] < self.percentiles[1] <= 100
+        _require(ok, "preprocess.percentiles", self.percentiles, "two rising values in [0, 100]")
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """Which cases train, which choose the checkpoint, which are held out. Patients are never divided."""
+
+    #: The test cases are those whose rank modulo `folds` is `fold`; fold -1 holds none out.
+    folds: int = 5
+    fold: int = 0
+    #: Cases held out whatever their rank; if any are named, `folds` and `fold` are not used.
+    test_cases: tuple[str, ...] = ()
+    #: Number of the remaining patients that choose the best checkpoint.
+    validation: int = 2
+
+    def __post_init__(self):
+        _require(self.folds >= 2, "split.folds", self.folds, "2 or more")
+        _require(-1 <= self.fold < self.folds, "split.fold", self.fold, f"-1 to {self.folds - 1}")
+        _require(self.validation >= 1, "split.validation", self.validation, "1 or more")
+
+
+@dataclasses.dataclass(frozen=True)
+class Batch:
+    """Which slices make a batch."""
+
+    #: Slices in the global batch, over all devices and hosts.
+    size: int = 16
+    #: Rows and columns of the patch; slices are padded with air or cropped to it.
+    patch: tuple[int, ...] = (192, 192)
+    #: Shares of slices drawn from those with tumour and from those with liver; the rest is drawn from all.
+    tumor_share: float = 0.0
+    liver_share: float = 0.5
+    #: Threads that read slices ahead, or processes if `workers` is above 0.
+    threads: int = 4
+    workers: int = 0
+    #: Batches read ahead.
+    prefetch: int = 4
+
+    def __post_init__(self):
+        _require(self.size >= 1, "batch.size", self.size, "1 or more")
+        ok = len(self.patch) == 2 and min(self.patch) >= 8
+        _require(ok, "batch.patch", self.patch, "rows and columns of 8 or more")
+        shares = (self.tumor_share, self.liver_share)
+        ok = min(shares) >= 0 and sum(shares) <= 1
+        _require(ok, "batch.tumor_share and batch.liver_share", shares, "shares of 0 or more, together at most 1")
+        _require(self.threads >= 1, "batch.threads", self.threads, "1 or more")
+        _require(self.workers >= 0, "batch.workers", self.workers, "0 or more")
+        _require(self.prefetch >= 1, "batch.prefetch", self.prefetch, "1 or more")
+
+
+@dataclasses.dataclass(frozen=True)
+class Augment:
+    """Random changes of the training slices, each drawn uniformly per slice within its range; 0 is off."""
+
+    #: Largest rotation in degrees, either way.
+    rotation: float = 15.0
+    #: Largest relative change of size, either way.
+    scale: float = 0.2
+    #: Largest shift in pixels, either way, along rows and columns.
+    shift: float = 10.0
+    #: Largest relative change of contrast about the middle of the window, either way.
+    contrast: float = 0.15
+    #: Largest brightness offset, in units of the normalised intensity (the window is 2 wide).
+    brightness: float = 0.15
+    #: Largest |log2| of the exponent that the intensity, scaled to [0, 1], is raised to.
+    gamma: float = 0.3
+    #: Largest standard deviation of added white noise, in units of the normalised intensity.
+    noise: float = 0.05
+
+    def __post_init__(self):
+        for field in dataclasses.fields(self):
+            _require(getattr(self, field.name) >= 0, f"augment.{field.name}", getattr(self, field.name), "0 or more")
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """The U-net. Its classes are the config's `labels`."""
+
+    #: Channels of each level, from full resolution down; one more level is one more 2x2 pooling.
+    features: tuple[int, ...] = (64, 128, 256, 512)
+    #: Share of feature maps that are dropped before each 3x3 convolution of the decoder.
+    dropout: float = 0.5
+    norm: str = "batch"
+    #: Share of the running statistics of a batch norm that survives one step.
+    norm_momentum: float = 0.99
+    #: Residual connections of each block: none, identity (no parameters), projection (1x1 in the encoder).
+    short_skips: str = "identity"
+    #: Type of activations; "auto" is bfloat16 on accelerators and float32 on CPUs.
+    dtype: str = "auto"
+
+    def __post_init__(self):
+        ok = len(self.features) >= 2 and min(self.features) >= 1
+        _require(ok, "model.features", self.features, "two or more widths")
+        _require(0 <= self.dropout < 1, "model.dropout", self.dropout, "a share in [0, 1)")
+        _require(0 < self.norm_momentum < 1, "model.norm_momentum", self.norm_momentum, "a share in (0, 1)")
+        _choose("model.norm", self.norm, ("batch", "group", "none"))
+        _choose("model.short_skips", self.short_skips, ("none", "identity", "projection"))
+        _choose("model.dtype", self.dtype, ("auto", "float32", "bfloat16"))
+
+
+@dataclasses.dataclass(frozen=True)
+class Train:
+    """The objective, the optimiser, and when to look and stop."""
+
+    #: Steps of each view.
+    steps: int = 20_000
+    #: Weights of the two terms of the loss.
+    dice_weight: float = 1.0
+    cross_entropy_weight: float = 1.0
+    learning_rate: float = 1e-3
+    #: Steps over which the rate rises from 0, and the share of all steps over which it falls to 0 at the end.
+    warmup_steps: int = 100
+    cooldown_share: float = 0.3
+    #: Global norm that the gradient is clipped to; 0 is off.
+    clip_norm: float = 1.0
+    #: Steps between two looks at the validation slices, between two saves, and between two lines of the log.
+    validate_every: int = 1000
+    save_every: int = 1000
+    log_every: int = 50
+    #: Slices of the validation cases that are looked at, spread evenly over those with and without liver.
+    validation_slices: int = 256
+    #: Stop when the validation Dice has not risen by `min_delta` in this many looks; 0 goes on to the end.
+    patience: int = 0
+    min_delta: float = 1e-3
+
+    def __post_init__(self):
+        for name in ("steps", "validate_every", "save_every", "log_every", "validation_slices"):
+            _require(getattr(self, name) >= 1, f"train.{name}", getattr(self, name), "1 or more")
+        for name in ("dice_weight", "cross_entropy_weight", "warmup_steps", "clip_norm", "patience", "min_delta"):
+            _require(getattr(self, name) >= 0, f"train.{name}", getattr(self, name), "0 or more")
+        _require(self.dice_weight + self.cross_entropy_weight > 0, "train.dice_weight", 0, "a loss term above 0")
+        _require(self.learning_rate > 0, "train.learning_rate", self.learning_rate, "above 0")
+        _require(0 <= self.cooldown_share <= 1, "train.cooldown_share", self.cooldown_share, "a share in [0, 1]")
+
+
+@dataclasses.dataclass(frozen=True)
+class Predict:
+    """How the three networks' answers become one mask."""
+
+    #: Slices that the network sees at once.
+    batch_size: int = 8
+    #: Shapes of the working grid are padded up to multiples of this, so that few programs are compiled.
+    bucket: int = 32
+    #: Keep only the largest connected component of the liver (with its tumours).
+    largest_component: bool = True
+
+    def __post_init__(self):
+        _require(self.batch_size >= 1, "predict.batch_size", self.batch_size, "1 or more")
+        _require(self.bucket >= 8, "predict.bucket", self.bucket, "8 or more")
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """A whole system."""
+
+    name: str = "liverjax"
+    #: Classes of the network, in order; without "tumor", tumours of the masks count as liver.
+    labels: tuple[str, ...] = ("background", "liver")
+    views: tuple[str, ...] = VIEWS
+    seed: int = 0
+    #: Folder written by `liverjax prepare`.
+    store: str = ""
+    #: Wall-clock minutes of training, over all views; 0 is no limit. The rate then cools down in time.
+    max_minutes: float = 0.0
+    preprocess: Preprocess = Preprocess()
+    split: Split = Split()
+    batch: Batch = Batch()
+    augment: Augment = Augment()
+    model: Model = Model()
+    train: Train = Train()
+    predict: Predict = Predict()
+
+    def __post_init__(self):
+        _require(
+            self.labels in (NAMES[:2], NAMES), "labels", self.labels, f"{NAMES[:2]} or {NAMES}"
+        )
+        for view in self.views:
+            _choose("views", view, VIEWS)
+        ok = 0 < len(self.views) == len(set(self.views))
+        _require(ok, "views", self.views, "one or more views, each once")
+        _require(0 <= self.seed < 2**32, "seed", self.seed, "0 to 2**32 - 1")
+        _require(self.max_minutes >= 0, "max_minutes", self.max_minutes, "0 or more")
+        levels, (rows, columns) = len(self.model.features), self.batch.patch
+        multiple = 2 ** (levels - 1)
+        ok = rows % multiple == 0 and columns % multiple == 0
+        _require(ok, "batch.patch", self.batch.patch, f"multiples of {multiple} for {levels} levels")
+        _require(
+            self.predict.bucket % multiple == 0, "predict.bucket", self.predict.bucket, f"a multiple of {multiple}"
+        )

@@ -1,0 +1,51 @@
+"""The devices as a mesh with one axis, over which batches are divided."""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from liverjax.errors import ConfigError
+
+
+def data_mesh(batch_size: int) -> Mesh:
+    """Returns a mesh of all devices with the axis "data".
+
+    Raises:
+      ConfigError: the global batch cannot be divided evenly over the devices.
+    """
+    devices = jax.device_count()
+    if batch_size % devices:
+        raise ConfigError(f"batch.size is {batch_size}, expected a multiple of the {devices} devices")
+    # Flax's linen modules need automatic axes; jax.make_mesh makes explicit ones by default.
+    return jax.make_mesh((devices,), ("data",), axis_types=(AxisType.Auto,))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """Returns the placement of parameters: a whole copy on every device."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def divided(mesh: Mesh) -> NamedSharding:
+    """Returns the placement of batches: rows divided over the devices."""
+    return NamedSharding(mesh, PartitionSpec("data"))
+
+
+def to_devices(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
+    """Returns a process's rows of the global batch as global arrays on the mesh."""
+    sharding = divided(mesh)
+    return {name: jax.make_array_from_process_local_data(sharding, rows) for name, rows in batch.items()}
+
+
+def describe_devices() -> str:
+    """Returns one line for the log: which devices are used, and why not a GPU where there is none."""
+    device = jax.devices()[0]
+    line = f"{jax.device_count()} x {device.device_kind}" + (
+        f" on {jax.process_count()} hosts" if jax.process_count() > 1 else ""
+    )
+    if device.platform != "cpu":
+        return line
+    forced = jax.config.jax_platforms
+    reason = f"JAX_PLATFORMS is {forced}" if forced else "this jax finds no GPU; jax[cuda13] supports NVIDIA's"
+    return f"{line} (no accelerator: {reason})"

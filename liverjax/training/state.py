@@ -1,0 +1,51 @@
+"""What training changes from step to step."""
+
+from __future__ import annotations
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Sharding
+
+from liverjax.models import UNet
+
+
+@flax.struct.dataclass
+class TrainState:
+    """Parameters and all else that a step reads and writes; resuming needs nothing more.
+
+    Attributes:
+      step: int32 scalar, number of steps done.
+      params: float32 parameters of the network.
+      batch_stats: float32 running statistics of its batch norms.
+      opt_state: the optimiser's state.
+    """
+
+    step: jax.Array
+    params: dict
+    batch_stats: dict
+    opt_state: optax.OptState
+
+    @property
+    def variables(self) -> dict:
+        """What the network is applied with."""
+        return {"params": self.params, "batch_stats": self.batch_stats}
+
+
+def init_state(
+    network: UNet, optimizer: optax.GradientTransformation, patch: tuple[int, int], seed: int, sharding: Sharding
+) -> TrainState:
+    """Returns the state before the first step, made on the devices."""
+
+    def init() -> TrainState:
+        variables = network.init(jax.random.key(seed), jnp.zeros((1, *patch, 1)))
+        params = variables["params"]
+        return TrainState(
+            step=jnp.int32(0),
+            params=params,
+            batch_stats=variables.get("batch_stats", {}),
+            opt_state=optimizer.init(params),
+        )
+
+    return jax.jit(init, out_shardings=sharding)()
