@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+from collections.abc import Sequence
 
 import nibabel as nib
 import numpy as np
@@ -38,5 +40,11 @@ class Volume:
     def with_voxels(self, voxels: np.ndarray) -> Volume:
         """Returns the same geometry with other voxels of the same shape."""
         if voxels.shape != self.shape:
-            raise ValueError(f"{self.name}: voxels of shape {voxels.shape} for a volume of shape {self.shape}")
+            raise ValueError(f"{self.name}: voxels of shape {voxels.shape}, expected {self.shape}")
         return dataclasses.replace(self, voxels=voxels)
+
+
+def corner_distance(a: np.ndarray, b: np.ndarray, shape: Sequence[int]) -> float:
+    """Returns the largest distance in mm between equal corner voxels of volumes with affines `a` and `b`."""
+    corners = np.array([(*c, 1.0) for c in itertools.product(*((0, n - 1) for n in shape))])
+    return float(np.linalg.norm(corners @ (a - b)[:3].T, axis=1).max())

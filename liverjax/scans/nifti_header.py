@@ -1,0 +1,152 @@
+"""What a NIfTI header declares, checked field by field before anything is done with it."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+import nibabel as nib
+import numpy as np
+
+from liverjax.errors import InputError
+from liverjax.scans.volume import corner_distance
+
+_LOG = logging.getLogger("liverjax")
+
+#: Largest disagreement in mm between sform and qform that passes without a warning.
+FORM_TOLERANCE_MM = 0.1
+#: Largest cosine between two voxel axes (0.6 degrees): cosines rounded to two decimals pass, a tilt does not.
+SHEAR_TOLERANCE = 0.01
+
+#: Types of voxels that are read and written.
+DTYPES = tuple(np.dtype(t) for t in ("u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f4", "f8"))
+_UNITS_TO_MM = {0: 1.0, 1: 1e3, 2: 1.0, 3: 1e-3}  # unknown, metre, millimetre, micrometre
+
+
+def read_header(stream: BinaryIO, path: Path) -> nib.Nifti1Header:
+    """Reads the header of either version and byte order from the start of `stream`."""
+    start = stream.read(4)
+    for header_class in (nib.Nifti1Header, nib.Nifti2Header):
+        size = header_class.template_dtype.itemsize
+        for order, sign in (("little", "<"), ("big", ">")):
+            if len(start) == 4 and int.from_bytes(start, order) == size:
+                block = start + stream.read(size - 4)
+                if len(block) < size:
+                    raise InputError(f"{path}: ends within its header ({len(block)} of {size} bytes)")
+                header = header_class(block, endianness=sign, check=False)
+                _check_magic(bytes(header["magic"])[:3], path)
+                return header
+    raise InputError(f"{path}: no NIfTI file (starts with {start!r}, expected a header size of 348 or 540)")
+
+
+def _check_magic(magic: bytes, path: Path) -> None:
+    if magic in (b"ni1", b"ni2"):
+        raise InputError(f"{path}: is the header of a file pair, expected header and voxels in one file")
+    if magic not in (b"n+1", b"n+2"):
+        raise InputError(f"{path}: no NIfTI file (magic {magic!r}, expected b'n+1' or b'n+2')")
+
+
+def checked_shape(header: nib.Nifti1Header, path: Path) -> tuple[tuple[int, int, int], int]:
+    """Returns the shape of one volume and the number of volumes."""
+    dim = [int(d) for d in header["dim"]]  # Python integers: products of hostile sizes must not overflow
+    if not 1 <= dim[0] <= 7:
+        raise InputError(f"{path}: dim[0] is {dim[0]}, expected 1 to 7 dimensions")
+    sizes = dim[1 : 1 + dim[0]]
+    if min(sizes) < 1:
+        raise InputError(f"{path}: dimensions {sizes}, expected only positive sizes")
+    if math.prod(sizes[4:]) > 1:
+        raise InputError(f"{path}: dimensions {sizes}, expected at most 4 (x, y, z, phase)")
+    x, y, z, phases = (sizes + [1, 1, 1])[:4]
+    return (x, y, z), phases
+
+
+def checked_dtype(header: nib.Nifti1Header, path: Path) -> np.dtype:
+    """Returns the type of the voxels as stored, byte order included."""
+    try:
+        dtype = header.get_data_dtype()
+    except nib.spatialimages.HeaderDataError:
+        dtype = None
+    if dtype is None or dtype.newbyteorder("=") not in DTYPES:
+        what = f"code {int(header['datatype'])}" if dtype is None else str(dtype)
+        raise InputError(f"{path}: voxels of type {what}, expected integers or floats of at most 64 bits")
+    return dtype
+
+
+def checked_scaling(header: nib.Nifti1Header, path: Path) -> tuple[float, float]:
+    """Returns slope and intercept; a slope of 0 means, by the standard, that there is no scaling."""
+    slope, inter = float(header["scl_slope"]), float(header["scl_inter"])
+    if slope == 0:
+        return 1.0, 0.0
+    if not (math.isfinite(slope) and math.isfinite(inter)):
+        raise InputError(f"{path}: scl_slope is {slope} and scl_inter {inter}, expected finite numbers")
+    return slope, inter
+
+
+def checked_offset(header: nib.Nifti1Header, path: Path) -> int:
+    """Returns the position of the first voxel in the file."""
+    offset, lowest = float(header["vox_offset"]), header.template_dtype.itemsize + 4
+    if not (offset >= lowest and offset.is_integer()):
+        raise InputError(f"{path}: vox_offset is {offset:g}, expected a whole number of at least {lowest}")
+    return int(offset)
+
+
+def checked_affine(header: nib.Nifti1Header, shape: tuple[int, int, int], path: Path) -> np.ndarray:
+    """Returns the (4, 4) float64 affine in mm: the sform, else the qform, else the bare voxel sizes.
+
+    The last is NIfTI's "method 1" (x = pixdim[1] * i, ...), for headers that place the volume nowhere.
+    """
+    try:
+        sform, qform = header.get_sform(coded=True)[0], header.get_qform(coded=True)[0]
+    except (ValueError, nib.spatialimages.HeaderDataError) as error:
+        raise InputError(f"{path}: its qform cannot be read ({error})") from None
+    known = [form for form in (sform, qform) if form is not None]
+    affine = _to_mm(header, path) @ (known[0] if known else np.diag([*header["pixdim"][1:4], 1.0]))
+    check_axes(affine, path)
+
+    if len(known) == 2:
+        apart = corner_distance(affine, _to_mm(header, path) @ qform, shape)
+        if not apart <= FORM_TOLERANCE_MM:
+            _LOG.warning("%s: sform and qform lie up to %.3g mm apart; the sform is used", path, apart)
+    if not known or np.array_equal(affine, np.eye(4)):
+        size = " x ".join(f"{length:g}" for length in np.linalg.norm(affine[:3, :3], axis=0))
+        _LOG.warning(
+            "%s: holds no geometry, taken as RAS with voxels of %s mm; state the spacing", path, size
+        )
+    return affine
+
+
+def check_axes(affine: np.ndarray, path: Path | str) -> None:
+    """Refuses an affine whose axes are not finite, not independent, or not at right angles."""
+    steps = affine[:3, :3]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        directions = steps / np.linalg.norm(steps, axis=0)
+    where = np.round(affine[:3], 4).tolist()
+    if not np.isfinite(affine).all() or not abs(np.linalg.det(directions)) > 1e-3:
+        raise InputError(f"{path}: affine {where}, expected three independent axes and finite numbers")
+    cosine = np.abs(directions.T @ directions)[np.triu_indices(3, 1)].max()
+    if cosine > SHEAR_TOLERANCE:
+        degrees = np.degrees(np.arcsin(cosine))
+        raise InputError(
+            f"{path}: affine {where} is sheared by {degrees:.2g} degrees, expected axes at right angles; "
+            "resample it to such axes first"
+        )
+
+
+def with_spacing(affine: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
+    """Returns the affine with other voxel sizes in mm; the directions and the origin are kept."""
+    spacing = np.asarray(spacing, dtype=np.float64)
+    if spacing.shape != (3,) or not np.isfinite(spacing).all() or not spacing.min() > 0:
+        raise InputError(f"spacing is {spacing.tolist()}, expected three sizes in mm above 0")
+    changed = affine.copy()
+    changed[:3, :3] *= spacing / np.linalg.norm(affine[:3, :3], axis=0)
+    return changed
+
+
+def _to_mm(header: nib.Nifti1Header, path: Path) -> np.ndarray:
+    unit = int(header["xyzt_units"]) & 7
+    if unit not in _UNITS_TO_MM:
+        raise InputError(f"{path}: xyzt_units is {unit}, expected 1 (m), 2 (mm), 3 (um) or 0 (taken as mm)")
+    return np.diag([_UNITS_TO_MM[unit]] * 3 + [1.0])
