@@ -137,3 +137,15 @@ def _parse(type_: type, text: str, path: str):
         return {"true": True, "false": False}[text.lower()] if type_ is bool else type_(text)
     except (KeyError, ValueError):
         raise ConfigError(f"{path} is {text!r}, expected {type_.__name__}") from None
+
+
+def differences(before: object, after: object, path: str = "") -> dict[str, str]:
+    """Returns the fields in which two option dataclasses of one type differ, as ``path -> "path a, now b"``."""
+    found = {}
+    for field in dataclasses.fields(before):
+        old, new = getattr(before, field.name), getattr(after, field.name)
+        if dataclasses.is_dataclass(old):
+            found |= differences(old, new, f"{path}{field.name}.")
+        elif old != new:
+            found[path + field.name] = f"{path}{field.name} {old}, now {new}"
+    return found

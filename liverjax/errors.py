@@ -27,6 +27,10 @@ class TrainingError(LiverjaxError):
     """Training that cannot go on, for instance because of a loss that is not finite."""
 
 
+class Interrupted(LiverjaxError):
+    """Work that a signal stopped after it was saved; the same call goes on. Exit status 75."""
+
+
 def did_you_mean(value: str, choices: Iterable[str]) -> str:
     """Returns ``"; did you mean 'x'?"`` for the nearest of ``choices``, or all of them if none is near."""
     choices = sorted(choices)

@@ -10,6 +10,11 @@ VIEWS = ("axial", "coronal", "sagittal")
 _AXES = {"axial": (2, 1, 0), "coronal": (1, 2, 0), "sagittal": (0, 2, 1)}
 
 
+def slice_axis(view: str) -> int:
+    """Returns the axis of the volume along which the slices of a view are stacked."""
+    return _AXES[view][0]
+
+
 def _permutation(view: str, ndim: int) -> tuple[int, ...]:
     return (*_AXES[view], *range(3, ndim))
 

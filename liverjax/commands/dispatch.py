@@ -15,7 +15,7 @@ import sys
 from absl import flags
 
 from liverjax import __version__
-from liverjax.errors import LiverjaxError, did_you_mean
+from liverjax.errors import Interrupted, LiverjaxError, did_you_mean
 
 #: Command -> what it does, in the order of a first use.
 COMMANDS = {
@@ -57,6 +57,9 @@ def main(argv: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format="liverjax: %(message)s", stream=sys.stderr)
     try:
         return command.run(values) or 0
+    except Interrupted as interruption:
+        print(f"liverjax: {interruption}", file=sys.stderr)
+        return 75
     except LiverjaxError as error:
         return _failed(str(error))
     except BrokenPipeError:

@@ -1,0 +1,41 @@
+"""The manifest of a run, ``run.json``: what was run, on what, with what."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import pathlib
+import platform
+
+import jax
+
+from liverjax import __version__
+from liverjax.errors import CheckpointError
+from liverjax.files import write_json
+
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "nibabel")
+
+
+def write_manifest(path: pathlib.Path, **facts: object) -> None:
+    """Writes ``run.json``: versions and machine, and the run's own facts."""
+    versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
+    versions |= {"liverjax": __version__, "python": platform.python_version()}
+    machine = {
+        "platform": platform.platform(),
+        "devices": [device.device_kind for device in jax.devices()],
+        "processes": jax.process_count(),
+        "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+    }
+    write_json(path, {"versions": versions, "machine": machine, **facts})
+
+
+def read_manifest(path: pathlib.Path) -> dict:
+    """Returns the facts of a ``run.json``, or raises `CheckpointError` if it is not one."""
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+        return {**facts, "config": dict(facts["config"]), "data": dict(facts["data"])}
+    except FileNotFoundError:
+        raise CheckpointError(f"{path} does not exist, expected the folder of a training run") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path}: not the manifest of a run ({error!r})") from None

@@ -1,0 +1,113 @@
+"""Checkpoints of a run: written by Orbax in the background, verified before they are read."""
+
+from __future__ import annotations
+
+import logging
+import os
+import pathlib
+
+import jax
+import orbax.checkpoint as ocp
+
+from liverjax.checkpoint.integrity import verify_checksums, write_checksums
+from liverjax.errors import CheckpointError
+
+_LOG = logging.getLogger("liverjax")
+
+
+class Checkpoints:
+    """The checkpoints of one folder, one sub-folder per step.
+
+    A checkpoint counts from the moment its ``checksums.json`` is there: a process killed earlier leaves the one
+    before it in place. Use as a context manager; leaving it waits for what is still being written.
+    """
+
+    def __init__(self, folder: str | os.PathLike, keep: int):
+        """Opens or makes ``folder``; of its checkpoints the newest ``keep`` are kept."""
+        self._folder = pathlib.Path(folder).absolute()
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._manager = ocp.CheckpointManager(
+            self._folder, options=ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
+        )
+        self._unfinished: int | None = None
+
+    def __enter__(self) -> Checkpoints:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.finish()
+        self._manager.close()
+
+    def save(self, step: int, tree: object, meta: dict) -> None:
+        """Starts to write a tree of arrays and its JSON facts; returns when the arrays may be changed."""
+        self.finish()
+        if (self._folder / str(step)).exists():  # Damaged, else the run would have gone on from it.
+            self._manager.delete(step)
+        self._manager.save(
+            step, args=ocp.args.Composite(tree=ocp.args.StandardSave(tree), meta=ocp.args.JsonSave(meta)), force=True
+        )
+        self._unfinished = step
+
+    def poll(self) -> None:
+        """Seals the checkpoint that was being written, if it is complete. Costs nothing otherwise."""
+        if self._unfinished is not None and not self._manager.is_saving_in_progress():
+            self.finish()
+
+    def finish(self) -> None:
+        """Waits for the checkpoint that is being written, and seals it with its checksums."""
+        if self._unfinished is not None:
+            self._manager.wait_until_finished()
+            if jax.process_index() == 0:
+                write_checksums(self._folder / str(self._unfinished))
+            self._unfinished = None
+
+    def restore(self, template: object) -> tuple[int, object, dict] | None:
+        """Returns step, tree and facts of the newest sound checkpoint, or None where none was ever finished.
+
+        Unsound ones are named in the log, set aside, and the one before is tried.
+
+        Args:
+          template: tree of `jax.ShapeDtypeStruct` with shardings (or of arrays), as the saved tree.
+
+        Raises:
+          CheckpointError: every checkpoint is damaged, or the newest sound one holds another network.
+        """
+        faults = []
+        for step in sorted(self._manager.all_steps(), reverse=True):
+            folder = self._folder / str(step)
+            try:
+                verify_checksums(folder)
+            except CheckpointError as error:
+                faults.append(str(error))
+                _LOG.warning("checkpoint of step %d is not used: %s", step, error)
+                continue
+            tree, meta = _read(self._manager, folder, step, template)
+            return step, tree, meta
+        if faults and not all("not finished" in fault for fault in faults):
+            raise CheckpointError(f"{self._folder}: no sound checkpoint is left; {faults[0]}")
+        return None
+
+
+def _read(manager: ocp.CheckpointManager, folder: pathlib.Path, step: int, template: object) -> tuple[object, dict]:
+    args = ocp.args.Composite(tree=ocp.args.StandardRestore(template), meta=ocp.args.JsonRestore())
+    try:
+        restored = manager.restore(step, args=args)
+    except ValueError as error:
+        reason = str(error).strip().splitlines()[0]
+        raise CheckpointError(f"{folder}: holds another network than the config describes ({reason})") from None
+    return restored.tree, restored.meta
+
+
+def restore_parameters(folder: str | os.PathLike, template: object) -> tuple[int, object, dict]:
+    """Returns step, tree and facts of the newest sound checkpoint of ``folder``, which must exist.
+
+    Raises:
+      CheckpointError: there is none.
+    """
+    if not pathlib.Path(folder).is_dir():
+        raise CheckpointError(f"{folder} does not exist; train this view first")
+    with Checkpoints(folder, keep=1) as checkpoints:
+        restored = checkpoints.restore(template)
+    if restored is None:
+        raise CheckpointError(f"{folder}: holds no finished checkpoint yet")
+    return restored

@@ -1,0 +1,41 @@
+"""Train the networks of the three views, or resume.
+
+  liverjax train --config=mr_liver:small --store=STORE --workdir=RUN --max_minutes=20
+
+Running the same command again goes on where the last one stopped. SIGTERM and SIGINT (Ctrl-C) save first
+and exit with status 75.
+"""
+
+from absl import flags
+
+
+def define(values: flags.FlagValues) -> None:
+    """Defines the command's flags."""
+    flags.DEFINE_string("config", None, "NAME:arg or FILE.py:arg", flag_values=values)
+    flags.DEFINE_multi_string("override", [], "another value for a field of the config", flag_values=values)
+    flags.DEFINE_string("store", None, "folder that `liverjax prepare` wrote", flag_values=values)
+    flags.DEFINE_string("workdir", None, "folder of the run", flag_values=values)
+    flags.DEFINE_list("views", None, "views to train (default: all of the config)", flag_values=values)
+    flags.DEFINE_float("max_minutes", None, "minutes in all, shared by the views", flag_values=values)
+    flags.DEFINE_bool("quiet", False, "no progress bars", flag_values=values)
+    flags.mark_flags_as_required(["config", "store", "workdir"], flag_values=values)
+
+
+def run(args: flags.FlagValues) -> None:
+    """Runs the command."""
+    from liverjax.config import load_config, override, resolve
+    from liverjax.training.loop import train
+
+    config = load_config(args.config)
+    config.store = args.store
+    if args.views:
+        config.views = tuple(args.views)
+    if args.max_minutes is not None:
+        config.max_minutes = args.max_minutes
+    results = train(resolve(override(config, args.override)), args.workdir, quiet=args.quiet)
+    if not args.quiet:
+        for view, progress in results.items():
+            print(
+                f"{view}: best validation Dice {progress.best_dice:.3f} at step {progress.best_step} "
+                f"of {progress.end_step}, {progress.seconds / 60:.1f} min"
+            )

@@ -1,0 +1,142 @@
+"""Batches of slices: read from the store ahead of the step by Grain, as NumPy arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import grain
+import numpy as np
+
+from liverjax import labels as label_ids
+from liverjax.data.augment import AIR
+from liverjax.data.sampling import Sampler
+from liverjax.data.store import StoredCase
+from liverjax.errors import InputError
+from liverjax.options import Config
+
+
+class _Batches:
+    """Grain's random-access source whose record k is this process's rows of the global batch of step k.
+
+    The whole batch is one record, so that its content and order depend on no number of threads or workers, and
+    all there is to save of the pipeline is the step.
+    """
+
+    def __init__(self, cases: Sequence[StoredCase], view: str, config: Config, rows: range, steps: int):
+        self._cases = cases
+        self._view = view
+        self._patch = config.batch.patch
+        self._keep_tumor = "tumor" in config.labels
+        self._sampler = Sampler(cases, view, config.batch, config.seed)
+        self._rows = rows
+        self._steps = steps
+
+    def __len__(self) -> int:
+        return self._steps
+
+    def __getitem__(self, step: int) -> dict[str, np.ndarray]:
+        image = np.full((len(self._rows), *self._patch, 1), AIR, np.float32)
+        label = np.zeros((len(self._rows), *self._patch), np.uint8)
+        for place, row in enumerate(self._rows):
+            draw = self._sampler.draw(step, row)
+            case = self._cases[draw.case]
+            try:
+                place_patch(
+                    case, self._view, draw.slice, image[place, ..., 0], label[place], (draw.row, draw.column)
+                )
+            except Exception as error:
+                raise InputError(f"case {case.id}, {self._view} slice {draw.slice}: {error}") from error
+        return {"image": image, "label": merge_labels(label, self._keep_tumor)}
+
+
+def merge_labels(label: np.ndarray, keep_tumor: bool) -> np.ndarray:
+    """Returns the mask's labels as classes of the network: without a tumour class, tumour is liver."""
+    return label if keep_tumor else np.minimum(label, label_ids.LIVER)
+
+
+def place_patch(
+    case: StoredCase,
+    view: str,
+    index: int,
+    image: np.ndarray,
+    label: np.ndarray,
+    place: tuple[float, float] = (0.5, 0.5),
+) -> None:
+    """Writes a slice into ``image`` and ``label`` (H, W): centred where it is smaller, else cropped at ``place``.
+
+    Args:
+      case: the case, and ``view`` and ``index`` its slice.
+      image: float32, filled with air beforehand.
+      label: uint8, filled with background beforehand.
+      place: for rows and columns, where the crop lies: 0 is the first possible place, 1 the last.
+    """
+    source, target = [], []
+    for size, patch, share in zip(case.shapes[view][1:], image.shape, place, strict=True):
+        start = int(share * (max(size - patch, 0) + 1)) if size > patch else 0
+        margin = max(patch - size, 0) // 2
+        length = min(size, patch)
+        source.append(slice(start, start + length))
+        target.append(slice(margin, margin + length))
+    image[tuple(target)] = case.normalise(case.image(view)[index][tuple(source)])
+    label[tuple(target)] = case.labels(view)[index][tuple(source)]
+
+
+def train_batches(
+    cases: Sequence[StoredCase], view: str, config: Config, *, first_step: int, last_step: int, process: int, processes: int
+) -> Iterator[dict[str, np.ndarray]]:
+    """Returns this process's rows of the batches of steps ``first_step`` to ``last_step - 1``.
+
+    Process p of P takes the contiguous rows [p B / P, (p + 1) B / P) of the global batch of size B.
+
+    Yields:
+      "image" (B/P, H, W, 1) float32 in [-1, 1] and "label" (B/P, H, W) uint8.
+    """
+    size = config.batch.size
+    rows = range(process * size // processes, (process + 1) * size // processes)
+    source = _Batches(cases, view, config, rows, last_step)
+    dataset = grain.MapDataset.source(source)[first_step:]
+    options = grain.ReadOptions(num_threads=config.batch.threads, prefetch_buffer_size=config.batch.prefetch)
+    dataset = dataset.to_iter_dataset(options)
+    if config.batch.workers:
+        dataset = dataset.mp_prefetch(grain.MultiprocessingOptions(num_workers=config.batch.workers))
+    return iter(dataset)
+
+
+def validation_batches(
+    cases: Sequence[StoredCase], view: str, config: Config
+) -> list[dict[str, np.ndarray]]:
+    """Returns the batches of the validation proxy: whole slices, half of them with liver if there are enough.
+
+    The slices are spread evenly over each group, so that every look sees the same ones. The last batch is
+    filled up with rows of weight 0.
+
+    Returns:
+      Dicts of "image" (B, H, W, 1), "label" (B, H, W) and "weight" (B,) float32; H and W hold the largest slice.
+    """
+    chosen = _spread_slices(cases, view, config.train.validation_slices)
+    multiple = 2 ** (len(config.model.features) - 1)
+    largest = np.max([case.shapes[view][1:] for case in cases], axis=0)
+    height, width = (int(-(-size // multiple) * multiple) for size in largest)
+    size = config.batch.size
+    batches = []
+    for start in range(0, len(chosen), size):
+        image = np.full((size, height, width, 1), AIR, np.float32)
+        label = np.zeros((size, height, width), np.uint8)
+        weight = np.zeros(size, np.float32)
+        for place, (case, index) in enumerate(chosen[start : start + size]):
+            place_patch(case, view, index, image[place, ..., 0], label[place])
+            weight[place] = 1
+        batches.append({"image": image, "label": merge_labels(label, "tumor" in config.labels), "weight": weight})
+    return batches
+
+
+def _spread_slices(cases: Sequence[StoredCase], view: str, number: int) -> list[tuple[StoredCase, int]]:
+    with_liver = [(case, int(i)) for case in cases for i in np.flatnonzero(case.counts[view][:, 0])]
+    without = [(case, int(i)) for case in cases for i in np.flatnonzero(case.counts[view][:, 0] == 0)]
+    share = min(len(with_liver), max(number // 2, number - len(without)))
+
+    def spread(group: list, wanted: int) -> list:
+        wanted = min(wanted, len(group))
+        return [group[int((index + 0.5) * len(group) / wanted)] for index in range(wanted)]
+
+    return spread(with_liver, share) + spread(without, number - share)

@@ -1,0 +1,71 @@
+"""What a run tells while it goes: one JSON line per look, TensorBoard scalars, a progress bar."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+
+import jax
+from tensorboardX import SummaryWriter
+from tqdm import tqdm
+
+from liverjax.files import replacing
+
+
+class RunLog:
+    """The log of one view: ``log.jsonl``, TensorBoard events, and a progress bar on the terminal.
+
+    Only the first process writes. After a resume, lines of steps that are done again are dropped, so that a
+    curve has one value per step.
+    """
+
+    def __init__(self, folder: pathlib.Path, view: str, *, first_step: int, steps: int, quiet: bool):
+        self._path = folder / "log.jsonl"
+        self._leader = jax.process_index() == 0
+        if self._leader:
+            kept = [record for record in read_log(self._path) if record["step"] <= first_step]
+            with replacing(self._path) as temporary:
+                temporary.write_text("".join(json.dumps(record) + "\n" for record in kept), encoding="utf-8")
+            self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=first_step + 1)
+        self._bar = tqdm(
+            total=steps, initial=first_step, desc=f"train {view}", unit="step", disable=quiet or not self._leader
+        )
+
+    def __enter__(self) -> RunLog:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._bar.close()
+        if self._leader:
+            self._board.close()
+
+    def advance(self, step: int, steps: int) -> None:
+        """Moves the bar to ``step`` of ``steps``."""
+        self._bar.total = steps
+        self._bar.update(step - self._bar.n)
+
+    def write(self, step: int, **values: float) -> None:
+        """Writes named numbers of a step."""
+        if not self._leader:
+            return
+        with open(self._path, "a", encoding="utf-8") as file:
+            file.write(json.dumps({"step": step, **values}) + "\n")
+        for name, value in values.items():
+            self._board.add_scalar(name, value, step)
+        shown = {name: f"{value:.3f}" for name, value in values.items() if name in ("loss", "validation_dice")}
+        self._bar.set_postfix(shown, refresh=False)
+
+
+def read_log(path: str | os.PathLike) -> list[dict]:
+    """Returns the records of a ``log.jsonl``, in order of step; a line cut short by a kill is left out."""
+    path = pathlib.Path(path)
+    if not path.exists():
+        return []
+    records = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            records.append(json.loads(line))
+        except ValueError:
+            continue
+    return records

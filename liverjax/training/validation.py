@@ -1,0 +1,41 @@
+"""The validation proxy: Dice on fixed slices of the validation cases, on the working grid.
+
+It chooses the checkpoint, and is no score: scores are taken on whole cases in the scan's own grid.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from liverjax.data.pipeline import validation_batches
+from liverjax.data.store import StoredCase
+from liverjax.models import UNet
+from liverjax.options import Config
+from liverjax.training.mesh import to_devices
+from liverjax.training.step import overlap_counts
+
+
+class Validation:
+    """Calling it with a state's variables gives the proxy Dice of each foreground class."""
+
+    def __init__(self, cases: Sequence[StoredCase], view: str, config: Config, network: UNet, mesh: Mesh):
+        rows = config.batch.size // jax.process_count()
+        own = slice(jax.process_index() * rows, (jax.process_index() + 1) * rows)
+        self._batches = [
+            to_devices({name: array[own] for name, array in batch.items()}, mesh)
+            for batch in validation_batches(cases, view, config)
+        ]
+        self._names = config.labels[1:]
+        self._counts = jax.jit(functools.partial(overlap_counts, network=network))
+
+    def __call__(self, variables: dict) -> dict[str, float]:
+        """Returns class name -> Dice over all validation slices together; 0 for a class in neither mask."""
+        counts = sum(np.asarray(self._counts(variables, batch), np.float64) for batch in self._batches)
+        return {
+            name: float(2 * overlap / max(sizes, 1)) for name, (overlap, sizes) in zip(self._names, counts, strict=True)
+        }
