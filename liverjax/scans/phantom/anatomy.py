@@ -18,9 +18,11 @@ from scipy import ndimage
 from liverjax.scans.phantom.implicit import (
     Points,
     Waves,
+    box_corners,
     capsule,
     column,
     ellipsoid,
+    grid_points,
     rotation_matrix,
     smooth_max,
     smooth_min,
@@ -33,7 +35,7 @@ _LATTICE_MM = 2.0
 
 @dataclasses.dataclass(frozen=True)
 class Tumor:
-    """One tumour. Its volume is exact: that of the sphere of its diameter (see `Patient.tumor`).
+    """One tumour. Its volume is exactly that of the sphere of its diameter, whatever its shape.
 
     Attributes:
       center: (3,) in mm, RAS+ world coordinates.
@@ -53,6 +55,27 @@ class Tumor:
     @property
     def volume(self) -> float:
         return np.pi / 6 * self.diameter**3 / 1000
+
+    def world_box(self) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the corners of a box in world mm that holds the tumour: no radius exceeds 1.2 R."""
+        center, reach = np.array(self.center), 0.6 * self.diameter
+        return center - reach, center + reach
+
+    def distance(self, world: Points) -> np.ndarray:
+        """Approximate distance in mm to the surface at points in world coordinates.
+
+        The body is star-shaped about its centre: r(u)^3 = R^3 (1 + u.S u + c u_x u_y u_z) in direction u, S
+        traceless. Both terms are spherical harmonics, of degree 2 and 3, and vanish in the mean over the
+        sphere, so that the volume, 4/3 pi times the mean of r^3, is exactly 4/3 pi R^3.
+        """
+        tensor, cubic = self.shape
+        offset = [c - np.float32(o) for c, o in zip(world, self.center, strict=True)]
+        distance = np.sqrt(sum(c * c for c in offset)) + np.float32(1e-6)
+        x, y, z = (c / distance for c in offset)
+        s = np.float32(tensor)
+        bulge = s[0, 0] * x * x + s[1, 1] * y * y + s[2, 2] * z * z
+        bulge += 2 * (s[0, 1] * x * y + s[0, 2] * x * z + s[1, 2] * y * z) + np.float32(cubic) * x * y * z
+        return distance - np.float32(self.diameter / 2) * np.cbrt(1 + bulge)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,17 +101,23 @@ class Patient:
         self.rotation = rotation_matrix(pitch, roll, yaw)
         self.warps = [(Waves(rng, (90, 240), 12), rng.uniform(2.0, 4.0)) for _ in range(3)]
         # The trunk: half width and half depth of the abdominal cavity, then what lies around it.
-        self.half = np.array([width := rng.uniform(108, 130), width * rng.uniform(0.68, 0.8)])
+        self.half = np.array([width := rng.uniform(112, 134), width * rng.uniform(0.66, 0.78)])
         self.wall, self.fat = rng.uniform(10, 15), rng.uniform(5, 28)
         self.dome = rng.uniform(72, 92)
         self.dome_height = rng.uniform(92, 112)
         self.rib_phase, self.rib_slope = rng.uniform(0, 30), rng.uniform(0.3, 0.5)
         a, b = self.half
         self.spine = np.array([0.0, 33.0 - b])
-        # The liver: its visceral surface is x = offset - tilt_y y - tilt_z z; its ellipsoid bounds it.
-        self.visceral = rng.uniform(2, 16), rng.uniform(0.45, 0.75), rng.uniform(0.55, 0.85)
+        # The liver: its visceral surface is x = offset - tilt_y y - bend y^2 - tilt_z z for y in front of the
+        # hilum (see `_visceral_x`), its ellipsoid bounds it.
+        self.visceral = (
+            rng.uniform(4, 18),
+            rng.uniform(0.4, 0.65),
+            rng.uniform(0.002, 0.012),
+            rng.uniform(0.55, 0.85),
+        )
         self.liver_center = np.array([0.42 * a, 5.0, rng.uniform(-12, 0)])
-        self.liver_radii = np.array([a * rng.uniform(0.95, 1.12), 1.2 * b, rng.uniform(82, 104)])
+        self.liver_radii = np.array([a * rng.uniform(0.98, 1.22), 1.2 * b, rng.uniform(82, 104)])
         self.fissure = rng.uniform(-16, 4), rng.uniform(-5, 15)
         # The other organs.
         self.spleen_center = np.array([-0.7 * a, -0.42 * b, rng.uniform(22, 40)])
@@ -114,7 +143,7 @@ class Patient:
         self.bowel_gas = Waves(rng, (70, 140), 12)
         self.mesentery = Waves(rng, (45, 90), 16)
         self.texture = Waves(rng, (12, 40), 32)
-        self.heart_side = rng.uniform(-0.2, -0.05)
+        self.heart_side = rng.uniform(-0.3, -0.12)
         self.vessels = self._grow_vessels(rng)
         self.tumors = self._place_tumors(rng)
 
@@ -124,18 +153,15 @@ class Patient:
         """Returns the voxel centres of a grid in the patient's frame: three (x, y, z) float32 arrays."""
         to_frame = self.rotation / self.scale
         matrix, start = to_frame @ affine[:3, :3], to_frame @ (affine[:3, 3] - self.shift)
-        steps = [np.arange(n, dtype=np.float32) for n in shape]
-        i, j, k = np.ix_(*steps)
-        points = []
-        for row, offset, (waves, size) in zip(np.float32(matrix), np.float32(start), self.warps, strict=True):
-            warp = waves.on_grid(affine, shape).real * np.float32(size)
-            points.append(warp + (row[0] * i + offset) + row[1] * j + row[2] * k)
-        return tuple(points)
+        straight = grid_points(np.c_[matrix, start], shape)
+        return tuple(
+            c + waves.on_grid(affine, shape).real * np.float32(size)
+            for c, (waves, size) in zip(straight, self.warps, strict=True)
+        )
 
     def world_box(self, low, high) -> tuple[np.ndarray, np.ndarray]:
         """Returns the corners of a box in world mm that holds the box `low` to `high` of the frame."""
-        corners = np.stack(np.meshgrid(*zip(low, high, strict=True), indexing="ij"), -1).reshape(-1, 3)
-        world = self.scale * corners @ self.rotation + self.shift
+        world = self.scale * box_corners(low, high) @ self.rotation + self.shift
         # A wave sum of unit variance hardly exceeds four deviations.
         margin = self.scale * 4 * max(size for _, size in self.warps)
         return world.min(0) - margin, world.max(0) + margin
@@ -184,39 +210,35 @@ class Patient:
     # ---- organs
 
     def _visceral_x(self, y, z):
-        offset, tilt_y, tilt_z = self.visceral
-        return offset - tilt_y * y - tilt_z * z
+        """Where the liver ends on its left; the bend sends the left lobe across the midline, in front."""
+        offset, tilt_y, bend, tilt_z = self.visceral
+        return offset - tilt_y * y - bend * np.maximum(y, 0) ** 2 - tilt_z * z
 
     def liver(self, p: Points) -> np.ndarray:
         """The liver with its tumours and vessels, without gallbladder and inferior vena cava."""
-        _, tilt_y, tilt_z = np.float32(self.visceral)
+        _, tilt_y, _, tilt_z = self.visceral
         x, y, z = p
         under = (self._visceral_x(y, z) - x) / np.sqrt(1 + tilt_y**2 + tilt_z**2)
-        body = smooth_max(self.cavity(p) + 3, self.abdomen(p) + 3, 14)
+        body = smooth_max(self.cavity(p) + 0.5, self.abdomen(p) + 0.5, 5)
         body = smooth_max(body, ellipsoid(p, self.liver_center, self.liver_radii), 30)
         body = smooth_max(body, under.astype(np.float32), 22)
         body = smooth_max(body, 3 - self.kidney(p, 0), 16)
-        body = smooth_max(body, 2 - self.tube(p, self.cava), 5)
+        body = smooth_max(body, 2 - column(p, self.cava[0], (self.cava[1], self.cava[1])), 5)
         across, top = self.fissure
         notch = np.maximum(
             np.abs(x - np.float32(across) + 0.15 * y) - 3, np.maximum(25 - y, z - np.float32(top))
         )
         body = smooth_max(body, -notch, 8)
         if self.has_gallbladder:
-            body = smooth_max(body, 1 - self.gallbladder_shape(p), 8)
+            body = smooth_max(body, 1 - self.gallbladder_body(p), 8)
         return body
 
-    def gallbladder_shape(self, p: Points) -> np.ndarray:
+    def gallbladder_body(self, p: Points) -> np.ndarray:
         neck, fundus, radius = self.gallbladder
         return capsule(p, neck, fundus, (0.5 * radius, radius))
 
-    def tube(self, p: Points, vessel) -> np.ndarray:
-        """The aorta or the inferior vena cava."""
-        center, radius = vessel
-        return column(p, center, (radius, radius))
-
     def spleen(self, p: Points) -> np.ndarray:
-        body = smooth_max(self.cavity(p) + 3, self.abdomen(p) + 3, 10)
+        body = smooth_max(self.cavity(p) + 1, self.abdomen(p) + 1, 5)
         body = smooth_max(body, ellipsoid(p, self.spleen_center, self.spleen_radii), 12)
         hilum = ellipsoid(p, self.spleen_center + np.array([40, 22, 0]), (32, 34, 70))
         return smooth_max(smooth_max(body, -hilum, 10), 3 - self.kidney(p, 1), 8)
@@ -233,7 +255,7 @@ class Patient:
         )
         return smooth_max(body, -sinus, 5)
 
-    def stomach_shape(self, p: Points) -> np.ndarray:
+    def stomach_body(self, p: Points) -> np.ndarray:
         (top, r0), (middle, r1), (end, r2) = self.stomach
         body = smooth_min(capsule(p, top, middle, (r0, r1)), capsule(p, middle, end, (r1, r2)), 12)
         return smooth_max(body, smooth_max(self.cavity(p) + 3, self.abdomen(p) + 3, 6), 6)
@@ -245,7 +267,7 @@ class Patient:
 
     def heart(self, p: Points) -> np.ndarray:
         a, b = self.half
-        body = ellipsoid(p, (self.heart_side * a, 0.28 * b, self.dome + 12), (0.52 * a, 0.56 * b, 50))
+        body = ellipsoid(p, (self.heart_side * a, 0.28 * b, self.dome + 12), (0.44 * a, 0.54 * b, 46))
         return smooth_max(body, self.cavity(p) + 6, 8)
 
     @functools.cached_property
@@ -302,23 +324,25 @@ class Patient:
     def _place_tumors(self, rng: np.random.Generator) -> tuple[Tumor, ...]:
         count = int(rng.choice(7, p=(0.12, 0.2, 0.2, 0.16, 0.14, 0.1, 0.08)))
         affine, liver = self._liver_lattice
-        room = ndimage.distance_transform_edt(liver, sampling=_LATTICE_MM).astype(np.float32)
-        axes = np.ix_(*[np.arange(n, dtype=np.float32) * _LATTICE_MM for n in liver.shape])
+        # Room at a point: its distance to the surface. Every other lattice point errs by 3.5 mm at most.
+        liver, step = liver[::2, ::2, ::2], 2 * _LATTICE_MM
+        room = ndimage.distance_transform_edt(liver, sampling=step).astype(np.float32) - np.float32(3.5)
+        axes = np.ix_(*[np.arange(n, dtype=np.float32) * np.float32(step) for n in liver.shape])
         tumors = []
         for _ in range(count):
             diameter = float(np.exp(rng.uniform(np.log(8), np.log(60))))
             shape = _tumor_shape(rng)
-            reach = 0.5 * diameter * 1.2 + 3
+            reach = 0.6 * diameter
             fits = np.flatnonzero(room > min(reach, 0.9 * float(room.max())))
             where = np.unravel_index(fits[rng.integers(len(fits))], room.shape)
             # A tumour too large for what room is left becomes as large as the room.
-            diameter = min(diameter, 2 * (float(room[where]) - 3) / 1.2)
+            diameter = min(diameter, float(room[where]) / 0.6)
             if diameter < 6:
                 continue
             kind = str(rng.choice(("hypodense", "rim", "hyperdense"), p=(0.65, 0.2, 0.15)))
-            center = affine[:3, 3] + np.array(where) * _LATTICE_MM
+            center = affine[:3, 3] + np.array(where) * step
             tumors.append(Tumor(tuple(center.tolist()), diameter, kind, rng.uniform(0.55, 1.0), shape))
-            gap = sum((axis - np.float32(o * _LATTICE_MM)) ** 2 for axis, o in zip(axes, where, strict=True))
+            gap = sum((axis - np.float32(o * step)) ** 2 for axis, o in zip(axes, where, strict=True))
             np.minimum(room, np.sqrt(gap) - np.float32(0.6 * diameter), out=room)
         return tuple(tumors)
 
@@ -328,22 +352,3 @@ def _tumor_shape(rng: np.random.Generator) -> tuple[np.ndarray, float]:
     tensor = tensor + tensor.T
     tensor -= np.eye(3) * np.trace(tensor) / 3
     return tensor * rng.uniform(0.1, 0.35) / np.abs(np.linalg.eigvalsh(tensor)).max(), rng.uniform(-0.8, 0.8)
-
-
-def tumor_distance(tumor: Tumor, world: Points) -> np.ndarray:
-    """Approximate distance in mm to a tumour's surface at points in world coordinates.
-
-    The body is star-shaped about its centre with r(u)^3 = R^3 (1 + u.S u + c u_x u_y u_z) in direction u, S
-    traceless. Both terms are spherical harmonics of degree 2 and 3 and vanish in the mean over the sphere, so
-    that the volume, the mean of r^3 times 4/3 pi, is exactly 4/3 pi R^3.
-    """
-    tensor, cubic = tumor.shape
-    offset = [c - np.float32(o) for c, o in zip(world, tumor.center, strict=True)]
-    distance = np.sqrt(sum(c * c for c in offset)) + np.float32(1e-6)
-    ux, uy, uz = (c / distance for c in offset)
-    s = np.float32(tensor)
-    bulge = s[0, 0] * ux * ux + s[1, 1] * uy * uy + s[2, 2] * uz * uz
-    bulge += (
-        2 * (s[0, 1] * ux * uy + s[0, 2] * ux * uz + s[1, 2] * uy * uz) + np.float32(cubic) * ux * uy * uz
-    )
-    return distance - np.float32(tumor.diameter / 2) * np.cbrt(1 + bulge)

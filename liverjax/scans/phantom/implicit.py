@@ -90,3 +90,14 @@ def rotation_matrix(x: float, y: float, z: float) -> np.ndarray:
         turn[i, j], turn[j, i] = -np.sin(angle), np.sin(angle)
         turns.append(turn)
     return turns[2] @ turns[1] @ turns[0]
+
+
+def grid_points(affine: np.ndarray, shape: tuple[int, int, int]) -> Points:
+    """Returns the voxel centres of a grid: three (x, y, z) float32 arrays. The affine has at least 3 rows."""
+    i, j, k = np.ix_(*(np.arange(n, dtype=np.float32) for n in shape))
+    return tuple((row[0] * i + row[3]) + row[1] * j + row[2] * k for row in np.float32(affine[:3]))
+
+
+def box_corners(low, high) -> np.ndarray:
+    """Returns the (8, 3) corners of a box."""
+    return np.stack(np.meshgrid(*zip(low, high, strict=True), indexing="ij"), -1).reshape(-1, 3)

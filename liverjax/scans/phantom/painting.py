@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import zlib
 
 import numpy as np
@@ -9,7 +10,7 @@ from scipy import ndimage
 
 from liverjax import labels
 from liverjax.scans.phantom import implicit
-from liverjax.scans.phantom.anatomy import Patient, Tumor, tumor_distance
+from liverjax.scans.phantom.anatomy import Patient
 
 #: What each tissue shows: HU in four contrast phases, then signal in three MR sequences (fat in phase = 1).
 SCANS = {"ct": ("native", "arterial", "portal", "late"), "mr": ("t1", "t1_fatsat_late", "t2_fatsat")}
@@ -48,15 +49,21 @@ def scan_patient(patient: Patient, modality: str, affine: np.ndarray, shape: tup
     rng = _stream(patient.seed, 1, list(SCANS).index(modality))
     # Most scans of livers are taken in the portal venous phase.
     scan = str(rng.choice(SCANS[modality], p=(0.15, 0.15, 0.5, 0.2) if modality == "ct" else None))
-    tissue = _draw_tissue(rng, scan)
-    canvas = _Canvas(patient, affine, shape)
-    liver, tumor = _paint(canvas, patient, tissue)
+    canvas = _Canvas(
+        patient=patient,
+        tissue=_draw_tissue(rng, scan),
+        affine=affine,
+        points=patient.points(affine, shape),
+        texture=patient.texture.on_grid(affine, shape).real,
+        image=np.zeros(shape, np.float32),
+        mask=np.full(shape, labels.BACKGROUND, np.uint8),
+    )
+    for paint in (_paint_trunk, _paint_spine, _paint_vessels, _paint_organs, _paint_liver, _paint_tumors):
+        paint(canvas)
     # The noise differs between grids, and is the same wherever the same grid is made.
     grid = zlib.crc32(np.round(np.append(affine, shape) * 1000).astype("<i8").tobytes())
     finish = _finish_ct if modality == "ct" else _finish_mr
-    image = finish(canvas, rng, _stream(patient.seed, 2, grid))
-    mask = np.where(tumor, labels.TUMOR, np.where(liver, labels.LIVER, labels.BACKGROUND))
-    return image, mask.astype(np.uint8), scan
+    return finish(canvas, rng, _stream(patient.seed, 2, grid)), canvas.mask, scan
 
 
 def _stream(*key: int) -> np.random.Generator:
@@ -67,7 +74,7 @@ def _draw_tissue(rng: np.random.Generator, scan: str) -> dict[str, float]:
     """Returns this patient's value of each tissue: enhancement and fat content vary between patients."""
     column = [*SCANS["ct"], *SCANS["mr"]].index(scan)
     tissue = {name: float(values[column]) for name, values in _TISSUES.items()}
-    ct = column < 4
+    ct = column < len(SCANS["ct"])
     for name in sorted(set(tissue) - {"air", "gas", "lung"}):
         tissue[name] += rng.normal() * (4 if ct else 0.07 * tissue[name])
     steatosis = max(0.0, rng.uniform(-1.6, 1.0)) * (35 if ct else 0.15)
@@ -77,197 +84,190 @@ def _draw_tissue(rng: np.random.Generator, scan: str) -> dict[str, float]:
     return tissue
 
 
+@dataclasses.dataclass
 class _Canvas:
-    """An image that tissues are laid on in order, each with the part of a voxel that it fills."""
+    """A grid on which tissues are laid over each other, each by the part of a voxel that it fills.
 
-    def __init__(self, patient: Patient, affine: np.ndarray, shape: tuple[int, int, int]):
-        self.patient, self.affine, self.shape = patient, affine, shape
-        self.points = patient.points(affine, shape)
-        self.texture = patient.texture.on_grid(affine, shape).real
-        #: Edges blur over about one voxel.
-        self.blur = np.float32(np.linalg.norm(affine[:3, :3], axis=0).mean() / patient.scale)
-        self.image = np.zeros(shape, np.float32)
+    All arrays are (x, y, z). `points` are voxel centres in the patient's frame, `texture` is a smooth field of
+    zero mean and unit variance.
+    """
 
-    def world_box(self, low, high) -> tuple[slice, slice, slice]:
-        """Returns the voxels that may lie in a box of world mm."""
-        corners = np.stack(np.meshgrid(*zip(low, high, strict=True), indexing="ij"), -1).reshape(-1, 3)
-        index = (corners - self.affine[:3, 3]) @ np.linalg.inv(self.affine[:3, :3]).T
-        first = np.clip(np.floor(index.min(0)) - 1, 0, self.shape).astype(int)
-        last = np.clip(np.ceil(index.max(0)) + 2, 0, self.shape).astype(int)
-        return tuple(slice(a, b) for a, b in zip(first, last, strict=True))
+    patient: Patient
+    tissue: dict[str, float]
+    affine: np.ndarray
+    points: implicit.Points
+    texture: np.ndarray
+    image: np.ndarray
+    mask: np.ndarray
 
-    def box(self, center, reach) -> tuple[slice, slice, slice]:
-        """Returns the voxels within `reach` mm per axis of `center` in the patient's frame."""
+    def crop(self, center, reach) -> _Canvas:
+        """Returns the voxels within `reach` mm per axis of `center` in the patient's frame, as a view."""
         center, reach = np.asarray(center), np.asarray(reach)
-        return self.world_box(*self.patient.world_box(center - reach, center + reach))
+        return self.crop_world(*self.patient.world_box(center - reach, center + reach))
 
-    def at(self, box):
-        return tuple(c[box] for c in self.points)
+    def crop_world(self, low, high) -> _Canvas:
+        """Returns the voxels that may lie in a box of world mm, as a view."""
+        offset = implicit.box_corners(low, high) - self.affine[:3, 3]
+        index = offset @ np.linalg.inv(self.affine[:3, :3]).T
+        first = np.clip(np.floor(index.min(0)) - 1, 0, self.image.shape).astype(int)
+        last = np.clip(np.ceil(index.max(0)) + 2, 0, self.image.shape).astype(int)
+        box = tuple(slice(a, b) for a, b in zip(first, last, strict=True))
+        affine = self.affine.copy()
+        affine[:3, 3] += affine[:3, :3] @ first
+        arrays = {name: getattr(self, name)[box] for name in ("texture", "image", "mask")}
+        return dataclasses.replace(self, affine=affine, points=tuple(c[box] for c in self.points), **arrays)
 
-    def fill(self, distance: np.ndarray, value, box=...) -> None:
-        part = np.clip(np.float32(0.5) - distance / self.blur, 0, 1)
-        self.image[box] += part * (value - self.image[box])
+    def fill(self, distance: np.ndarray, tissue: str | float, texture: float = 0.0) -> None:
+        """Lays a tissue, by name or value, inside a body; its texture is a part of its contrast with fat."""
+        # Edges are as wide as a voxel is on average.
+        blur = np.linalg.norm(self.affine[:3, :3], axis=0).mean() / self.patient.scale
+        part = np.clip(np.float32(0.5) - distance * np.float32(1 / blur), 0, 1)
+        value = np.float32(self.tissue[tissue] if isinstance(tissue, str) else tissue)
+        if texture:
+            value = value + np.float32(texture * abs(value - self.tissue["fat"])) * self.texture
+        self.image += part * (value - self.image)
 
-
-def _paint(canvas: _Canvas, patient: Patient, tissue: dict) -> tuple[np.ndarray, np.ndarray]:
-    """Lays every tissue on the canvas, the covering ones last. Returns the liver and tumour masks."""
-    liver_box = canvas.box(patient.liver_center, patient.liver_radii)
-    _paint_trunk(canvas, patient, tissue)
-    _paint_organs(canvas, patient, tissue)
-    liver = np.zeros(canvas.shape, bool)
-    distance = patient.liver(canvas.at(liver_box))
-    grain = 0.05 * abs(tissue["liver"] - tissue["fat"])
-    canvas.fill(distance, tissue["liver"] + grain * canvas.texture[liver_box], liver_box)
-    liver[liver_box] = distance < 0
-    inside = np.full(canvas.shape, np.inf, np.float32)
-    inside[liver_box] = distance + 1.5
-    for segment in patient.vessels:
-        middle = (segment.start + segment.end) / 2
-        box = canvas.box(middle, np.abs(segment.end - segment.start) / 2 + segment.radii[0] + 1)
-        tube = implicit.capsule(canvas.at(box), segment.start, segment.end, segment.radii)
-        canvas.fill(np.maximum(tube, inside[box]), tissue[segment.kind], box)
-    tumors = np.zeros(canvas.shape, bool)
-    for tumor in patient.tumors:
-        _paint_tumor(canvas, tumor, tissue, tumors)
-    return liver, tumors
+    def field(self, waves: implicit.Waves) -> np.ndarray:
+        return waves.on_grid(self.affine, self.image.shape)
 
 
-def _paint_trunk(canvas: _Canvas, patient: Patient, tissue: dict) -> None:
-    p = canvas.points
-    canvas.image += tissue["air"]
-    canvas.fill(patient.skin(p), tissue["fat"])
-    wall = patient.muscle(p)
-    canvas.fill(wall, tissue["muscle"] + 0.03 * abs(tissue["muscle"] - tissue["fat"]) * canvas.texture)
+def _paint_trunk(canvas: _Canvas) -> None:
+    patient, p = canvas.patient, canvas.points
+    canvas.image[...] = canvas.tissue["air"]
+    canvas.fill(patient.skin(p), "fat")
+    canvas.fill(patient.muscle(p), "muscle", texture=0.03)
     ribs = patient.ribs(p)
-    canvas.fill(ribs, tissue["cortex"])
-    canvas.fill(ribs + 3, tissue["marrow"])
+    canvas.fill(ribs, "cortex")
+    canvas.fill(ribs + 3, "marrow")
     cavity, abdomen = patient.cavity(p), patient.abdomen(p)
-    canvas.fill(np.maximum(cavity, abdomen + 1), tissue["fat"])
-    # Mesentery: vessels in the fat, along the zeros of a random field.
-    strand = (np.abs(patient.mesentery.on_grid(canvas.affine, canvas.shape)) - np.float32(0.22)) * 11
-    canvas.fill(np.maximum(strand, np.maximum(cavity, abdomen) + 10), tissue["vein"])
+    canvas.fill(np.maximum(cavity, abdomen + 1), "fat")
     chest = np.maximum(cavity, 1.5 - abdomen)
     mediastinum = implicit.column(p, (0, patient.spine[1] + 24), (34, 34))
-    canvas.fill(np.maximum(chest, 4 - np.minimum(mediastinum, patient.heart(p))), tissue["lung"])
-    canvas.fill(np.maximum(chest, mediastinum), tissue["fat"])
-    heart = np.maximum(patient.heart(p), 1.5 - abdomen)
-    canvas.fill(heart, tissue["myocardium"])
-    canvas.fill(heart + 9, 0.5 * (tissue["artery"] + tissue["vein"]))
-    _paint_bowel(canvas, patient, tissue, cavity, abdomen)
-    _paint_spine(canvas, patient, tissue)
+    heart = patient.heart(p)
+    canvas.fill(np.maximum(chest, 4 - np.minimum(mediastinum, heart)), "lung")
+    canvas.fill(np.maximum(chest, mediastinum), "fat")
+    heart = np.maximum(heart, 1.5 - abdomen)
+    canvas.fill(heart, "myocardium")
+    canvas.fill(heart + 9, 0.5 * (canvas.tissue["artery"] + canvas.tissue["vein"]))
+    # Mesentery: vessels in the fat, along the zeros of a random field.
+    strand = (np.abs(canvas.field(patient.mesentery)) - np.float32(0.22)) * 11
+    canvas.fill(np.maximum(strand, np.maximum(cavity, abdomen) + 10), "vein")
+    _paint_bowel(canvas, np.maximum(cavity, abdomen))
 
 
-def _paint_bowel(canvas: _Canvas, patient: Patient, tissue: dict, cavity, abdomen) -> None:
+def _paint_bowel(canvas: _Canvas, abdomen: np.ndarray) -> None:
     """Winding tubes of wall, contents and gas in the lower and front parts of the abdomen."""
-    x, y, z = canvas.points
-    b = patient.half[1]
-    room = np.maximum(cavity, abdomen) + 9
-    room = np.maximum(room, patient.spine[1] + 34 - y + 0.15 * np.abs(x))
-    room = np.maximum(room, 0.7 * (z + 10 - 0.25 * (y + 0.4 * b)))
-    # |field| is Rayleigh distributed; its slope near a zero is about 2 pi / wavelength.
-    tube = (np.abs(patient.bowel.on_grid(canvas.affine, canvas.shape)) - np.float32(0.95)) * 13
-    canvas.fill(np.maximum(tube, room), tissue["gut"])
-    lumen = np.maximum(tube + 3.5, room + 3)
-    canvas.fill(lumen, tissue["chyme"] + 0.1 * abs(tissue["chyme"] - tissue["fat"]) * canvas.texture)
-    gas = (0.9 - patient.bowel_gas.on_grid(canvas.affine, canvas.shape).real) * 15
-    canvas.fill(np.maximum(lumen + 1, gas - 0.15 * y), tissue["gas"])
-
-
-def _paint_spine(canvas: _Canvas, patient: Patient, tissue: dict) -> None:
-    x, y, z = canvas.points
-    center = patient.spine
-    rising = np.abs(z - 34 * np.round(z * np.float32(1 / 34)))
-    disc = rising - 4
-    body = implicit.column(canvas.points, center, (22, 17))
-    arch = implicit.column(canvas.points, center - (0, 27), (15, 13))
-    process = np.maximum(np.maximum(np.abs(x) - 3.5, np.abs(y - (center[1] - 48)) - 14), 6 - rising)
-    wings = np.maximum(np.maximum(np.abs(y - (center[1] - 24)) - 4, np.abs(x) - 36), 9 - rising)
-    for side in (-1, 1):
-        psoas = implicit.column(canvas.points, (side * 36, center[1] - 2), (15, 18))
-        canvas.fill(np.maximum(psoas, 0.3 * (z + 10)), tissue["muscle"])
-    canvas.fill(np.minimum(np.minimum(process, wings), arch), tissue["cortex"])
-    canvas.fill(arch + 6, tissue["cord"])
-    canvas.fill(body, tissue["cortex"])
-    canvas.fill(body + 2.5, tissue["marrow"] + 0.08 * abs(tissue["marrow"] - tissue["fat"]) * canvas.texture)
-    canvas.fill(np.maximum(body, disc), 0.4 * tissue["marrow"] + 0.6 * tissue["muscle"])
-
-
-def _paint_organs(canvas: _Canvas, patient: Patient, tissue: dict) -> None:
-    a, b = patient.half
-    for vessel, name in ((patient.aorta, "artery"), (patient.cava, "vein")):
-        center, radius = vessel
-        box = canvas.box((*center, 0), (radius + 2, radius + 2, 400))
-        canvas.fill(patient.tube(canvas.at(box), vessel), tissue[name], box)
-
-    box = canvas.box((-0.15 * a, 0, -10), (0.6 * a, 0.5 * b, 50))
-    canvas.fill(patient.pancreas(canvas.at(box)), tissue["pancreas"], box)
-
-    for which in (0, 1):
-        center, radius = patient.kidneys[which]
-        box = canvas.box(center, (2 * radius, radius + 4, 2 * radius + 8))
-        shape = patient.kidney(canvas.at(box), which)
-        canvas.fill(shape, tissue["renal"] * 1.08, box)
-        canvas.fill(shape + 6, tissue["renal"] * 0.92, box)
-
-    box = canvas.box((-0.4 * a, 0.15 * b, 5), (0.6 * a, 0.8 * b, 90))
-    shape = patient.stomach_shape(canvas.at(box))
-    canvas.fill(shape, tissue["gut"], box)
-    canvas.fill(
-        shape + 4, tissue["meal"] + 0.08 * abs(tissue["meal"] - tissue["fat"]) * canvas.texture[box], box
+    patient, (x, y, z) = canvas.patient, canvas.points
+    room = np.maximum(abdomen + 9, patient.spine[1] + 34 - y + np.float32(0.15) * np.abs(x))
+    room = np.maximum(
+        room, np.float32(0.7) * (z + 10 - np.float32(0.25) * (y + np.float32(0.4 * patient.half[1])))
     )
-    above = patient.stomach_level - canvas.points[1][box]
-    canvas.fill(np.maximum(shape + 4, above), tissue["gas"], box)
+    # The field's slope where it is zero is about 2 pi / wavelength: 13 mm per unit.
+    tube = (np.abs(canvas.field(patient.bowel)) - np.float32(0.95)) * 13
+    canvas.fill(np.maximum(tube, room), "gut")
+    lumen = np.maximum(tube + 3.5, room + 3)
+    canvas.fill(lumen, "chyme", texture=0.1)
+    gas = (np.float32(0.9) - canvas.field(patient.bowel_gas).real) * 15
+    canvas.fill(np.maximum(lumen + 1, gas - np.float32(0.15) * y), "gas")
 
-    box = canvas.box(patient.spleen_center, patient.spleen_radii + 2)
-    grain = 0.03 * abs(tissue["spleen"] - tissue["fat"])
-    canvas.fill(patient.spleen(canvas.at(box)), tissue["spleen"] + grain * canvas.texture[box], box)
+
+def _paint_spine(canvas: _Canvas) -> None:
+    center = canvas.patient.spine
+    canvas = canvas.crop((*center - (0, 15), 0), (62, 62, 1000))
+    x, y, z = p = canvas.points
+    for side in (-1, 1):
+        psoas = implicit.column(p, (side * 36, center[1] - 2), (15, 18))
+        canvas.fill(np.maximum(psoas, np.float32(0.3) * (z + 10)), "muscle")
+    level = np.abs(z - 34 * np.round(z * np.float32(1 / 34)))
+    arch = implicit.column(p, center - (0, 27), (15, 13))
+    process = np.maximum(np.maximum(np.abs(x) - 3.5, np.abs(y - np.float32(center[1] - 48)) - 14), 6 - level)
+    wings = np.maximum(np.maximum(np.abs(y - np.float32(center[1] - 24)) - 4, np.abs(x) - 36), 9 - level)
+    canvas.fill(np.minimum(np.minimum(process, wings), arch), "cortex")
+    canvas.fill(arch + 6, "cord")
+    body = implicit.column(p, center, (22, 17))
+    canvas.fill(body, "cortex")
+    canvas.fill(body + 2.5, "marrow", texture=0.08)
+    canvas.fill(np.maximum(body, level - 4), 0.4 * canvas.tissue["marrow"] + 0.6 * canvas.tissue["muscle"])
+
+
+def _paint_vessels(canvas: _Canvas) -> None:
+    for (center, radius), tissue in ((canvas.patient.aorta, "artery"), (canvas.patient.cava, "vein")):
+        part = canvas.crop((*center, 0), (radius + 2, radius + 2, 1000))
+        part.fill(implicit.column(part.points, center, (radius, radius)), tissue)
+
+
+def _paint_organs(canvas: _Canvas) -> None:
+    patient, (a, b) = canvas.patient, canvas.patient.half
+    part = canvas.crop((-0.15 * a, 0, -10), (0.6 * a, 0.5 * b, 50))
+    part.fill(patient.pancreas(part.points), "pancreas", texture=0.06)
+
+    for which, (center, radius) in enumerate(patient.kidneys):
+        part = canvas.crop(center, (2 * radius, radius + 4, 2 * radius + 8))
+        kidney = patient.kidney(part.points, which)
+        part.fill(kidney, 1.08 * canvas.tissue["renal"])
+        part.fill(kidney + 6, 0.92 * canvas.tissue["renal"], texture=0.06)
+
+    part = canvas.crop((-0.4 * a, 0.15 * b, 5), (0.6 * a, 0.8 * b, 90))
+    stomach = patient.stomach_body(part.points)
+    part.fill(stomach, "gut")
+    part.fill(stomach + 4, "meal", texture=0.08)
+    part.fill(np.maximum(stomach + 4, patient.stomach_level - part.points[1]), "gas")
+
+    part = canvas.crop(patient.spleen_center, patient.spleen_radii + 2)
+    part.fill(patient.spleen(part.points), "spleen", texture=0.03)
 
     if patient.has_gallbladder:
         neck, fundus, radius = patient.gallbladder
-        box = canvas.box((neck + fundus) / 2, np.abs(fundus - neck) / 2 + radius + 2)
-        canvas.fill(patient.gallbladder_shape(canvas.at(box)), tissue["bile"], box)
+        part = canvas.crop((neck + fundus) / 2, np.abs(fundus - neck) / 2 + radius + 2)
+        part.fill(patient.gallbladder_body(part.points), "bile")
 
 
-def _paint_tumor(canvas: _Canvas, tumor: Tumor, tissue: dict, mask: np.ndarray) -> None:
-    center, reach = np.array(tumor.center), 0.6 * tumor.diameter + 1
-    box = canvas.world_box(center - reach, center + reach)
-    index = np.ix_(*[np.arange(s.start, s.stop) for s in box])
-    world = [
-        sum(canvas.affine[row, axis] * index[axis] for axis in range(3)) + canvas.affine[row, 3]
-        for row in range(3)
-    ]
-    distance = tumor_distance(tumor, tuple(c.astype(np.float32) for c in world))
+def _paint_liver(canvas: _Canvas) -> None:
+    patient = canvas.patient
+    part = canvas.crop(patient.liver_center, patient.liver_radii)
+    liver = patient.liver(part.points)
+    part.fill(liver, "liver", texture=0.05)
+    part.mask[liver < 0] = labels.LIVER
+    for vessel in patient.vessels:
+        reach = np.abs(vessel.end - vessel.start) / 2 + vessel.radii[0] + 1
+        piece = canvas.crop((vessel.start + vessel.end) / 2, reach)
+        tube = implicit.capsule(piece.points, vessel.start, vessel.end, vessel.radii)
+        piece.fill(np.where(piece.mask == labels.LIVER, tube, np.float32(np.inf)), vessel.kind)
 
-    def blend(kind, contrast):
-        return tissue["liver"] + contrast * (tissue[kind] - tissue["liver"])
 
-    if tumor.kind == "rim":
-        canvas.fill(distance, blend("hyperdense", 0.7 * tumor.contrast), box)
-        canvas.fill(distance + 0.11 * tumor.diameter, blend("hypodense", 1.15 * tumor.contrast), box)
-    else:
-        canvas.fill(distance, blend(tumor.kind, tumor.contrast), box)
-        # Large tumours die from within.
-        canvas.fill(distance + 0.3 * tumor.diameter + 3, blend("hypodense", 1.25 * tumor.contrast), box)
-    mask[box] |= distance < 0
+def _paint_tumors(canvas: _Canvas) -> None:
+    liver = canvas.tissue["liver"]
+    for tumor in canvas.patient.tumors:
+        part = canvas.crop_world(*tumor.world_box())
+        body = tumor.distance(implicit.grid_points(part.affine, part.image.shape))
+
+        def fill(distance, kind, contrast, part=part):
+            part.fill(distance, liver + contrast * (part.tissue[kind] - liver))
+
+        if tumor.kind == "rim":
+            fill(body, "hyperdense", 0.7 * tumor.contrast)
+            fill(body + 0.11 * tumor.diameter, "hypodense", 1.15 * tumor.contrast)
+        else:
+            fill(body, tumor.kind, tumor.contrast)
+            # Large tumours die from within.
+            fill(body + 0.3 * tumor.diameter + 3, "hypodense", 1.25 * tumor.contrast)
+        part.mask[body < 0] = labels.TUMOR
 
 
 def _finish_ct(canvas: _Canvas, rng: np.random.Generator, noise: np.random.Generator) -> np.ndarray:
-    """Adds a couch and noise whose grains are about a voxel wide. Returns int16 HU."""
-    level = rng.uniform(9, 20)
-    grain = noise.standard_normal(canvas.shape, dtype=np.float32)
-    grain = ndimage.gaussian_filter(grain, 0.6)
-    canvas.image += grain * np.float32(level / grain.std())
-    return np.round(np.clip(canvas.image, -1024, 3000)).astype(np.int16)
+    """Adds noise whose grains are about a voxel wide. Returns int16 HU."""
+    grain = ndimage.gaussian_filter(noise.standard_normal(canvas.image.shape, dtype=np.float32), 0.6)
+    image = canvas.image + grain * np.float32(rng.uniform(9, 20) / grain.std())
+    return np.round(np.clip(image, -1024, 3000)).astype(np.int16)
 
 
 def _finish_mr(canvas: _Canvas, rng: np.random.Generator, noise: np.random.Generator) -> np.ndarray:
-    """Multiplies a smooth bias field and a scale, adds Rician noise. Returns int16, arbitrary units."""
+    """Multiplies by a smooth bias field and a scale, adds Rician noise. Returns int16, arbitrary units."""
     coil = implicit.Waves(rng, (280, 600), 12)
-    bias = np.exp(np.float32(rng.uniform(0.1, 0.3)) * coil.on_grid(canvas.affine, canvas.shape).real)
-    level = rng.uniform(0.02, 0.05)
-    signal = np.maximum(canvas.image, 0) * bias
-    real, imaginary = (
-        noise.standard_normal(canvas.shape, dtype=np.float32) * np.float32(level) for _ in "ri"
+    strength, level, scale = np.float32(
+        [rng.uniform(0.15, 0.4), rng.uniform(0.02, 0.05), rng.uniform(250, 1500)]
     )
-    magnitude = np.sqrt((signal + real) ** 2 + imaginary**2)
-    return np.round(np.clip(magnitude * rng.uniform(250, 1500), 0, 32000)).astype(np.int16)
+    signal = np.maximum(canvas.image, 0) * np.exp(strength * canvas.field(coil).real)
+    real = signal + level * noise.standard_normal(signal.shape, dtype=np.float32)
+    imaginary = level * noise.standard_normal(signal.shape, dtype=np.float32)
+    return np.round(np.clip(np.hypot(real, imaginary) * scale, 0, 32000)).astype(np.int16)
