@@ -10,7 +10,6 @@ import contextlib
 import gzip
 import math
 import os
-import secrets
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -21,6 +20,7 @@ import numpy as np
 
 from liverjax import labels as label_ids
 from liverjax.errors import InputError
+from liverjax.files import replacing
 from liverjax.scans import nifti_header
 from liverjax.scans.volume import Volume, corner_distance
 
@@ -133,15 +133,18 @@ def write(path: str | os.PathLike, volume: Volume, *, dtype: np.dtype | type | N
     _check_suffix(path)
     voxels = _storable(volume.voxels, dtype, volume.name)
     header = _header_for(volume, voxels.dtype)
-    with _replacing(path) as raw, contextlib.ExitStack() as stack:
-        stream = raw
-        if path.name.lower().endswith(".gz"):
-            # No name and no time in the gzip header: equal volumes give equal bytes.
-            stream = stack.enter_context(gzip.GzipFile("", "wb", _GZIP_LEVEL, raw, mtime=0))
-        stream.write(header.binaryblock)
-        stream.write(bytes(int(header["vox_offset"]) - len(header.binaryblock)))  # no extensions
-        for index in range(voxels.shape[2]):  # slice by slice: no second copy of the volume in memory
-            stream.write(voxels[:, :, index].tobytes(order="F"))
+    try:
+        with replacing(path) as temporary, contextlib.ExitStack() as stack:
+            stream = stack.enter_context(open(temporary, "wb"))
+            if path.name.lower().endswith(".gz"):
+                # No name and no time in the gzip header: equal volumes give equal bytes.
+                stream = stack.enter_context(gzip.GzipFile("", "wb", _GZIP_LEVEL, stream, mtime=0))
+            stream.write(header.binaryblock)
+            stream.write(bytes(int(header["vox_offset"]) - len(header.binaryblock)))  # no extensions
+            for index in range(voxels.shape[2]):  # slice by slice: no second copy of the volume in memory
+                stream.write(voxels[:, :, index].tobytes(order="F"))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror or error})") from None
 
 
 def require_same_geometry(a: Volume, b: Volume, tolerance_mm: float = GEOMETRY_TOLERANCE_MM) -> None:
@@ -293,18 +296,3 @@ def _header_for(volume: Volume, dtype: np.dtype) -> nib.Nifti1Header:
     header["vox_offset"] = header.single_vox_offset
     header["scl_slope"], header["scl_inter"] = 1, 0
     return header
-
-
-@contextlib.contextmanager
-def _replacing(path: Path) -> Iterator[BinaryIO]:
-    """Opens a temporary file that takes the place of `path` when all has been written, else vanishes."""
-    # Not derived from the name: that may already be as long as the file system allows.
-    temporary = path.parent / f".{secrets.token_hex(8)}.tmp"
-    try:
-        with open(temporary, "xb") as stream:
-            yield stream
-        os.replace(temporary, path)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror or error})") from None
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -59,7 +59,7 @@ def checked_shape(header: nib.Nifti1Header, path: Path) -> tuple[tuple[int, int,
         raise InputError(f"{path}: dimensions {sizes}, expected only positive sizes")
     if math.prod(sizes[4:]) > 1:
         raise InputError(f"{path}: dimensions {sizes}, expected at most 4 (x, y, z, phase)")
-    x, y, z, phases = (sizes + [1, 1, 1])[:4]
+    x, y, z, phases = [*sizes, 1, 1, 1][:4]
     return (x, y, z), phases
 
 

@@ -1,0 +1,340 @@
+"""How data sets lie on disk: from a folder to its cases, for every layout that the field uses.
+
+| layout | scans | masks |
+|---|---|---|
+| `nnunet` | `imagesTr/<case>_0000.nii.gz`, `imagesTs/` | `labelsTr/<case>.nii.gz`; names in `dataset.json` |
+| `msd` | `imagesTr/<case>.nii.gz`, `imagesTs/` | `labelsTr/<case>.nii.gz`; names in `dataset.json` |
+| `lits` | `volume-N.nii`, also one folder down | `segmentation-N.nii` beside them |
+| `plain` | `images/<case>.nii.gz` | `labels/<case>.nii.gz` |
+| `flat` | `<case>.nii.gz` | none |
+
+`.nii` and `.nii.gz` are read alike; hidden files are skipped. A file `cases.json` beside the data may state
+what file names cannot: `{"patients": {"<case>": "<patient>"}}` for several scans of a patient, and
+`{"liver_only": ["<case>"]}` for masks in which tumours are not told from the liver.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import json
+import logging
+import os
+import re
+from collections.abc import Callable, Iterable
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from liverjax.errors import InputError, did_you_mean
+from liverjax.labels import BACKGROUND, LIVER, TUMOR
+from liverjax.scans import nifti
+from liverjax.scans.volume import Volume
+
+_LOG = logging.getLogger("liverjax")
+
+#: What the label names of a `dataset.json` mean; any other name, such as another organ's, is background.
+_LABEL_NAMES = {
+    "liver": LIVER, "tumor": TUMOR, "tumour": TUMOR, "cancer": TUMOR, "lesion": TUMOR,
+    "liver tumor": TUMOR, "liver tumour": TUMOR, "liver cancer": TUMOR, "liver lesion": TUMOR,
+}  # fmt: skip
+_OWN_LABELS = ((BACKGROUND, BACKGROUND), (LIVER, LIVER), (TUMOR, TUMOR))
+_FURTHER_CHANNEL = re.compile(r"_(?!0000)\d{4}$")
+_LITS_SCAN, _LITS_MASK = "volume-", "segmentation-"
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """One scan, with its mask where there is one.
+
+    Attributes:
+      id: name of the case, unique in its data set; also the stem of a file name.
+      image: file of the scan.
+      label: file of the mask, or None.
+      patient: whom the scan shows; the case's id where nothing else is known.
+      label_map: pairs of a value in the mask file and the label id that it means.
+      liver_only: the mask does not tell tumours from the liver.
+    """
+
+    id: str
+    image: Path
+    label: Path | None
+    patient: str
+    label_map: tuple[tuple[int, int], ...] = _OWN_LABELS
+    liver_only: bool = False
+
+    def read_mask(self) -> Volume:
+        """Reads the mask, as uint8 label ids.
+
+        Raises:
+          InputError: there is none, it cannot be read, or it holds a value that `label_map` does not.
+        """
+        if self.label is None:
+            raise InputError(f"{self.image}: case {self.id!r} has no mask, expected one")
+        lookup = np.zeros(256, np.uint8)
+        for value, meaning in self.label_map:
+            lookup[value] = meaning
+        mask = nifti.read_mask(self.label, labels=[value for value, _ in self.label_map])
+        return mask if self.label_map == _OWN_LABELS else mask.with_voxels(lookup[mask.voxels])
+
+
+@dataclasses.dataclass(frozen=True)
+class _Listing:
+    """The files of a data set: scans that may have masks, masks, and scans that have none by design."""
+
+    scans: list[Path]
+    masks: list[Path] = dataclasses.field(default_factory=list)
+    test: list[Path] = dataclasses.field(default_factory=list)
+    label_map: tuple[tuple[int, int], ...] = _OWN_LABELS
+
+
+def find_cases(path: str | os.PathLike, layout: str = "auto", labelled: bool = False) -> list[Case]:
+    """Returns the cases of a data set, or of a single scan, in natural order of their ids.
+
+    Args:
+      path: a folder, or one `.nii` or `.nii.gz` file.
+      layout: a name of the table above, or "auto": the first that finds a scan.
+      labelled: scans and masks for training: each needs the other, and test sets without masks are left out.
+        Otherwise all scans are returned, with their masks where there are some.
+
+    Raises:
+      InputError: no scans, an unknown layout, files without partner (all are listed), an id that occurs
+        twice, a name that leads out of the folder, or an unreadable `dataset.json` or `cases.json`.
+    """
+    path = Path(path)
+    if layout not in ("auto", *_LAYOUTS):
+        raise InputError(f"layout is {layout!r}{did_you_mean(layout, ('auto', *_LAYOUTS))}")
+    if path.is_file():
+        if labelled:
+            raise InputError(f"{path}: is a file, expected a folder with scans and masks")
+        return [Case(_checked_id(path), path, None, _checked_id(path))]
+    if not path.is_dir():
+        raise InputError(f"{path}: no such file or folder")
+
+    listing = _listing(path, layout)
+    scans, masks = _by_id(listing.scans, path), _by_id(listing.masks, path)
+    if labelled:
+        _require_pairs(scans, masks, path)
+    else:
+        scans = _by_id([*listing.scans, *listing.test], path)
+    known = {**scans, **_by_id(listing.test, path)}
+    patients, liver_only = _case_facts(path / "cases.json", known)
+    return [
+        Case(id, scans[id], masks.get(id), patients.get(id, id), listing.label_map, id in liver_only)
+        for id in sorted(scans, key=natural_key)
+    ]
+
+
+def case_id(path: str | os.PathLike) -> str:
+    """Returns the id of the case that a scan or mask file belongs to.
+
+    It is the file's name without `.nii` or `.nii.gz`, and without nnU-Net's channel `_0000`. LiTS's
+    `segmentation-N` belongs to case `volume-N`.
+    """
+    stem = _stem(path).removesuffix("_0000")
+    return _LITS_SCAN + stem.removeprefix(_LITS_MASK) if re.fullmatch(_LITS_MASK + r"\d+", stem) else stem
+
+
+def natural_key(text: str) -> tuple:
+    """Returns a key that sorts `case_9` before `case_10`."""
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", text)], text
+
+
+# --- the layouts --------------------------------------------------------------------------------------------
+
+
+def _nnunet(root: Path) -> _Listing:
+    scans, test = _scans(root / "imagesTr"), _scans(root / "imagesTs")
+    if not any(_stem(scan).endswith("_0000") for scan in (*scans, *test)):
+        return _Listing([])
+    return _Listing(scans, _scans(root / "labelsTr"), test, _label_map(root / "dataset.json"))
+
+
+def _msd(root: Path) -> _Listing:
+    facts = root / "dataset.json"
+    training = _read_json(facts).get("training") if facts.is_file() else None
+    if training is None:
+        scans, masks = _scans(root / "imagesTr"), _scans(root / "labelsTr")
+    else:
+        scans, masks = (_listed_files(training, kind, facts) for kind in ("image", "label"))
+    test = _scans(root / "imagesTs")
+    return _Listing(scans, masks, test, _label_map(facts)) if scans or test else _Listing([])
+
+
+def _lits(root: Path) -> _Listing:
+    folders = [root, *sorted(entry for entry in root.iterdir() if entry.is_dir() and entry.name[0] != ".")]
+    files = [file for folder in folders for file in _scans(folder)]
+    scans, masks = (
+        [file for file in files if re.fullmatch(prefix + r"\d+", _stem(file))]
+        for prefix in (_LITS_SCAN, _LITS_MASK)
+    )
+    return _Listing(scans, masks)
+
+
+def _plain(root: Path) -> _Listing:
+    return _Listing(_scans(root / "images"), _scans(root / "labels"))
+
+
+def _flat(root: Path) -> _Listing:
+    return _Listing(_scans(root))
+
+
+#: In the order in which "auto" tries them.
+_LAYOUTS: dict[str, Callable[[Path], _Listing]] = {
+    "nnunet": _nnunet, "msd": _msd, "lits": _lits, "plain": _plain, "flat": _flat,
+}  # fmt: skip
+
+
+def _listing(root: Path, layout: str) -> _Listing:
+    for name in _LAYOUTS if layout == "auto" else [layout]:
+        listing = _LAYOUTS[name](root)
+        if listing.scans or listing.test:
+            return listing
+    tried = "any known" if layout == "auto" else f"the {layout}"
+    raise InputError(
+        f"{root}: holds no scans in {tried} layout, expected images/ and labels/, imagesTr/ and labelsTr/, "
+        "volume-N.nii and segmentation-N.nii, or .nii and .nii.gz files"
+    )
+
+
+# --- files --------------------------------------------------------------------------------------------------
+
+
+def _stem(path: str | os.PathLike) -> str:
+    return re.sub(r"\.nii(\.gz)?$", "", Path(path).name, flags=re.IGNORECASE)
+
+
+def _scans(folder: Path) -> list[Path]:
+    """Returns the NIfTI files of a folder, none if it does not exist; of several channels the first."""
+    if not folder.is_dir():
+        return []
+    entries = [
+        entry for entry in sorted(folder.iterdir()) if entry.name[0] != "." and _stem(entry) != entry.name
+    ]
+    broken = [entry.name for entry in entries if not entry.is_file()]
+    if broken:
+        raise InputError(
+            f"{folder}: {', '.join(broken)} cannot be opened, expected files and no broken links"
+        )
+    stems = {_stem(entry) for entry in entries}
+    further = [e for e in entries if _FURTHER_CHANNEL.sub("_0000", _stem(e)) in stems - {_stem(e)}]
+    if further:
+        _LOG.warning(
+            "%s: %d files of further channels are not used (such as %s)",
+            folder,
+            len(further),
+            further[0].name,
+        )
+    return [entry for entry in entries if entry not in further]
+
+
+def _listed_files(training: object, kind: str, source: Path) -> list[Path]:
+    """Returns the scans or masks that the `training` list of a `dataset.json` names, relative to it."""
+    try:
+        names = [PurePosixPath(entry[kind]) for entry in training]
+    except (TypeError, KeyError):
+        raise InputError(f"{source}: 'training' is not a list of {{'image': file, 'label': file}}") from None
+    outside = [str(name) for name in names if name.is_absolute() or ".." in name.parts]
+    if outside:
+        raise InputError(f"{source}: {', '.join(outside)} leads out of the folder, expected files within it")
+    files = [source.parent / name for name in names if name.name[0] != "."]
+    missing = [str(file.relative_to(source.parent)) for file in files if not file.is_file()]
+    if missing:
+        raise InputError(f"{source}: lists {len(missing)} files that do not exist: {', '.join(missing)}")
+    return files
+
+
+def _by_id(files: Iterable[Path], root: Path) -> dict[str, Path]:
+    groups = collections.defaultdict(list)
+    for file in files:
+        groups[_checked_id(file)].append(file)
+    twice = [
+        " and ".join(str(f.relative_to(root)) for f in group) for group in groups.values() if len(group) > 1
+    ]
+    if twice:
+        raise InputError(f"{root}: the same case id for {'; '.join(twice)}; expected one file a case")
+    return {id: group[0] for id, group in groups.items()}
+
+
+def _checked_id(path: Path) -> str:
+    """Returns the case id; refuses one that would be no plain file name, since outputs are named by it."""
+    id = case_id(path)
+    if not id or id.startswith(".") or set(id) & set("/\\") or not id.isprintable():
+        raise InputError(f"{path}: case id {id!r}, expected a plain file name")
+    return id
+
+
+def _require_pairs(scans: dict[str, Path], masks: dict[str, Path], root: Path) -> None:
+    if not masks:
+        raise InputError(
+            f"{root}: holds {len(scans)} scans and no masks, expected masks in labels/ or labelsTr/, or as "
+            "segmentation-N"
+        )
+    problems = []
+    for what, ids in (("no mask for", scans.keys() - masks), ("no scan for", masks.keys() - scans)):
+        if ids:
+            problems.append(f"{what} {', '.join(sorted(ids, key=natural_key))}")
+    if problems:
+        raise InputError(f"{root}: {'; '.join(problems)}; expected a scan and a mask of each case")
+
+
+# --- what JSON files state ----------------------------------------------------------------------------------
+
+
+def _read_json(path: Path) -> dict:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read as JSON ({error})") from None
+    if not isinstance(value, dict):
+        raise InputError(f"{path}: holds a {type(value).__name__}, expected a JSON object")
+    return value
+
+
+def _label_map(path: Path) -> tuple[tuple[int, int], ...]:
+    """Returns what the mask values mean by the `labels` of a `dataset.json`.
+
+    These are name to value, or name to values for nnU-Net's regions, or value to name as in MSD.
+    """
+    labels = _read_json(path).get("labels") if path.is_file() else None
+    if labels is None:
+        return _OWN_LABELS
+    meanings = {0: BACKGROUND}
+    try:
+        for name, values in labels.items():
+            if name.isdecimal():
+                name, values = values, int(name)
+            meaning = _LABEL_NAMES.get(re.sub(r"[\s_-]+", " ", name).lower().removesuffix("s"), BACKGROUND)
+            if name.lower() == "ignore":
+                raise InputError(
+                    f"{path}: a label is to be ignored, which training cannot do; relabel those voxels"
+                )
+            for value in values if isinstance(values, list) else [values]:
+                if not (isinstance(value, int) and 0 <= value <= 255):
+                    raise InputError(
+                        f"{path}: label {name!r} is {value!r}, expected a whole number of 0 to 255"
+                    )
+                meanings[value] = max(
+                    meaning, meanings.get(value, BACKGROUND)
+                )  # a tumour is within the liver
+    except AttributeError:
+        raise InputError(f"{path}: 'labels' is {labels!r}, expected {{name: value}}") from None
+    if LIVER not in meanings.values():
+        raise InputError(f"{path}: labels {labels}, expected one that is called liver")
+    return tuple(sorted(meanings.items()))
+
+
+def _case_facts(path: Path, cases: Iterable[str]) -> tuple[dict[str, str], set[str]]:
+    """Returns the patient of each case that `cases.json` names, and the cases without tumour labels."""
+    facts = _read_json(path) if path.is_file() else {}
+    for key in facts.keys() - {"patients", "liver_only"}:
+        raise InputError(f"{path}: {key!r} is unknown{did_you_mean(key, ('patients', 'liver_only'))}")
+    patients, liver_only = facts.get("patients", {}), facts.get("liver_only", [])
+    if not (isinstance(patients, dict) and all(isinstance(p, str) for p in patients.values())):
+        raise InputError(f"{path}: 'patients' is {patients!r}, expected {{case: patient}}")
+    if not (isinstance(liver_only, list) and all(isinstance(case, str) for case in liver_only)):
+        raise InputError(f"{path}: 'liver_only' is {liver_only!r}, expected a list of cases")
+    for case in (*patients, *liver_only):
+        if case not in cases:
+            raise InputError(f"{path}: no case {case!r}{did_you_mean(case, cases)}")
+    return patients, set(liver_only)
