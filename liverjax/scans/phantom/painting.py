@@ -88,8 +88,8 @@ def _draw_tissue(rng: np.random.Generator, scan: str) -> dict[str, float]:
 class _Canvas:
     """A grid on which tissues are laid over each other, each by the part of a voxel that it fills.
 
-    All arrays are (x, y, z). `points` are voxel centres in the patient's frame, `texture` is a smooth field of
-    zero mean and unit variance.
+    All arrays are (x, y, z). `points` are voxel centres in the patient's frame, `texture` is a smooth field
+    of zero mean and unit variance.
     """
 
     patient: Patient
