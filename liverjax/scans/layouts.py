@@ -299,26 +299,22 @@ def _label_map(path: Path) -> tuple[tuple[int, int], ...]:
     labels = _read_json(path).get("labels") if path.is_file() else None
     if labels is None:
         return _OWN_LABELS
+    if not (isinstance(labels, dict) and all(isinstance(v, str) == n.isdecimal() for n, v in labels.items())):
+        raise InputError(f"{path}: 'labels' is {labels!r}, expected {{name: value}}")
     meanings = {0: BACKGROUND}
-    try:
-        for name, values in labels.items():
-            if name.isdecimal():
-                name, values = values, int(name)
-            meaning = _LABEL_NAMES.get(re.sub(r"[\s_-]+", " ", name).lower().removesuffix("s"), BACKGROUND)
-            if name.lower() == "ignore":
-                raise InputError(
-                    f"{path}: a label is to be ignored, which training cannot do; relabel those voxels"
-                )
-            for value in values if isinstance(values, list) else [values]:
-                if not (isinstance(value, int) and 0 <= value <= 255):
-                    raise InputError(
-                        f"{path}: label {name!r} is {value!r}, expected a whole number of 0 to 255"
-                    )
-                meanings[value] = max(
-                    meaning, meanings.get(value, BACKGROUND)
-                )  # a tumour is within the liver
-    except AttributeError:
-        raise InputError(f"{path}: 'labels' is {labels!r}, expected {{name: value}}") from None
+    for name, values in labels.items():
+        if name.isdecimal():
+            name, values = values, int(name)
+        name = re.sub(r"[\s_-]+", " ", name).lower()
+        if name == "ignore":
+            raise InputError(
+                f"{path}: a label is to be ignored, which training cannot do; relabel its voxels"
+            )
+        for value in values if isinstance(values, list) else [values]:
+            if not (isinstance(value, int) and 0 <= value <= 255):
+                raise InputError(f"{path}: label {name!r} is {value!r}, expected a whole number of 0 to 255")
+            meaning = _LABEL_NAMES.get(name.removesuffix("s"), BACKGROUND)
+            meanings[value] = max(meaning, meanings.get(value, BACKGROUND))  # tumours lie within the liver
     if LIVER not in meanings.values():
         raise InputError(f"{path}: labels {labels}, expected one that is called liver")
     return tuple(sorted(meanings.items()))

@@ -67,7 +67,7 @@ def checked_dtype(header: nib.Nifti1Header, path: Path) -> np.dtype:
     """Returns the type of the voxels as stored, byte order included."""
     try:
         dtype = header.get_data_dtype()
-    except nib.spatialimages.HeaderDataError:
+    except (nib.spatialimages.HeaderDataError, KeyError):
         dtype = None
     if dtype is None or dtype.newbyteorder("=") not in DTYPES:
         what = f"code {int(header['datatype'])}" if dtype is None else str(dtype)
@@ -102,12 +102,12 @@ def checked_affine(header: nib.Nifti1Header, shape: tuple[int, int, int], path: 
         sform, qform = header.get_sform(coded=True)[0], header.get_qform(coded=True)[0]
     except (ValueError, nib.spatialimages.HeaderDataError) as error:
         raise InputError(f"{path}: its qform cannot be read ({error})") from None
-    known = [form for form in (sform, qform) if form is not None]
-    affine = _to_mm(header, path) @ (known[0] if known else np.diag([*header["pixdim"][1:4], 1.0]))
+    known = [_in_mm(form, header, path) for form in (sform, qform) if form is not None]
+    affine = known[0] if known else _in_mm(np.diag([*header["pixdim"][1:4], 1.0]), header, path)
     check_axes(affine, path)
 
     if len(known) == 2:
-        apart = corner_distance(affine, _to_mm(header, path) @ qform, shape)
+        apart = corner_distance(*known, shape)
         if not apart <= FORM_TOLERANCE_MM:
             _LOG.warning("%s: sform and qform lie up to %.3g mm apart; the sform is used", path, apart)
     if not known or np.array_equal(affine, np.eye(4)):
@@ -123,8 +123,9 @@ def check_axes(affine: np.ndarray, path: Path | str) -> None:
     steps = affine[:3, :3]
     with np.errstate(invalid="ignore", divide="ignore"):
         directions = steps / np.linalg.norm(steps, axis=0)
+        independent = abs(np.linalg.det(directions)) > 1e-3
     where = np.round(affine[:3], 4).tolist()
-    if not np.isfinite(affine).all() or not abs(np.linalg.det(directions)) > 1e-3:
+    if not (np.isfinite(affine).all() and independent):
         raise InputError(f"{path}: affine {where}, expected three independent axes and finite numbers")
     cosine = np.abs(directions.T @ directions)[np.triu_indices(3, 1)].max()
     if cosine > SHEAR_TOLERANCE:
@@ -145,8 +146,8 @@ def with_spacing(affine: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
     return changed
 
 
-def _to_mm(header: nib.Nifti1Header, path: Path) -> np.ndarray:
+def _in_mm(affine: np.ndarray, header: nib.Nifti1Header, path: Path) -> np.ndarray:
     unit = int(header["xyzt_units"]) & 7
     if unit not in _UNITS_TO_MM:
         raise InputError(f"{path}: xyzt_units is {unit}, expected 1 (m), 2 (mm), 3 (um) or 0 (taken as mm)")
-    return np.diag([_UNITS_TO_MM[unit]] * 3 + [1.0])
+    return np.vstack([affine[:3] * _UNITS_TO_MM[unit], [0, 0, 0, 1]])
