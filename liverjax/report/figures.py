@@ -1,0 +1,284 @@
+"""Pictures of segmentations, training and scores, as PNG bytes.
+
+matplotlib is imported on use, with figures of their own: nothing here touches pyplot or its global state.
+"""
+
+from __future__ import annotations
+
+import io
+import itertools
+import os
+import pathlib
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from liverjax import files, labels
+from liverjax.scans.preprocess import to_canonical
+from liverjax.scans.volume import Volume
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+#: Colours that are told apart with any kind of colour vision (Okabe and Ito 2008).
+BLUE, ORANGE, GREEN, RED, YELLOW, PURPLE = "#56b4e9", "#e69f00", "#009e73", "#d55e00", "#f0e442", "#cc79a7"
+
+#: HU that a CT is shown between.
+CT_WINDOW = (-160.0, 240.0)
+
+# For each view: the axis of the canonical volume that the slice is taken across, then those that grow to the
+# viewer's left and to the top, with their letters: the patient's right is on the left, as radiologists look.
+_PANELS = {
+    "axial": (2, (0, "R"), (1, "A")),
+    "coronal": (1, (0, "R"), (2, "S")),
+    "sagittal": (0, (1, "A"), (2, "S")),
+}
+
+
+def preview(
+    image: Volume,
+    mask: Volume | np.ndarray,
+    path: str | os.PathLike | None = None,
+    *,
+    reference: Volume | np.ndarray | None = None,
+    title: str = "",
+    window: tuple[float, float] | None = None,
+) -> bytes:
+    """Draws the axial, coronal and sagittal slice with most liver, with contours, in true proportions.
+
+    Args:
+      image: the scan, in any orientation.
+      mask: (x, y, z) label ids, voxel on voxel with the scan.
+      path: also writes the PNG there.
+      reference: label ids to compare with.
+      title: a line above the picture.
+      window: intensities shown black and white. By default `CT_WINDOW` for a scan that reaches -100, which MR
+        does not, else percentiles 1 and 99.5 of what is not zero.
+
+    Returns:
+      The PNG.
+    """
+    scan = to_canonical(image)
+    masks = [(_canonical_mask(image, mask), (BLUE, RED), ("liver", "tumour"), "solid")]
+    if reference is not None:
+        masks.append((_canonical_mask(image, reference), (YELLOW, YELLOW), ("reference", ""), "dashed"))
+    low, high = window or _window(scan.voxels)
+    extent = scan.spacing * scan.shape
+    widths = [extent[left] for _, (left, _), _ in _PANELS.values()]
+    # 13 inches wide, 0.65 for the title; one scale for all three panels.
+    height = 0.65 + 13 * max(extent[1:]) / sum(widths)
+    figure = _figure(13, height, layout=None)
+    figure.set_facecolor("black")
+    panels = {"left": 0, "right": 1, "bottom": 0.01, "top": 1 - 0.65 / height, "wspace": 0.01}
+    grid = figure.add_gridspec(1, 3, width_ratios=widths, **panels)
+    liver = np.logical_or.reduce([voxels > labels.BACKGROUND for voxels, *_ in masks])
+    for column, (across, (left, left_letter), (up, up_letter)) in enumerate(_PANELS.values()):
+        axes = figure.add_subplot(grid[column])
+        index = _fullest(liver, across)
+        plane = np.nan_to_num(scan.voxels.take(index, across).T.astype(np.float32))
+        place = {"origin": "lower", "extent": (0, extent[left], 0, extent[up])}
+        axes.imshow(plane, cmap="gray", vmin=low, vmax=high, **place)
+        for voxels, colors, _, style in masks:
+            for ids, color in zip(labels.REGIONS.values(), colors, strict=True):
+                region = np.isin(voxels.take(index, across).T, ids)
+                _outline(axes, region, scan.spacing[[left, up]], color, style)
+        axes.set(xlim=(extent[left], 0), ylim=(0, extent[up]))
+        axes.axis("off")
+        _letter(axes, 0.02, 0.5, left_letter)
+        _letter(axes, 0.5, 0.97, up_letter)
+        if column == 0:
+            _scale_bar(axes, extent[left])
+    title_style = {"color": "white", "fontsize": 12, "va": "top", "parse_math": False}
+    figure.text(0.005, 1 - 0.12 / height, title, **title_style)
+    _legend(figure, masks)
+    return _png(figure, path)
+
+
+def _canonical_mask(image: Volume, mask: Volume | np.ndarray) -> np.ndarray:
+    return to_canonical(image.with_voxels(mask.voxels if isinstance(mask, Volume) else mask)).voxels
+
+
+def _window(voxels: np.ndarray) -> tuple[float, float]:
+    if np.nanmin(voxels) <= -100:
+        return CT_WINDOW
+    shown = voxels[np.isfinite(voxels) & (voxels != 0)]
+    if not shown.size:
+        return 0.0, 1.0
+    low, high = np.percentile(shown, (1, 99.5))
+    return float(low), float(high) if high > low else float(low) + 1
+
+
+def _fullest(region: np.ndarray, axis: int) -> int:
+    """Index along ``axis`` of the slice with most of the region; the middle one where there is none."""
+    area = region.sum(axis=tuple(other for other in range(3) if other != axis))
+    return int(area.argmax()) if area.any() else region.shape[axis] // 2
+
+
+def _outline(axes: Axes, region: np.ndarray, spacing: np.ndarray, color: str, style: str) -> None:
+    """Draws the edge of a (row, column) region; a rim of background closes contours at the border."""
+    if not region.any():
+        return
+    padded = np.pad(region, 1).astype(np.float32)
+    x, y = ((np.arange(n) - 0.5) * step for n, step in zip(padded.shape[::-1], spacing, strict=True))
+    axes.contour(x, y, padded, levels=[0.5], colors=color, linestyles=style, linewidths=1.2)
+
+
+def _letter(axes: Axes, x: float, y: float, letter: str) -> None:
+    from matplotlib.patheffects import withStroke
+
+    style = {"color": "white", "fontsize": 9, "ha": "center", "va": "center", "transform": axes.transAxes}
+    axes.text(x, y, letter, path_effects=[withStroke(linewidth=2, foreground="black")], **style)
+
+
+def _scale_bar(axes: Axes, width: float) -> None:
+    start = 0.97 * width
+    axes.plot([start, start - 50], [8, 8], color="white", linewidth=2, solid_capstyle="butt")
+    axes.text(start - 25, 12, "5 cm", color="white", fontsize=8, ha="center", va="bottom")
+
+
+def _legend(figure: Figure, masks: list) -> None:
+    from matplotlib.lines import Line2D
+
+    entries = [
+        Line2D([], [], color=color, linestyle=style, label=name)
+        for _, colors, names, style in masks
+        for color, name in zip(colors, names, strict=True)
+        if name
+    ]
+    figure.legend(handles=entries, loc="upper right", ncols=3, frameon=False, labelcolor="white", fontsize=10)
+
+
+def training_curves(runs: Mapping[str, Sequence[Mapping]]) -> bytes:
+    """Draws loss and validation Dice against the step.
+
+    Args:
+      runs: for each name (a view) its log records, with ``step`` and any of ``loss``, ``validation_dice``.
+    """
+    figure = _figure(10, 3.4)
+    panels = {"loss": "training loss", "validation_dice": "validation Dice"}
+    for axes, (key, name) in zip(figure.subplots(1, 2), panels.items(), strict=True):
+        for (run, records), color in zip(runs.items(), _colors(len(runs)), strict=True):
+            points = [(record["step"], record[key]) for record in records if key in record]
+            axes.plot(*np.reshape(points, (-1, 2)).T, color=color, label=run, linewidth=1.4)
+        axes.set(xlabel="step", ylabel=name)
+        _plain(axes)
+    axes.legend(frameon=False)
+    return _png(figure)
+
+
+def score_distribution(scores: Mapping[str, Sequence[float]], name: str) -> bytes:
+    """Draws every score as a dot, with median and quartiles, one column per group.
+
+    Args:
+      scores: the scores of each group, one per case; those that are not finite are left out, and counted.
+      name: what is scored, with its unit.
+    """
+    figure = _figure(1.6 + 1.5 * len(scores), 3.6)
+    axes = figure.subplots()
+    ticks = []
+    for column, (group, values) in enumerate(scores.items()):
+        values = np.asarray(values, float)
+        shown = values[np.isfinite(values)]
+        missing = len(values) - len(shown)
+        ticks.append(f"{group}\nn = {len(shown)}" + (f" ({missing} not shown)" if missing else ""))
+        # Dots are spread sideways by rank, so that equal scores stay visible.
+        spread = (np.argsort(np.argsort(shown)) * 0.618 % 1 - 0.5) * 0.4
+        axes.plot(column + spread, shown, "o", color=BLUE, markersize=5, alpha=0.75, markeredgewidth=0)
+        if shown.size:
+            low, median, high = np.percentile(shown, (25, 50, 75))
+            axes.plot([column, column], [low, high], color="black", linewidth=1)
+            axes.plot([column - 0.25, column + 0.25], [median, median], color="black", linewidth=2)
+    axes.set(ylabel=name, xlim=(-0.6, len(scores) - 0.4))
+    axes.set_xticks(range(len(scores)), ticks, parse_math=False)
+    _plain(axes)
+    return _png(figure)
+
+
+def bland_altman(
+    a: Sequence[float], b: Sequence[float], unit: str, names: tuple[str, str] = ("a", "b")
+) -> bytes:
+    """Draws the difference a - b against the mean of both, with bias and 95 % limits of agreement.
+
+    The limits are bias +- 1.96 standard deviations of the differences (Bland and Altman 1986).
+    """
+    a, b = np.asarray(a, float), np.asarray(b, float)
+    finite = np.isfinite(a) & np.isfinite(b)
+    difference, mean = (a - b)[finite], ((a + b) / 2)[finite]
+    figure = _figure(5.2, 3.8)
+    axes = figure.subplots()
+    axes.axhline(0, color="0.8", linewidth=1)
+    axes.plot(mean, difference, "o", color=BLUE, markersize=5, markeredgewidth=0)
+    bias, spread = (difference.mean(), difference.std(ddof=1)) if len(difference) > 1 else (np.nan, np.nan)
+    for factor, style, name in (
+        (0, "solid", "bias"),
+        (1.96, "dashed", "+1.96 sd"),
+        (-1.96, "dashed", "-1.96 sd"),
+    ):
+        value = bias + factor * spread
+        if np.isfinite(value):
+            axes.axhline(value, color=RED, linestyle=style, linewidth=1.2)
+            beside = {"xycoords": ("axes fraction", "data"), "xytext": (4, 0), "textcoords": "offset points"}
+            axes.annotate(f"{name} {value:.3g}", (1, value), va="center", fontsize=8, **beside)
+    axes.set_xlabel(f"mean of {names[0]} and {names[1]} [{unit}]", parse_math=False)
+    axes.set_ylabel(f"{names[0]} - {names[1]} [{unit}]", parse_math=False)
+    _plain(axes)
+    return _png(figure)
+
+
+def detection_by_size(
+    diameters: Sequence[float], detected: Sequence[bool], edges: Sequence[float] = (10.0, 20.0)
+) -> bytes:
+    """Draws the share of reference lesions that were detected, by size class.
+
+    Args:
+      diameters: of each reference lesion, in mm.
+      detected: whether it was found.
+      edges: bounds of the classes in mm; a lesion on a bound belongs to the class below it.
+    """
+    diameters, detected = np.asarray(diameters, float), np.asarray(detected, bool)
+    group = np.searchsorted(edges, diameters)
+    names = [f"< {edges[0]:g} mm", *(f"{a:g}-{b:g} mm" for a, b in itertools.pairwise(edges))]
+    names.append(f"> {edges[-1]:g} mm")
+    figure = _figure(1.6 + 1.2 * len(names), 3.4)
+    axes = figure.subplots()
+    ticks = []
+    for index, name in enumerate(names):
+        found, count = int(detected[group == index].sum()), int((group == index).sum())
+        ticks.append(f"{name}\n{found} of {count}")
+        axes.bar(index, found / count if count else 0, color=BLUE, width=0.6)
+    axes.set(ylabel="lesions detected", ylim=(0, 1))
+    axes.set_xticks(range(len(names)), ticks)
+    _plain(axes)
+    return _png(figure)
+
+
+def _figure(width: float, height: float, layout: str | None = "constrained") -> Figure:
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), dpi=100, layout=layout)
+
+
+def _colors(count: int) -> list[str]:
+    palette = [BLUE, ORANGE, GREEN, RED, PURPLE]
+    return [palette[index % len(palette)] for index in range(count)]
+
+
+def _plain(axes: Axes) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", color="0.9", linewidth=0.8)
+    axes.set_axisbelow(True)
+
+
+def _png(figure: Figure, path: str | os.PathLike | None = None) -> bytes:
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
+        # A letter that the font lacks shows as a box: no reason to trouble the user, or to fail.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        figure.savefig(buffer, format="png")
+    if path is not None:
+        with files.replacing(pathlib.Path(path)) as temporary:
+            temporary.write_bytes(buffer.getvalue())
+    return buffer.getvalue()
