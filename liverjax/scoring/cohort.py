@@ -16,11 +16,10 @@ import tqdm
 from liverjax import __version__, labels
 from liverjax.errors import InputError, LiverjaxError, did_you_mean
 from liverjax.scans import nifti
-from liverjax.scoring import overlap, pairing, results, statistics
+from liverjax.scoring import overlap, pairing, results, statistics, surface
 
-
-#: What of a case's region may be empty; the empty string where nothing is.
-STATES = ("both empty", "reference empty", "prediction empty", "prediction missing")
+#: What may keep a case's region from being scored as usual; the empty string where nothing does.
+STATES = ("both empty", "reference empty", "prediction empty", "prediction missing", "not labelled")
 
 
 class Region:
@@ -71,8 +70,8 @@ def evaluate(
     a region are empty nothing is defined: NaN, left out of means, and counted.
 
     Args:
-      predictions: a mask file or a folder of them, named as the cases.
-      references: a mask file, a folder of them, or a data set that holds one.
+      predictions: a mask file, or a folder of them, named as the cases.
+      references: a mask file, a folder of them, or a data set in any known layout.
       output: folder for `summary.json` and `cases.csv`; None writes nothing.
       metrics: names out of `METRICS`.
       cases: ids of the cases to score; by default all.
@@ -98,29 +97,32 @@ def evaluate(
 
 def _score(pair: pairing.Pair, metrics: Sequence[str]) -> list[dict]:
     """Returns the rows of one case, one per region."""
-    reference = nifti.read_mask(pair.reference)
+    case = pair.reference
+    reference = case.read_mask()
     if pair.prediction is None:
         predicted = np.zeros_like(reference.voxels)
     else:
         prediction = nifti.read_mask(pair.prediction)
         nifti.require_same_geometry(prediction, reference)
         predicted = prediction.voxels
-    box = _bounding_box(np.maximum(predicted, reference.voxels))
+    box = surface.bounding_box(np.maximum(predicted, reference.voxels))
+    predicted, referenced = predicted[box], reference.voxels[box]
     rows = []
     for name, ids in labels.REGIONS.items():
-        region = Region(
-            *(_mask(voxels[box], ids) for voxels in (predicted, reference.voxels)), reference.spacing
-        )
+        region = Region(_mask(predicted, ids), _mask(referenced, ids), reference.spacing)
+        status = region.status if pair.prediction else "prediction missing"
+        if case.liver_only and labels.LIVER not in ids:
+            region, status = Region(*np.zeros((2, 0, 0, 0), bool), reference.spacing), "not labelled"
         rows.append(
             {
-                "case": pair.case,
+                "case": case.id,
                 "region": name,
-                "status": "prediction missing" if pair.prediction is None else region.status,
+                "status": status,
                 **{metric: METRICS[metric](region) for metric in metrics},
                 "voxels_both": region.overlap.intersection,
                 "voxels_prediction": region.overlap.prediction,
                 "voxels_reference": region.overlap.reference,
-                "voxels_scan": predicted.size,
+                "voxels_scan": reference.voxels.size,
             }
         )
     return rows
@@ -128,15 +130,6 @@ def _score(pair: pairing.Pair, metrics: Sequence[str]) -> list[dict]:
 
 def _mask(voxels: np.ndarray, ids: Iterable[int]) -> np.ndarray:
     return np.logical_or.reduce([voxels == id for id in ids])
-
-
-def _bounding_box(voxels: np.ndarray) -> tuple[slice, ...]:
-    """Returns the smallest box that holds every voxel above 0; metrics hold outside for background."""
-    box = []
-    for axis in range(voxels.ndim):
-        occupied = np.flatnonzero(voxels.any(axis=tuple(a for a in range(voxels.ndim) if a != axis)))
-        box.append(slice(occupied[0], occupied[-1] + 1) if occupied.size else slice(0))
-    return tuple(box)
 
 
 def _map(function: Callable, arguments: Sequence[tuple], processes: int, quiet: bool) -> list:
@@ -169,10 +162,7 @@ def _summarise(pairs: list[pairing.Pair], rows: list[dict], metrics: Sequence[st
     scores, by_label = {}, {}
     for name, ids in labels.REGIONS.items():
         of_region = [row for row in rows if row["region"] == name]
-        overlaps = [
-            overlap.Overlap(row["voxels_both"], row["voxels_prediction"], row["voxels_reference"])
-            for row in of_region
-        ]
+        overlaps = [_overlap(row) for row in of_region if row["status"] != "not labelled"]
         states = collections.Counter(row["status"] for row in of_region)
         scores[name] = {
             "cases": len(of_region),
@@ -190,9 +180,9 @@ def _summarise(pairs: list[pairing.Pair], rows: list[dict], metrics: Sequence[st
     summary = {
         "metric_per_case": [
             {
-                "case": pair.case,
-                "prediction_file": pair.prediction and str(pair.prediction),
-                "reference_file": str(pair.reference),
+                "case": pair.reference.id,
+                "prediction_file": str(pair.prediction) if pair.prediction else None,
+                "reference_file": str(pair.reference.label),
                 "metrics": {key: blocks[index] for key, blocks in by_label.items()},
             }
             for index, pair in enumerate(pairs)
@@ -205,6 +195,10 @@ def _summarise(pairs: list[pairing.Pair], rows: list[dict], metrics: Sequence[st
     return results.Evaluation(summary, rows)
 
 
+def _overlap(row: dict) -> overlap.Overlap:
+    return overlap.Overlap(row["voxels_both"], row["voxels_prediction"], row["voxels_reference"])
+
+
 def _label_key(ids: tuple[int, ...]) -> str:
     """Returns the key that nnU-Net gives a label or region in its `summary.json`: "2" or "(1, 2)"."""
     return str(ids[0]) if len(ids) == 1 else str(ids)
@@ -212,7 +206,7 @@ def _label_key(ids: tuple[int, ...]) -> str:
 
 def _nnunet_metrics(row: dict) -> dict[str, float]:
     """Returns the block of one case and region in nnU-Net's `summary.json`."""
-    counted = overlap.Overlap(row["voxels_both"], row["voxels_prediction"], row["voxels_reference"])
+    counted = _overlap(row)
     return {
         "Dice": counted.dice,
         "IoU": counted.iou,

@@ -3,97 +3,105 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import pathlib
 from collections.abc import Iterable, Sequence
 
 from liverjax.errors import InputError
 from liverjax.scans import layouts
+from liverjax.scans.layouts import Case
 
-#: Where data sets keep their masks, below the folder that a user names.
-_LABEL_FOLDERS = ("labelsTr", "labels")
-#: LiTS keeps scans and masks side by side; these are the masks.
-_LITS_MASK = "segmentation-"
+#: Folders of masks within a data set, and the folder of scans that tells that they are that.
+_MASK_FOLDERS = {"labelsTr": "imagesTr", "labels": "images"}
 
 
 @dataclasses.dataclass(frozen=True)
 class Pair:
-    """One case: its reference mask and its prediction, or None where that is missing."""
+    """One case: its reference, and the file of its prediction, or None where that is missing.
 
-    case: str
-    reference: pathlib.Path
+    Attributes:
+      reference: the case; its `image` is the reference mask itself where no scan is known.
+      prediction: file of the predicted mask.
+    """
+
+    reference: Case
     prediction: pathlib.Path | None
 
 
 def pair(
-    predictions: str | pathlib.Path,
-    references: str | pathlib.Path,
+    predictions: str | os.PathLike,
+    references: str | os.PathLike,
     cases: Sequence[str] | None = None,
     allow_missing: bool = False,
 ) -> list[Pair]:
-    """Pairs mask files by case id, in natural order.
+    """Pairs predicted masks with reference masks, in natural order of the case ids.
 
     Args:
-      predictions: a mask, or a folder of masks named as the cases (or as LiTS scans, ``volume-N``).
-      references: a mask, a folder of masks, or a data set (with ``labelsTr``, ``labels`` or ``segmentation-N``).
-      cases: ids of the cases to score; all by default, or the one case if ``predictions`` is a single file.
+      predictions: a mask, or a folder of masks named as the cases.
+      references: a mask, a folder of masks, or a data set in any layout that `layouts` knows.
+      cases: ids of the cases to score; by default all, or the one case of a single prediction.
       allow_missing: keep cases that have no prediction.
 
     Raises:
-      InputError: nothing to pair, an id that occurs twice, or (all listed) cases without prediction or reference.
+      InputError: nothing to pair, an id that occurs twice, or cases without prediction or reference, of
+        which all are listed.
     """
     predictions, references = pathlib.Path(predictions), pathlib.Path(references)
-    predicted, referenced = _masks(predictions), _masks(references)
+    referenced = _references(references)
+    predicted = {_known(id, referenced): file for id, file in _masks(predictions).items()}
     if predictions.is_file() and references.is_file():
         # Two files that are named outright belong together, whatever they are called.
-        return [Pair(next(iter(predicted)), references, predictions)]
+        return [Pair(case, predictions) for case in referenced.values()]
     if cases is None and predictions.is_file():
         cases = list(predicted)
     if cases is not None:
-        predicted, referenced = (
-            {id: files[id] for id in cases if id in files} for files in (predicted, referenced)
-        )
+        cases = [_known(id, referenced) for id in cases]
+        predicted = {id: predicted[id] for id in cases if id in predicted}
 
-    wanted = set(cases or referenced) | set(predicted)
-    without_reference = _sorted(wanted - set(referenced))
-    without_prediction = [] if allow_missing else _sorted(wanted - set(predicted) - set(without_reference))
+    wanted = set(referenced if cases is None else cases) | set(predicted)
+    without_reference = wanted - set(referenced)
+    without_prediction = set() if allow_missing else wanted - without_reference - set(predicted)
     problems = []
     if without_reference:
         problems.append(f"no reference in {references} for {_listed(without_reference)}")
     if without_prediction:
         problems.append(
-            f"no prediction in {predictions} for {_listed(without_prediction)} (--allow_missing scores them as "
-            "empty, --cases chooses some)"
+            f"no prediction in {predictions} for {_listed(without_prediction)} (--allow_missing scores "
+            "them as empty, --cases chooses some)"
         )
     if problems:
         raise InputError("; ".join(problems))
-    return [Pair(case, referenced[case], predicted.get(case)) for case in _sorted(referenced)]
+    return [Pair(referenced[id], predicted.get(id)) for id in _sorted(wanted)]
+
+
+def _references(path: pathlib.Path) -> dict[str, Case]:
+    """Returns the cases with a mask at ``path``, by id."""
+    root = path.parent if _is_within_data_set(path) else path
+    cases = {} if path.is_file() else {case.id: case for case in layouts.find_cases(root) if case.label}
+    if cases:
+        return cases
+    # No data set, but masks alone.
+    return {id: Case(id, file, file, id) for id, file in _masks(path).items()}
+
+
+def _is_within_data_set(path: pathlib.Path) -> bool:
+    return path.name in _MASK_FOLDERS and (path.parent / _MASK_FOLDERS[path.name]).is_dir()
 
 
 def _masks(path: pathlib.Path) -> dict[str, pathlib.Path]:
-    """Returns the mask files at ``path`` by case id."""
-    if path.is_file():
-        return {layouts.case_id(path): path}
-    if not path.is_dir():
-        raise InputError(f"{path}: no such file or folder of masks")
-    folder = next((path / name for name in _LABEL_FOLDERS if (path / name).is_dir()), path)
-    files = [file for file in sorted(folder.iterdir()) if file.name.endswith((".nii", ".nii.gz"))]
-    files = [file for file in files if file.name.startswith(_LITS_MASK)] or files
-    if not files:
-        raise InputError(f"{folder}: no .nii or .nii.gz mask in this folder")
-    masks = {}
-    for file in files:
-        case = layouts.case_id(file)
-        if case in masks:
-            raise InputError(
-                f"{file}: case {case!r} occurs twice, see {masks[case].name}; expected one mask a case"
-            )
-        masks[case] = file
-    return masks
+    """Returns the mask files of a folder, or the single one, by case id."""
+    return {case.id: case.image for case in layouts.find_cases(path, "auto" if path.is_file() else "flat")}
 
 
-def _sorted(cases: Iterable[str]) -> list[str]:
-    return sorted(cases, key=layouts.natural_key)
+def _known(id: str, references: dict[str, Case]) -> str:
+    """Returns the id by which the references know a case: LiTS's case `volume-7` goes by `7` too."""
+    lits = f"volume-{id}"
+    return lits if id not in references and lits in references else id
 
 
-def _listed(cases: list[str]) -> str:
-    return f"{len(cases)} case{'s' if len(cases) > 1 else ''}: {', '.join(cases)}"
+def _sorted(ids: Iterable[str]) -> list[str]:
+    return sorted(ids, key=layouts.natural_key)
+
+
+def _listed(ids: set[str]) -> str:
+    return f"{len(ids)} case{'s' if len(ids) > 1 else ''}: {', '.join(_sorted(ids))}"

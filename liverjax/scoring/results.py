@@ -5,12 +5,12 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
-import json
 import math
 import os
 import pathlib
 import tempfile
 
+from liverjax import files
 from liverjax.errors import InputError
 
 
@@ -30,14 +30,16 @@ class Evaluation:
     def save(self, folder: str | os.PathLike) -> None:
         """Writes `summary.json` and `cases.csv` into a folder, each whole or not at all.
 
-        Values that are not defined are ``NaN`` and missed structures ``Infinity``, as Python's json writes them.
+        What is not defined or infinite is null in `summary.json`, for JSON has neither; the counts beside
+        the means tell which. In `cases.csv` it is nan or inf.
 
         Raises:
           InputError: the folder cannot be written to.
         """
-        folder = pathlib.Path(folder)
-        write_text(folder / "summary.json", json.dumps(self.summary, indent=2) + "\n")
-        write_text(folder / "cases.csv", _csv(self.cases))
+        folder = make_folder(folder)
+        files.write_json(folder / "summary.json", _finite(self.summary))
+        with files.replacing(folder / "cases.csv") as temporary:
+            temporary.write_text(_csv(self.cases), encoding="utf-8")
 
     def table(self) -> str:
         """Returns the scores as lines of text: a row per metric, for each region mean ± sd and median."""
@@ -74,20 +76,13 @@ def make_folder(path: str | os.PathLike) -> pathlib.Path:
     return folder
 
 
-def write_text(path: pathlib.Path, text: str) -> None:
-    """Writes a text file by way of a temporary one that then takes its place.
-
-    Raises:
-      InputError: the file cannot be written.
-    """
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror or error})") from None
-    finally:
-        temporary.unlink(missing_ok=True)
+def _finite(value):
+    """Returns ``value`` with None in the place of every number that is not finite, at any depth."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _csv(rows: list[dict]) -> str:

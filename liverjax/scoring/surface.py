@@ -217,10 +217,35 @@ def _directed(
 
 
 def _distances(points: np.ndarray, surface: np.ndarray, spacing: np.ndarray) -> np.ndarray:
-    if not (points.any() and surface.any()):
-        return np.full(np.count_nonzero(points), np.inf)
-    squares = edt.edtsq(~surface, anisotropy=tuple(spacing), black_border=False, parallel=1)
-    return np.sqrt(squares[points], dtype=np.float64)
+    """Returns the distance in mm from each of `points` to the nearest point of `surface`.
+
+    The separable distance transform of Felzenszwalb & Huttenlocher 2012, but with its last pass for
+    `points` alone: d²(p) = min over slices z' of in_slice(x, y, z') + (z - z')² sz². Slices are visited
+    outwards from z, and a point is done when no slice farther away can be nearer.
+    """
+    index = np.flatnonzero(points)
+    if not (index.size and surface.any()):
+        return np.full(index.size, np.inf)
+    # As uint8, for which `edt` takes three quarters of the time that it takes for booleans.
+    elsewhere = (~surface).view(np.uint8)
+    in_slice = np.full(surface.shape, np.inf, np.float32)
+    for z in np.flatnonzero(surface.any(axis=(1, 2))):
+        in_slice[z] = edt.edtsq(elsewhere[z], anisotropy=tuple(spacing[1:]))
+    in_slice = in_slice.ravel()
+
+    slice_size = points[0].size
+    nearest = in_slice[index].astype(np.float64)
+    for step in range(1, len(points)):
+        squared_step = (step * spacing[0]) ** 2
+        (open_,) = np.nonzero(nearest > squared_step)
+        if not open_.size:
+            break
+        for shift in (-step * slice_size, step * slice_size):
+            other = index[open_] + shift
+            inside = (other >= 0) & (other < in_slice.size)
+            at = open_[inside]
+            nearest[at] = np.minimum(nearest[at], in_slice[other[inside]] + squared_step)
+    return np.sqrt(nearest)
 
 
 def _eroded(mask: np.ndarray, axis: int) -> np.ndarray:
