@@ -6,7 +6,6 @@ matplotlib is imported on use, with figures of their own: nothing here touches p
 from __future__ import annotations
 
 import io
-import itertools
 import os
 import pathlib
 import warnings
@@ -78,12 +77,12 @@ def preview(
     for column, (across, (left, left_letter), (up, up_letter)) in enumerate(_PANELS.values()):
         axes = figure.add_subplot(grid[column])
         index = _fullest(liver, across)
-        plane = np.nan_to_num(scan.voxels.take(index, across).T.astype(np.float32))
+        plane = np.nan_to_num(_slice(scan.voxels, across, index).astype(np.float32))
         place = {"origin": "lower", "extent": (0, extent[left], 0, extent[up])}
         axes.imshow(plane, cmap="gray", vmin=low, vmax=high, **place)
         for voxels, colors, _, style in masks:
             for ids, color in zip(labels.REGIONS.values(), colors, strict=True):
-                region = np.isin(voxels.take(index, across).T, ids)
+                region = np.isin(_slice(voxels, across, index), ids)
                 _outline(axes, region, scan.spacing[[left, up]], color, style)
         axes.set(xlim=(extent[left], 0), ylim=(0, extent[up]))
         axes.axis("off")
@@ -102,7 +101,7 @@ def _canonical_mask(image: Volume, mask: Volume | np.ndarray) -> np.ndarray:
 
 
 def _window(voxels: np.ndarray) -> tuple[float, float]:
-    if np.nanmin(voxels) <= -100:
+    if np.fmin.reduce(voxels, axis=None) <= -100:  # fmin passes NaN over
         return CT_WINDOW
     shown = voxels[np.isfinite(voxels) & (voxels != 0)]
     if not shown.size:
@@ -115,6 +114,11 @@ def _fullest(region: np.ndarray, axis: int) -> int:
     """Index along ``axis`` of the slice with most of the region; the middle one where there is none."""
     area = region.sum(axis=tuple(other for other in range(3) if other != axis))
     return int(area.argmax()) if area.any() else region.shape[axis] // 2
+
+
+def _slice(volume: np.ndarray, axis: int, index: int) -> np.ndarray:
+    """A slice as (row, column), rows along the later of the two axes."""
+    return np.moveaxis(volume, axis, 0)[index].T
 
 
 def _outline(axes: Axes, region: np.ndarray, spacing: np.ndarray, color: str, style: str) -> None:
@@ -228,29 +232,25 @@ def bland_altman(
     return _png(figure)
 
 
-def detection_by_size(
-    diameters: Sequence[float], detected: Sequence[bool], edges: Sequence[float] = (10.0, 20.0)
-) -> bytes:
-    """Draws the share of reference lesions that were detected, by size class.
+def detection_by_size(diameters: Sequence[float], detected: Sequence[bool]) -> bytes:
+    """Draws the share of reference lesions that were detected, in the size classes of LiTS.
 
     Args:
       diameters: of each reference lesion, in mm.
       detected: whether it was found.
-      edges: bounds of the classes in mm; a lesion on a bound belongs to the class below it.
     """
     diameters, detected = np.asarray(diameters, float), np.asarray(detected, bool)
-    group = np.searchsorted(edges, diameters)
-    names = [f"< {edges[0]:g} mm", *(f"{a:g}-{b:g} mm" for a, b in itertools.pairwise(edges))]
-    names.append(f"> {edges[-1]:g} mm")
-    figure = _figure(1.6 + 1.2 * len(names), 3.4)
+    medium = (diameters >= 10) & (diameters <= 20)
+    classes = {"< 10 mm": diameters < 10, "10-20 mm": medium, "> 20 mm": diameters > 20}
+    figure = _figure(5.2, 3.4)
     axes = figure.subplots()
     ticks = []
-    for index, name in enumerate(names):
-        found, count = int(detected[group == index].sum()), int((group == index).sum())
+    for column, (name, members) in enumerate(classes.items()):
+        found, count = int(detected[members].sum()), int(members.sum())
         ticks.append(f"{name}\n{found} of {count}")
-        axes.bar(index, found / count if count else 0, color=BLUE, width=0.6)
+        axes.bar(column, found / max(count, 1), color=BLUE, width=0.6)
     axes.set(ylabel="lesions detected", ylim=(0, 1))
-    axes.set_xticks(range(len(names)), ticks)
+    axes.set_xticks(range(len(classes)), ticks)
     _plain(axes)
     return _png(figure)
 

@@ -1,0 +1,220 @@
+"""Pictures: the patient's right is on the left, proportions are true, and nothing is invented."""
+
+import io
+import subprocess
+import sys
+
+import nibabel as nib
+import numpy as np
+import pytest
+from matplotlib import colors
+from matplotlib.image import imread
+from scipy import ndimage
+
+from liverjax.report import figures
+from liverjax.scans.volume import Volume
+
+
+def pixels(png):
+    """(row, column, 3) in 0-1."""
+    return imread(io.BytesIO(png), format="png")[..., :3]
+
+
+def has_color(image, color, tolerance=0.12):
+    return np.abs(image - colors.to_rgb(color)).max(-1) < tolerance
+
+
+def bluish(image):
+    return image[..., 2] - image[..., 0] > 0.2
+
+
+def panels(image):
+    """The axial, coronal and sagittal parts of a preview of a scan as wide as deep, without its title row."""
+    return np.array_split(image[65:], 3, axis=1)
+
+
+def span(mask):
+    """((first row, last row), (first column, last column)) of a mask."""
+    return [(hit.min(), hit.max()) for hit in np.nonzero(mask)]
+
+
+def scan_with_ball(center, radius, spacing, size_mm=240.0, value=200):
+    """A RAS scan in HU whose origin is its corner, and the mask of a ball; all lengths in mm."""
+    shape = tuple(int(size_mm / s) for s in spacing)
+    grid = np.meshgrid(*(np.arange(n) * s for n, s in zip(shape, spacing, strict=True)), indexing="ij")
+    ball = sum((g - c) ** 2 for g, c in zip(grid, center, strict=True)) < radius**2
+    voxels = np.where(ball, value, -1000).astype(np.int16)
+    affine = np.diag([*spacing, 1.0])
+    return Volume(voxels, affine), Volume(ball.astype(np.uint8), affine)
+
+
+def reoriented(volume, codes):
+    image = nib.Nifti1Image(volume.voxels, volume.affine)
+    change = nib.orientations.ornt_transform(
+        nib.orientations.axcodes2ornt("RAS"), nib.orientations.axcodes2ornt(codes)
+    )
+    image = image.as_reoriented(change)
+    return Volume(np.asarray(image.dataobj), image.affine)
+
+
+def test_right_is_left_and_front_and_head_are_up():
+    # 60 of 240 mm from the left, back and foot: the ball is in the patient's left, back and lower half.
+    image, mask = scan_with_ball((60, 70, 60), 30, (2, 2, 2))
+    for panel, across in zip(panels(pixels(figures.preview(image, mask))), ("x", "x", "y"), strict=True):
+        (top, bottom), (left, right) = span(has_color(panel, figures.BLUE))
+        height, width = panel.shape[:2]
+        assert (left + right) / 2 > 0.55 * width, f"{across} grows to the left"
+        assert (top + bottom) / 2 > 0.55 * height
+
+
+@pytest.mark.parametrize("codes", ["LPS", "SAR", "PIL", "ALI"])
+def test_the_picture_does_not_depend_on_how_the_scan_is_stored(codes):
+    image, mask = scan_with_ball((90, 100, 70), 40, (3, 4, 5))
+    expected = pixels(figures.preview(image, mask))
+    turned = pixels(figures.preview(reoriented(image, codes), reoriented(mask, codes)))
+    np.testing.assert_allclose(turned, expected, atol=0.02)
+
+
+def test_a_ball_is_round_and_its_outline_lies_on_its_edge_whatever_the_spacing():
+    radius = 60
+    image, mask = scan_with_ball((120, 120, 120), radius, (1.5, 2, 8))
+    for panel in panels(pixels(figures.preview(image, mask))):
+        # A panel is 240 mm wide; a voxel of 8 mm may be missing at either end.
+        mm = 240 / panel.shape[1]
+        for first, last in span(has_color(panel, figures.BLUE)):
+            assert (last - first) * mm == pytest.approx(2 * radius, abs=9)
+        outline = span(bluish(panel))
+        pieces = ndimage.label(panel.min(-1) > 0.85)[0]  # the ball, and letters
+        bright = span(pieces == np.bincount(pieces.flat)[1:].argmax() + 1)
+        np.testing.assert_allclose(outline[1], bright[1], atol=5)
+
+
+def test_slices_go_through_most_liver_and_the_reference_has_a_color_of_its_own():
+    image, mask = scan_with_ball((120, 120, 120), 50, (4, 4, 4))
+    labels = mask.voxels.copy()
+    labels[28:32, 28:32, 28:32] = 2  # tumour in the middle of the ball
+    picture = pixels(figures.preview(image, labels))[65:]
+    assert has_color(picture, figures.BLUE).any() and has_color(picture, figures.RED).any()
+    assert not has_color(picture, figures.YELLOW).any()
+    both = pixels(figures.preview(image, np.zeros_like(labels), reference=labels))[65:]
+    assert has_color(both, figures.YELLOW).any()
+    assert not has_color(both, figures.BLUE).any() and not has_color(both, figures.RED).any()
+
+
+def test_outlines_close_at_the_border_of_the_scan():
+    image, _ = scan_with_ball((120, 120, 120), 50, (8, 8, 8))
+    everything = np.ones(image.shape, np.uint8)
+    for panel in panels(pixels(figures.preview(image, everything))):
+        (_, _), (left, right) = span(bluish(panel))
+        assert right - left > 0.95 * panel.shape[1]
+
+
+def test_windows():
+    image, mask = scan_with_ball((120, 120, 120), 60, (4, 4, 4), value=40)
+    mr = image.with_voxels(np.where(mask.voxels, 900, 300))
+    # 40 HU is the middle of -160..240; the MR window goes from its dark to its bright half.
+    for scan, window, gray in (
+        (image, None, 0.5),
+        (image, (40, 240), 0),
+        (image, (-160, 40), 1),
+        (mr, None, 1),
+    ):
+        axial = panels(pixels(figures.preview(scan, np.zeros(scan.shape, int), window=window)))[0]
+        row, column = axial.shape[0] // 2, axial.shape[1] // 2
+        assert axial[row, column, 0] == pytest.approx(gray, abs=0.02), window
+
+
+@pytest.mark.parametrize(
+    "voxels",
+    [
+        np.zeros((20, 30, 1), np.int16),
+        np.full((20, 30, 4), 7.0, np.float32),
+        np.full((2, 2, 2), np.nan, np.float32),
+        np.zeros((1, 1, 1), np.uint8),
+    ],
+)
+def test_scans_without_liver_or_contrast_are_drawn(voxels):
+    image = Volume(voxels, np.diag([2.0, 1.0, 5.0, 1.0]))
+    for labels in (np.zeros(voxels.shape, np.uint8), np.ones(voxels.shape, np.uint8)):
+        assert pixels(figures.preview(image, labels)).shape[1] == 1300
+
+
+def test_file_and_bytes_are_the_same_and_titles_are_not_markup(tmp_path):
+    image, mask = scan_with_ball((120, 120, 120), 50, (8, 8, 8))
+    path = tmp_path / "new folder" / "preview.png"
+    png = figures.preview(image, mask, path, title=r"$\frac{ <b> 肝 _{")
+    assert path.read_bytes() == png
+    assert [p.name for p in path.parent.iterdir()] == ["preview.png"]
+
+
+def test_mask_of_another_shape_is_refused():
+    image, mask = scan_with_ball((120, 120, 120), 50, (8, 8, 8))
+    with pytest.raises(ValueError, match="shape"):
+        figures.preview(image, mask.voxels[1:])
+
+
+def test_import_is_light_and_pyplot_stays_out():
+    code = (
+        "import sys, numpy as np\n"
+        "from liverjax.report import figures\n"
+        "assert 'matplotlib' not in sys.modules and 'jax' not in sys.modules\n"
+        "figures.training_curves({'axial': [{'step': 1, 'loss': 2.0}]})\n"
+        "assert 'matplotlib.pyplot' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_distribution_draws_every_finite_score_once():
+    # Few scores, far apart, so that no line crosses a dot.
+    png = figures.score_distribution({"a_$": [0.1, np.nan, 0.9], "b": [np.inf]}, "Dice")
+    assert ndimage.label(bluish(pixels(png)))[1] == 2
+    assert not bluish(pixels(figures.score_distribution({"a": [np.nan, np.nan]}, "Dice"))).any()
+
+
+def test_bland_altman_draws_bias_and_limits():
+    # Differences 0 and 2: bias 1, sample sd sqrt 2, limits 1 +- 2.77; 0 is drawn in grey.
+    image = pixels(figures.bland_altman([10, 22, np.nan], [10, 20, 5], "ml"))
+    rows = np.flatnonzero(has_color(image, figures.RED, 0.25).sum(1) > 100)
+    lines = [group.mean() for group in np.split(rows, np.flatnonzero(np.diff(rows) > 1) + 1)]
+    assert len(lines) == 3
+    upper, bias, lower = lines
+    assert bias == pytest.approx((upper + lower) / 2, abs=1)
+    dot_rows = np.nonzero(has_color(image, figures.BLUE, 0.1))[0]
+    # From one difference to the other, 2 units; from bias to limit, 2.77.
+    assert (bias - upper) / (np.ptp(dot_rows) - 6) == pytest.approx(2.772 / 2, rel=0.1)
+    assert pixels(figures.bland_altman([1], [2], "ml")).any()
+
+
+def test_detection_bars_have_the_height_of_the_share():
+    # Small: 1 of 1. Medium, both bounds included: 1 of 2. Large: 0 of 1.
+    image = pixels(figures.detection_by_size([5, 10, 20, 20.1], [True, True, False, False]))
+    blue = has_color(image, figures.BLUE, 0.02)
+    bars, count = ndimage.label(blue)
+    heights = [np.ptp(np.nonzero(bars == bar)[0]) + 1 for bar in range(1, count + 1)]
+    assert count == 2
+    assert heights[0] / heights[1] == pytest.approx(2, rel=0.03)
+
+
+def test_curves_have_a_line_per_run_and_miss_nothing_that_is_there():
+    records = [{"step": step, "loss": 1 / step} for step in range(1, 20)]
+    looks = [{"step": 10, "validation_dice": 0.5}, {"step": 20, "validation_dice": 0.8}]
+    image = pixels(figures.training_curves({"axial": records + looks, "coronal": records}))
+    left, right = np.array_split(image, 2, axis=1)
+    assert has_color(left, figures.ORANGE).any()  # drawn last
+    assert has_color(right, figures.BLUE).sum() > 100
+    assert pixels(figures.training_curves({"axial": []})).any()
+
+
+def test_preview_of_real_scans(real_data):
+    from liverjax.scans import nifti
+
+    for scan, mask in (
+        ("lits/volume-1.nii.gz", "lits/segmentation-1.nii.gz"),
+        ("chaos_mr/imagesTr/mr01_0000.nii.gz", "chaos_mr/labelsTr/mr01.nii.gz"),
+    ):
+        image, labels = nifti.read(real_data / scan), nifti.read_mask(real_data / mask)
+        picture = pixels(figures.preview(image, labels))[65:]
+        # Both scans are as wide as deep, so that the three panels are equally wide.
+        for panel in np.array_split(picture, 3, axis=1)[:2]:
+            columns = np.nonzero(has_color(panel, figures.BLUE))[1]
+            assert columns.mean() < 0.5 * panel.shape[1]
