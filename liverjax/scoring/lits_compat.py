@@ -1,0 +1,131 @@
+"""The tumour table as the LiTS scorer of 2017 computed it, mistakes included, for tables beside its figures.
+
+Use `lits` for anything else. What is different here, as read in the published scorer:
+
+- A pair's IoU is divided by a union taken with the wrong lesion ids: the prediction's own id is looked up
+  among ids that had been replaced by those of the reference. Where the two differ and no other lesion
+  happens to have that id, the test is |A∩B|/|B| > 0.5.
+- A pair that fails takes as many from the true positives as reference lesions were merged in it, though it
+  was counted once: precision can be negative. A pair that passes counts once, whatever was merged.
+- A case without a reference tumour makes it crash. Such cases are left out here, and counted.
+- A prediction without the label 1 has a tumour burden of 9001, and the largest error of the burden is that
+  of reference minus prediction with its sign: an over-estimate never counts.
+- Lesion metrics are fractions, and 9001 (VOE 1, Dice 0) if no lesion of the set was detected.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import ndimage
+
+from liverjax import labels
+from liverjax.scoring import lits, overlap, surface
+from liverjax.scoring.lesions import correspondence
+
+#: Stands for "very wrong" in the scorer's means.
+LARGE = 9001.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """What the scorer adds up of a case.
+
+    Attributes:
+      counts: true positives, false positives, false negatives for an overlap above 0 and above 0.5.
+      pairs: metrics of each pair that passed 0.5; VOE and RVD as fractions.
+      dice: Dice of the tumour masks.
+      tumor: voxel counts of the tumour masks.
+      burden_error: tumour burden of the reference minus that of the prediction.
+    """
+
+    counts: dict[float, tuple[int, int, int]]
+    pairs: list[dict[str, float]]
+    tumor: overlap.Overlap
+    burden_error: float
+
+
+def score(prediction: np.ndarray, reference: np.ndarray, spacing: Sequence[float]) -> Case | None:
+    """Scores one case from (x, y, z) label ids and the voxel size in mm; None where the scorer crashes."""
+    (predicted, n), (referenced, m) = (
+        ndimage.label(mask == labels.TUMOR) for mask in (prediction, reference)
+    )
+    if not m:
+        return None
+    shared = np.bincount((predicted * np.intp(m + 1) + referenced).ravel(), minlength=(n + 1) * (m + 1))
+    shared = shared.reshape(n + 1, m + 1)
+    counts, kept = {}, []
+    for threshold in (0.0, 0.5):
+        detected, kept = _detected(shared, threshold)
+        counts[threshold] = (detected, n - detected, m - detected)
+    pairs = [
+        _pair_metrics(np.isin(predicted, predictions), np.isin(referenced, references), spacing)
+        for predictions, references in kept
+    ]
+    tumors = prediction == labels.TUMOR, reference == labels.TUMOR
+    of_prediction = lits.burden(prediction) if (prediction == labels.LIVER).any() else LARGE
+    return Case(counts, pairs, overlap.count(*tumors), lits.burden(reference) - of_prediction)
+
+
+def _detected(shared: np.ndarray, threshold: float) -> tuple[int, list[tuple[list[int], list[int]]]]:
+    """Returns the scorer's number of detected lesions, and the ids of the pairs that it keeps."""
+    matches = [
+        ([index + 1 for index in predictions], [index + 1 for index in references])
+        for predictions, references in correspondence(shared[1:, 1:])
+    ]
+    # The mask of detected lesions: which predictions bear a reference lesion's id.
+    bears = {references[0]: predictions for predictions, references in matches}
+    detected = len(matches)
+    # The scorer visits the pairs in the order of their first predictions, and forgets those that fail.
+    for predictions, references in sorted(matches):
+        mistaken = bears.get(predictions[0], [])
+        union = (
+            shared[mistaken].sum() + shared[:, references].sum() - shared[np.ix_(mistaken, references)].sum()
+        )
+        if shared[np.ix_(predictions, references)].sum() / union <= threshold:
+            del bears[references[0]]
+            detected -= len(references)
+    return detected, [match for match in matches if match[1][0] in bears]
+
+
+def _pair_metrics(
+    prediction: np.ndarray, reference: np.ndarray, spacing: Sequence[float]
+) -> dict[str, float]:
+    counted = overlap.count(prediction, reference)
+    distances = surface.between_voxels(prediction, reference, spacing)
+    return {
+        "dice": counted.dice,
+        "voe": counted.voe / 100,
+        "rvd": counted.rvd / 100,
+        "assd": distances.assd,
+        "rmsd": distances.rmsd,
+        "msd": distances.msd,
+    }
+
+
+def table(cases: Sequence[Case | None]) -> dict:
+    """Returns the scorer's tumour table over the cases on which it does not crash, whose number is beside it.
+
+    With no such case there is nothing but that number.
+    """
+    scored = [case for case in cases if case is not None]
+    rows = {"cases": len(scored), "crashes_on": len(cases) - len(scored)}
+    if not scored:
+        return rows
+    tumors = [case.tumor for case in scored]
+    rows |= {
+        "dice_per_case": overlap.dice_per_case_lits(tumors),
+        "dice_global": overlap.dice_global(tumors),
+    }
+    nothing = {"dice": 0.0, "voe": 1.0} | dict.fromkeys(("rvd", "assd", "rmsd", "msd"), LARGE)
+    pairs = [pair for case in scored for pair in case.pairs] or [nothing]
+    rows |= {name: float(np.mean([pair[name] for pair in pairs])) for name in lits.PAIR_METRICS}
+    for threshold, suffix in ((0.5, ""), (0.0, "_greater_zero")):
+        tp, fp, fn = (sum(case.counts[threshold][i] for case in scored) for i in range(3))
+        rows[f"precision{suffix}"] = tp / (tp + fp) if tp + fp else 0.0
+        rows[f"recall{suffix}"] = tp / (tp + fn) if tp + fn else 0.0
+    errors = np.array([case.burden_error for case in scored])
+    rows |= {"burden_rmse": float(np.sqrt(np.square(errors).mean())), "burden_max": float(errors.max())}
+    return rows
