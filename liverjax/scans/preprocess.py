@@ -110,7 +110,8 @@ def labels_on_scan(probabilities: np.ndarray, grid: Grid, scan: Volume) -> Volum
     labels = np.zeros([m.shape[0] for m in maps], np.uint8, order="F")
     # Where background is at least as probable as any class in all voxels that enter a mean, it is so in the
     # mean: only what the other voxels touch has to be interpolated.
-    foreground = probabilities[..., 1:].max(axis=-1) > probabilities[..., 0]
+    background, *others = np.moveaxis(probabilities, -1, 0)
+    foreground = np.logical_or.reduce([other > background for other in others])
     if foreground.any():
         x, y, z = box = _touched(maps, foreground)
         inside = [weights[part] for weights, part in zip(maps, box, strict=True)]
@@ -228,9 +229,9 @@ def _resampled(
 def _resampled_labels(voxels: np.ndarray, maps: Sequence[scipy.sparse.csr_array]) -> np.ndarray:
     shares = [
         _resampled(voxels, maps, lambda part, label=label: (part == label).astype(np.float32))
-        for label in range(1, int(voxels.max()) + 1)
+        for label in range(1, max(int(voxels.max()), 1) + 1)
     ]
-    return _argmax([1 - sum(shares, np.zeros([m.shape[0] for m in maps], np.float32)), *shares])
+    return _argmax([1 - sum(shares[1:], shares[0]), *shares])
 
 
 def _interpolated_slices(

@@ -201,7 +201,7 @@ def test_equal_spacing_changes_no_voxel():
 
 def test_weights_of_twice_the_spacing_worked_out_by_hand():
     # Centres lie midway between two voxels; the box is sqrt(3) wide, to 0.866 on either side. The hat of a
-    # neighbour, 0.5 away, lacks only the tail that begins 0.366 off its middle: 1 - (1 - 0.366)^2 / 2 = 0.799.
+    # neighbour, 0.5 away, lacks only the tail from 0.366 off its middle: 1 - (1 - 0.366)^2 / 2 = 0.799.
     # Of the next hat, 1.5 away, only the tail from 0.634 on is inside: (1 - 0.634)^2 / 2 = 0.067.
     impulse = np.zeros((12, 1, 1), np.float32)
     impulse[6] = 1
