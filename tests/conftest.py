@@ -21,3 +21,35 @@ def real_data() -> pathlib.Path:
     if not REAL_DATA.is_dir():
         pytest.skip("real scans are not on this machine")
     return REAL_DATA
+
+
+@pytest.fixture(scope="session")
+def phantom_scans(tmp_path_factory) -> pathlib.Path:
+    """Data set of eight coarse phantoms in nnU-Net's layout; case ids phantom_000 to phantom_007."""
+    from liverjax.scans.phantom import write_dataset
+
+    folder = tmp_path_factory.mktemp("phantoms")
+    write_dataset(folder, range(8), shape=(48, 40, 36), spacing=(8.0, 8.0, 8.0))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_config(phantom_scans, tmp_path_factory):
+    """Config of a network of two levels that trains in seconds, with a store of the phantoms."""
+    from liverjax import options
+    from liverjax.data.store import prepare
+
+    config = options.Config(
+        name="tiny",
+        labels=("background", "liver", "tumor"),
+        store=str(tmp_path_factory.mktemp("tiny") / "store"),
+        preprocess=options.Preprocess(spacing=(8.0, 8.0, 8.0)),
+        split=options.Split(folds=4, fold=0, validation=2),
+        batch=options.Batch(size=4, patch=(48, 48), tumor_share=0.25),
+        model=options.Model(features=(4, 8), dropout=0.1, norm_momentum=0.9),
+        train=options.Train(
+            steps=4, warmup_steps=1, validate_every=2, save_every=2, log_every=1, validation_slices=8
+        ),
+    )
+    prepare(phantom_scans, config.store, config, quiet=True)
+    return config

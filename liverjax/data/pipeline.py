@@ -115,7 +115,8 @@ def validation_batches(
     """
     chosen = _spread_slices(cases, view, config.train.validation_slices)
     multiple = 2 ** (len(config.model.features) - 1)
-    largest = np.max([case.shapes[view][1:] for case in cases], axis=0)
+    # The patch at least, so that all views share one program where no slice is larger.
+    largest = np.max([config.batch.patch, *(case.shapes[view][1:] for case in cases)], axis=0)
     height, width = (int(-(-size // multiple) * multiple) for size in largest)
     size = config.batch.size
     batches = []

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -23,7 +21,6 @@ class ConvNorm(nn.Module):
     norm_momentum: float
     dropout: float
     dtype: jnp.dtype
-    conv: Callable = jax.lax.conv_general_dilated
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
@@ -34,7 +31,6 @@ class ConvNorm(nn.Module):
             (3, 3),
             use_bias=self.norm == "none",
             dtype=self.dtype,
-            conv_general_dilated=self.conv,
             name="conv",
         )(x)
         if self.norm == "batch":
@@ -60,11 +56,10 @@ class Block(nn.Module):
     norm_momentum: float
     dropout: float
     dtype: jnp.dtype
-    conv: Callable = jax.lax.conv_general_dilated
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        settings = (self.norm, self.norm_momentum, self.dropout, self.dtype, self.conv)
+        settings = (self.norm, self.norm_momentum, self.dropout, self.dtype)
         y = nn.relu(ConvNorm(self.features, *settings, name="first")(x, train=train))
         y = ConvNorm(self.features, *settings, name="second")(y, train=train)
         if self.skip == "identity" or (self.skip == "projection" and x.shape[-1] == self.features):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -41,7 +39,6 @@ class UNet(nn.Module):
       norm_momentum: share of the running statistics that survives a step.
       short_skips: "identity", "projection" (1x1 convolutions where the encoder's width changes) or "none".
       dtype: type of the activations. Parameters, norm statistics and the returned logits are float32.
-      conv: the convolution of the 3x3 layers, with the signature of `jax.lax.conv_general_dilated`.
     """
 
     classes: int
@@ -51,7 +48,6 @@ class UNet(nn.Module):
     norm_momentum: float = Model.norm_momentum
     short_skips: str = Model.short_skips
     dtype: jnp.dtype = jnp.float32
-    conv: Callable = jax.lax.conv_general_dilated
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
@@ -68,20 +64,20 @@ class UNet(nn.Module):
         decoder_skip = "identity" if self.short_skips == "projection" else self.short_skips
 
         x = x.astype(self.dtype)
-        x = nn.relu(ConvNorm(self.features[0], *norm, 0.0, self.dtype, self.conv, name="stem")(x, train=train))
+        x = nn.relu(ConvNorm(self.features[0], *norm, 0.0, self.dtype, name="stem")(x, train=train))
         long_skips = []
         for level, features in enumerate(self.features):
             if level:
                 long_skips.append(x)
                 x = max_pool(x)
-            block = Block(features, self.short_skips, *norm, 0.0, self.dtype, self.conv, name=f"encoder_{level}")
+            block = Block(features, self.short_skips, *norm, 0.0, self.dtype, name=f"encoder_{level}")
             x = block(x, train=train)
         for level in reversed(range(len(self.features) - 1)):
             x = UpConv(self.dtype, name=f"up_{level}")(x)
             # The long skip comes first: the rectangular identity of the block then carries it on.
             x = jnp.concatenate([long_skips[level], x], axis=-1)
             block = Block(
-                self.features[level], decoder_skip, *norm, self.dropout, self.dtype, self.conv, name=f"decoder_{level}"
+                self.features[level], decoder_skip, *norm, self.dropout, self.dtype, name=f"decoder_{level}"
             )
             x = block(x, train=train)
         return nn.Conv(self.classes, (1, 1), dtype=jnp.float32, name="head")(x)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import hashlib
 import json
 import math
@@ -13,6 +12,8 @@ import time
 
 import jax
 import numpy as np
+import optax
+from jax.sharding import Mesh
 
 from liverjax.checkpoint.manifest import read_manifest, write_manifest
 from liverjax.checkpoint.runs import Checkpoints
@@ -21,14 +22,14 @@ from liverjax.data.pipeline import train_batches
 from liverjax.data.splits import Parts, split_cases
 from liverjax.data.store import Store, open_store
 from liverjax.errors import CheckpointError, ConfigError, Interrupted, TrainingError
-from liverjax.models import build_unet
+from liverjax.models import UNet, build_unet
 from liverjax.options import Config
 from liverjax.training.logs import RunLog
 from liverjax.training.mesh import data_mesh, describe_devices, replicated, to_devices
 from liverjax.training.optim import build_optimizer, learning_rate
 from liverjax.training.signals import StopSignals
 from liverjax.training.state import init_state
-from liverjax.training.step import train_step
+from liverjax.training.step import jitted_train_step
 from liverjax.training.validation import Validation
 
 #: Config fields that may differ between a run and its resumption: none of them changes what a step computes.
@@ -90,6 +91,13 @@ def train(config, workdir: str | os.PathLike, *, quiet: bool = False) -> dict[st
     if not quiet:
         print(f"devices: {describe_devices()}")
 
+    setup = _Setup(
+        config=config,
+        parts=parts,
+        mesh=data_mesh(config.batch.size),
+        network=build_unet(config.model, len(config.labels), accelerator=jax.default_backend() != "cpu"),
+        optimizer=build_optimizer(config.train),
+    )
     results: dict[str, Progress] = {}
     with StopSignals() as stop:
         for index, view in enumerate(config.views):
@@ -97,7 +105,7 @@ def train(config, workdir: str | os.PathLike, *, quiet: bool = False) -> dict[st
             if config.max_minutes:
                 spent = sum(progress.seconds for progress in results.values())
                 limit = (config.max_minutes * 60 - spent) / (len(config.views) - index)
-            results[view] = _train_view(config, workdir / view, view, parts, limit, stop, quiet)
+            results[view] = _train_view(setup, workdir / view, view, limit, stop, quiet)
     return results
 
 
@@ -128,18 +136,24 @@ def _start_or_resume(workdir: pathlib.Path, config: Config, store: Store, parts:
         write_manifest(manifest, config=to_dict(config), data=data)
 
 
+@dataclasses.dataclass(frozen=True)
+class _Setup:
+    """What the views have in common."""
+
+    config: Config
+    parts: Parts
+    mesh: Mesh
+    network: UNet
+    optimizer: optax.GradientTransformation
+
+
 def _train_view(
-    config: Config, folder: pathlib.Path, view: str, parts: Parts, limit: float, stop: StopSignals, quiet: bool
+    setup: _Setup, folder: pathlib.Path, view: str, limit: float, stop: StopSignals, quiet: bool
 ) -> Progress:
     """Trains one view, for at most ``limit`` seconds over all starts."""
-    options = config.train
-    mesh = data_mesh(config.batch.size)
-    network = build_unet(config.model, len(config.labels), accelerator=jax.default_backend() != "cpu")
-    optimizer = build_optimizer(options)
+    config, options, mesh = setup.config, setup.config.train, setup.mesh
+    network, optimizer = setup.network, setup.optimizer
     state = init_state(network, optimizer, config.batch.patch, config.seed, replicated(mesh))
-    jitted_step = jax.jit(
-        functools.partial(train_step, network=network, optimizer=optimizer, config=config), donate_argnums=0
-    )
     progress = Progress(end_step=options.steps)
 
     with Checkpoints(folder / "last", keep=2) as last, Checkpoints(folder / "best", keep=1) as best:
@@ -150,15 +164,17 @@ def _train_view(
             return progress
         step = int(state.step)
         clock = _Clock(step, progress.seconds)
-        validate = Validation(parts.validation, view, config, network, mesh)
+        validate = Validation(setup.parts.validation, view, config, network, mesh)
         rows = {"process": jax.process_index(), "processes": jax.process_count()}
-        batches = train_batches(parts.train, view, config, first_step=step, last_step=options.steps, **rows)
+        batches = train_batches(setup.parts.train, view, config, first_step=step, last_step=options.steps, **rows)
 
         with RunLog(folder, view, first_step=step, steps=progress.end_step, quiet=quiet) as log:
             while not progress.finished:
                 batch = to_devices(next(batches), mesh)
                 rate = learning_rate(options, step, progress.end_step)
-                state, metrics = jitted_step(state, batch, np.float32(rate))
+                state, metrics = jitted_train_step(
+                    state, batch, np.float32(rate), network=network, optimizer=optimizer, config=config
+                )
                 step += 1
                 last.poll()
                 if step % options.log_every == 0 or step == 1:

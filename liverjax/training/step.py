@@ -1,4 +1,8 @@
-"""One step of training and one look at validation slices, as pure functions; `jit` is applied elsewhere."""
+"""One step of training and one look at validation slices, as pure functions.
+
+`jitted_train_step` and `jitted_overlap_counts` are compiled once for all views, as network, optimiser and config
+are the same.
+"""
 
 from __future__ import annotations
 
@@ -72,3 +76,7 @@ def overlap_counts(variables: dict, batch: dict[str, jax.Array], *, network: UNe
     reference = jax.nn.one_hot(batch["label"], logits.shape[-1])[..., 1:] * weight
     pixels = (0, 1, 2)
     return jnp.stack([(predicted * reference).sum(pixels), (predicted + reference).sum(pixels)], axis=-1)
+
+
+jitted_train_step = jax.jit(train_step, static_argnames=("network", "optimizer", "config"), donate_argnames="state")
+jitted_overlap_counts = jax.jit(overlap_counts, static_argnames="network")

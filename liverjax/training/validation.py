@@ -5,7 +5,6 @@ It chooses the checkpoint, and is no score: scores are taken on whole cases in t
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 
 import jax
@@ -17,7 +16,7 @@ from liverjax.data.store import StoredCase
 from liverjax.models import UNet
 from liverjax.options import Config
 from liverjax.training.mesh import to_devices
-from liverjax.training.step import overlap_counts
+from liverjax.training.step import jitted_overlap_counts
 
 
 class Validation:
@@ -31,11 +30,12 @@ class Validation:
             for batch in validation_batches(cases, view, config)
         ]
         self._names = config.labels[1:]
-        self._counts = jax.jit(functools.partial(overlap_counts, network=network))
+        self._network = network
 
     def __call__(self, variables: dict) -> dict[str, float]:
         """Returns class name -> Dice over all validation slices together; 0 for a class in neither mask."""
-        counts = sum(np.asarray(self._counts(variables, batch), np.float64) for batch in self._batches)
+        per_batch = (jitted_overlap_counts(variables, batch, network=self._network) for batch in self._batches)
+        counts = sum(np.asarray(count, np.float64) for count in per_batch)
         return {
             name: float(2 * overlap / max(sizes, 1)) for name, (overlap, sizes) in zip(self._names, counts, strict=True)
         }

@@ -10,7 +10,7 @@ import pytest
 import SimpleITK as sitk
 from scipy import ndimage
 
-from liverjax.errors import ConfigError
+from liverjax.errors import ConfigError, InputError
 from liverjax.scans.phantom import make_phantom, write_dataset
 from liverjax.scans.phantom.anatomy import Patient, Tumor
 from liverjax.scans.phantom.implicit import Waves, grid_points
@@ -101,7 +101,7 @@ def test_oblique_grid_places_the_liver_at_the_same_world_coordinates():
     assert turned_volume == pytest.approx(volume, rel=0.005)
 
 
-def test_liver_lies_on_the_right_below_the_lung_and_the_stomach_gas_rises():
+def test_liver_lies_on_the_right_below_the_lung():
     phantom = make_phantom(9, **COARSE)
     index = np.argwhere(phantom.label.voxels > 0)
     center = index.mean(0) @ phantom.label.affine[:3, :3].T + phantom.label.affine[:3, 3]
@@ -204,14 +204,14 @@ def test_dataset_is_what_outside_readers_expect(tmp_path):
     truths = write_dataset(
         tmp_path / "raw", [1, 12], spacing=(6, 6, 7), shape=(64, 60, 40), orientation="LPS"
     )
-    assert list(truths) == ["phantom_0001", "phantom_0012"]
+    assert list(truths) == ["phantom_001", "phantom_012"]
     files = sorted(str(p.relative_to(tmp_path / "raw")) for p in (tmp_path / "raw").rglob("*") if p.is_file())
     assert files == [
         "dataset.json",
-        "imagesTr/phantom_0001_0000.nii.gz",
-        "imagesTr/phantom_0012_0000.nii.gz",
-        "labelsTr/phantom_0001.nii.gz",
-        "labelsTr/phantom_0012.nii.gz",
+        "imagesTr/phantom_001_0000.nii.gz",
+        "imagesTr/phantom_012_0000.nii.gz",
+        "labelsTr/phantom_001.nii.gz",
+        "labelsTr/phantom_012.nii.gz",
     ]
     description = json.loads((tmp_path / "raw" / "dataset.json").read_text())
     assert description == {
@@ -221,10 +221,10 @@ def test_dataset_is_what_outside_readers_expect(tmp_path):
         "file_ending": ".nii.gz",
     }
     phantom = make_phantom(12, spacing=(6, 6, 7), shape=(64, 60, 40), orientation="LPS")
-    image = nib.load(tmp_path / "raw" / "imagesTr" / "phantom_0012_0000.nii.gz")
+    image = nib.load(tmp_path / "raw" / "imagesTr" / "phantom_012_0000.nii.gz")
     np.testing.assert_array_equal(np.asarray(image.dataobj), phantom.image.voxels)
     np.testing.assert_allclose(image.affine, phantom.image.affine, atol=1e-4)
-    label = sitk.ReadImage(str(tmp_path / "raw" / "labelsTr" / "phantom_0012.nii.gz"))
+    label = sitk.ReadImage(str(tmp_path / "raw" / "labelsTr" / "phantom_012.nii.gz"))
     np.testing.assert_array_equal(sitk.GetArrayFromImage(label).T, phantom.label.voxels)
 
 
@@ -234,3 +234,9 @@ def test_unknown_modality_and_orientation_are_refused():
     for wrong in ("RAR", "RA", "XYZ", ""):
         with pytest.raises(ConfigError, match="orientation is"):
             make_phantom(1, orientation=wrong)
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match=r"file/raw: phantoms cannot be written there \(Not a directory\)"):
+        write_dataset(tmp_path / "file" / "raw", [1], **COARSE)

@@ -7,7 +7,6 @@ one patient can be scanned with any spacing, orientation and modality; only the 
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import pathlib
 from collections.abc import Iterable
@@ -15,8 +14,8 @@ from collections.abc import Iterable
 import nibabel as nib
 import numpy as np
 
-from liverjax import labels
-from liverjax.errors import ConfigError, did_you_mean
+from liverjax import files, labels
+from liverjax.errors import ConfigError, InputError, did_you_mean
 from liverjax.scans import nifti
 from liverjax.scans.phantom.anatomy import Patient, Tumor
 from liverjax.scans.phantom.implicit import rotation_matrix
@@ -84,23 +83,30 @@ def make_phantom(
     return Phantom(image, Volume(mask, affine, name=f"{name} label"), truth, scan)
 
 
-def write_dataset(folder, seeds: Iterable[int], **scan_options) -> dict[str, Truth]:
+def write_dataset(folder: str | os.PathLike, seeds: Iterable[int], **scan_options) -> dict[str, Truth]:
     """Writes phantoms as an nnU-Net raw data set: `imagesTr`, `labelsTr`, `dataset.json`.
 
     Args:
       folder: made where missing.
-      seeds: one case each, named `phantom_<seed>` with four digits.
+      seeds: one case each, named `phantom_<seed>` with three digits (`_0000` is nnU-Net's first channel).
       **scan_options: passed to `make_phantom`.
 
     Returns:
       Each case's truth by case id.
+
+    Raises:
+      ConfigError: as `make_phantom`.
+      InputError: the folder cannot be written to.
     """
     folder = pathlib.Path(folder)
-    for part in ("imagesTr", "labelsTr"):
-        (folder / part).mkdir(parents=True, exist_ok=True)
+    try:
+        for part in ("imagesTr", "labelsTr"):
+            (folder / part).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{folder}: phantoms cannot be written there ({error.strerror})") from None
     truths = {}
     for seed in seeds:
-        case = f"phantom_{seed:04d}"
+        case = f"phantom_{seed:03d}"
         phantom = make_phantom(seed, **scan_options)
         nifti.write(folder / "imagesTr" / f"{case}_0000.nii.gz", phantom.image)
         nifti.write(folder / "labelsTr" / f"{case}.nii.gz", phantom.label)
@@ -111,13 +117,12 @@ def write_dataset(folder, seeds: Iterable[int], **scan_options) -> dict[str, Tru
         "numTraining": len(truths),
         "file_ending": ".nii.gz",
     }
-    temporary = folder / ".dataset.json.tmp"
-    temporary.write_text(json.dumps(description, indent=2) + "\n")
-    os.replace(temporary, folder / "dataset.json")
+    files.write_json(folder / "dataset.json", description)
     return truths
 
 
 def _grid(shape, spacing, orientation: str, rotation) -> np.ndarray:
+    """Returns the affine of a grid whose centre is the origin of the world."""
     try:
         codes = nib.orientations.axcodes2ornt(orientation.upper())
     except (KeyError, ValueError):

@@ -1,0 +1,71 @@
+"""Augmentation: keys, ranges, and labels that go with their images."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from liverjax.data.augment import AIR, augment
+from liverjax.options import Augment
+
+OFF = Augment(**{field.name: 0.0 for field in dataclasses.fields(Augment)})
+FULL = Augment()
+
+
+@pytest.fixture(scope="module")
+def batch():
+    random = np.random.default_rng(0)
+    labels = np.zeros((4, 32, 40), np.uint8)
+    labels[:, 8:20, 10:30] = 1
+    images = np.where(labels, 0.5, -0.5)[..., None] + 0.1 * random.standard_normal((4, 32, 40, 1))
+    return jnp.asarray(images, jnp.float32), jnp.asarray(labels)
+
+
+def test_everything_off_changes_nothing(batch):
+    images, labels = augment(jax.random.key(0), *batch, OFF)
+    np.testing.assert_allclose(images, np.clip(batch[0], -1, 1), atol=1e-6)
+    np.testing.assert_array_equal(labels, batch[1])
+
+
+@pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(Augment)])
+def test_each_range_has_an_influence(batch, name):
+    options = dataclasses.replace(OFF, **{name: getattr(FULL, name)})
+    images, labels = augment(jax.random.key(0), *batch, options)
+    assert np.abs(images - batch[0]).max() > 1e-3
+    geometric = name in ("rotation", "scale", "shift")
+    assert (labels != batch[1]).any() == geometric
+
+
+def test_a_row_depends_on_its_place_and_not_on_its_neighbours(batch):
+    images, _ = augment(jax.random.key(3), *batch, FULL)
+    alone, _ = augment(jax.random.key(3), batch[0][:2], batch[1][:2], FULL)
+    np.testing.assert_array_equal(images[:2], alone)
+    same = jnp.broadcast_to(batch[0][:1], batch[0].shape)
+    images, _ = augment(jax.random.key(3), same, batch[1], FULL)
+    assert np.abs(images[0] - images[1]).max() > 1e-3
+
+
+def test_labels_move_with_the_image(batch):
+    # An image that is its own label: after any affine map, linear and nearest sampling agree off the borders.
+    labels = batch[1]
+    options = dataclasses.replace(OFF, rotation=30.0, scale=0.3, shift=5.0)
+    images, moved = augment(jax.random.key(1), 2.0 * labels[..., None] - 1, labels, options)
+    images = (np.asarray(images[..., 0]) + 1) / 2
+    certain = (images < 0.01) | (images > 0.99)
+    assert certain.mean() > 0.7
+    np.testing.assert_array_equal(np.asarray(moved)[certain], images[certain] > 0.5)
+
+
+def test_what_comes_from_outside_is_air_and_background(batch):
+    options = dataclasses.replace(OFF, shift=30.0)
+    images, labels = augment(jax.random.key(2), jnp.ones_like(batch[0]), jnp.ones_like(batch[1]), options)
+    outside = np.asarray(images[..., 0]) == AIR
+    assert outside.any()
+    assert not np.asarray(labels)[outside].any()
+
+
+def test_intensities_stay_in_the_window(batch):
+    images, _ = augment(jax.random.key(5), *batch, FULL)
+    assert images.min() >= -1 and images.max() <= 1

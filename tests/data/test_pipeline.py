@@ -1,0 +1,93 @@
+"""Batches: their content against the store, and that they depend on nothing but seed and step."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from liverjax.data.augment import AIR
+from liverjax.data.pipeline import place_patch, train_batches, validation_batches
+from liverjax.data.sampling import Sampler
+from liverjax.data.store import open_store
+from liverjax.errors import InputError
+
+
+@pytest.fixture(scope="module")
+def cases(tiny_config):
+    return open_store(tiny_config.store).cases
+
+
+def _read(config, cases, **kwargs):
+    settings = {"first_step": 0, "last_step": 3, "process": 0, "processes": 1, **kwargs}
+    return list(train_batches(cases, "coronal", config, **settings))
+
+
+def test_batches_hold_the_drawn_slices_normalised(tiny_config, cases):
+    batch = _read(tiny_config, cases)[1]
+    sampler = Sampler(cases, "coronal", tiny_config.batch, tiny_config.seed)
+    for row in range(tiny_config.batch.size):
+        draw = sampler.draw(1, row)
+        case = cases[draw.case]
+        low, high = case.window
+        stored = case.image("coronal")[draw.slice].astype(np.float64)
+        expected = np.clip((stored - low) / (high - low), 0, 1) * 2 - 1
+        rows, columns = expected.shape  # 36 x 48 in a patch of 48 x 48: centred, air above and below.
+        assert (rows, columns) == (36, 48)
+        np.testing.assert_allclose(batch["image"][row, 6:42, :, 0], expected, atol=1e-5)
+        assert (batch["image"][row, :6] == AIR).all() and (batch["image"][row, 42:] == AIR).all()
+        np.testing.assert_array_equal(batch["label"][row, 6:42], case.labels("coronal")[draw.slice])
+
+
+def test_batches_do_not_depend_on_threads_start_or_processes(tiny_config, cases):
+    whole = _read(tiny_config, cases)
+    one_thread = dataclasses.replace(tiny_config, batch=dataclasses.replace(tiny_config.batch, threads=1))
+    for again in (_read(one_thread, cases), whole[:2] + _read(tiny_config, cases, first_step=2)):
+        for a, b in zip(whole, again, strict=True):
+            np.testing.assert_array_equal(a["image"], b["image"])
+    halves = [_read(tiny_config, cases, process=p, processes=2) for p in range(2)]
+    for step, batch in enumerate(whole):
+        joined = np.concatenate([half[step]["image"] for half in halves])
+        np.testing.assert_array_equal(batch["image"], joined)
+
+
+def test_worker_processes_give_the_same_batches(tiny_config, cases):
+    workers = dataclasses.replace(tiny_config, batch=dataclasses.replace(tiny_config.batch, workers=2))
+    for a, b in zip(_read(tiny_config, cases), _read(workers, cases), strict=True):
+        np.testing.assert_array_equal(a["image"], b["image"])
+
+
+def test_without_a_tumor_class_tumor_is_liver(tiny_config, cases):
+    liver_only = dataclasses.replace(tiny_config, labels=("background", "liver"))
+    for three, two in zip(_read(tiny_config, cases), _read(liver_only, cases), strict=True):
+        assert three["label"].max() == 2 and two["label"].max() == 1
+        np.testing.assert_array_equal(three["label"] > 0, two["label"] > 0)
+
+
+def test_crops_reach_both_ends_of_a_slice_that_is_larger_than_the_patch(cases):
+    case = cases[0]
+    slice_ = case.normalise(case.image("axial")[20])
+    for place, rows in ((0.0, slice(0, 16)), (0.999, slice(24, 40))):
+        image, label = np.full((16, 48), AIR, np.float32), np.zeros((16, 48), np.uint8)
+        place_patch(case, "axial", 20, image, label, (place, 0.5))
+        np.testing.assert_array_equal(image, slice_[rows])
+
+
+def test_a_damaged_case_is_named(tiny_config, cases, tmp_path):
+    broken = dataclasses.replace(cases[0], folder=tmp_path)
+    with pytest.raises(InputError, match=rf"case {cases[0].id}, coronal slice \d+: .*coronal.npy"):
+        _read(tiny_config, [broken])
+
+
+def test_validation_slices_are_whole_and_half_of_them_show_liver(tiny_config, cases):
+    batches = validation_batches(cases[:2], "axial", tiny_config)
+    labels = np.concatenate([batch["label"] for batch in batches])
+    weights = np.concatenate([batch["weight"] for batch in batches])
+    assert labels.shape == (8, 48, 48) and weights.sum() == 8
+    assert (labels.any((1, 2))).sum() == 4
+
+
+def test_the_last_validation_batch_is_filled_up_with_rows_of_no_weight(tiny_config, cases):
+    train = dataclasses.replace(tiny_config.train, validation_slices=6)
+    batches = validation_batches(cases[:2], "axial", dataclasses.replace(tiny_config, train=train))
+    np.testing.assert_array_equal(batches[1]["weight"], [1, 1, 0, 0])
+    assert (batches[1]["image"][2:] == AIR).all() and not batches[1]["label"][2:].any()

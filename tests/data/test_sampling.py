@@ -1,0 +1,61 @@
+"""Which slices make a batch."""
+
+import collections
+
+import numpy as np
+import pytest
+
+from liverjax.data.sampling import Sampler
+from liverjax.data.store import open_store
+from liverjax.errors import InputError
+from liverjax.options import Batch
+
+
+@pytest.fixture(scope="module")
+def cases(tiny_config):
+    return open_store(tiny_config.store).cases
+
+
+def test_a_draw_is_a_function_of_seed_view_step_and_row(cases):
+    def draws(view, seed, steps):
+        sampler = Sampler(cases, view, Batch(), seed)
+        return [sampler.draw(step, row) for step in steps for row in range(4)]
+
+    first = draws("axial", 7, range(5))
+    assert first == draws("axial", 7, range(5))
+    assert first[8:12] == draws("axial", 7, [2])
+    assert first != draws("axial", 8, range(5))
+    assert first != draws("coronal", 7, range(5))
+    assert len(set(first)) == len(first)
+
+
+def test_shares_of_slices_are_those_of_the_options(cases):
+    options = Batch(tumor_share=0.3, liver_share=0.5)
+    sampler = Sampler(cases, "axial", options, seed=0)
+    draws = [sampler.draw(step, 0) for step in range(3000)]
+    counts = np.array([cases[d.case].counts["axial"][d.slice] for d in draws])
+    # The rest, 20 %, is drawn from all slices and adds to both by their frequency, averaged over cases.
+    liver = np.mean([np.mean(case.counts["axial"][:, 0] > 0) for case in cases])
+    tumor = np.mean([np.mean(case.counts["axial"][:, 1] > 0) for case in cases])
+    with_tumor = [case for case in cases if case.counts["axial"][:, 1].any()]
+    tumor_in_liver = sum(
+        (case.counts["axial"][:, 1] > 0).sum() / (case.counts["axial"][:, 0] > 0).sum() for case in with_tumor
+    ) / len(cases)
+    # Four standard deviations of a share of 3000 draws are 0.036.
+    assert np.mean(counts[:, 0] > 0) == pytest.approx(0.8 + 0.2 * liver, abs=0.036)
+    assert np.mean(counts[:, 1] > 0) == pytest.approx(0.3 + 0.5 * tumor_in_liver + 0.2 * tumor, abs=0.036)
+
+
+def test_cases_count_alike_whatever_their_number_of_slices(cases):
+    sampler = Sampler(cases, "axial", Batch(liver_share=1.0), seed=0)
+    drawn = collections.Counter(sampler.draw(step, 0).case for step in range(4000))
+    assert len(drawn) == len(cases)
+    # Of 4000 draws over 8 cases 500 each, with a standard deviation of 21.
+    assert all(abs(number - 500) < 5 * 21 for number in drawn.values())
+
+
+def test_a_share_that_no_case_can_give_is_refused(cases):
+    healthy = [case for case in cases if not case.counts["axial"][:, 1].any()]
+    assert healthy, "the phantoms of the fixture hold at least one healthy liver"
+    with pytest.raises(InputError, match=r"no training case has a slice with tumor, but batch.tumor_share is 0.2"):
+        Sampler(healthy, "axial", Batch(tumor_share=0.2), seed=0)
