@@ -116,8 +116,9 @@ class Patient:
             rng.uniform(0.002, 0.012),
             rng.uniform(0.55, 0.85),
         )
-        self.liver_center = np.array([0.42 * a, 5.0, rng.uniform(-12, 0)])
-        self.liver_radii = np.array([a * rng.uniform(0.94, 1.2), 1.15 * b, rng.uniform(74, 100)])
+        self.liver_radii = np.array([a * rng.uniform(0.94, 1.2), 1.15 * b, rng.uniform(80, 102)])
+        # Its upper end is above the dome, which it fills.
+        self.liver_center = np.array([0.42 * a, 5.0, self.dome + rng.uniform(20, 32) - self.liver_radii[2]])
         self.fissure = rng.uniform(-16, 4), rng.uniform(-5, 15)
         # The other organs.
         self.spleen_center = np.array([-0.7 * a, -0.42 * b, rng.uniform(22, 40)])
