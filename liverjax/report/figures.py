@@ -67,8 +67,8 @@ def preview(
     low, high = window or _window(scan.voxels)
     extent = scan.spacing * scan.shape
     widths = [extent[left] for _, (left, _), _ in _PANELS.values()]
-    # 13 inches wide, 0.65 for the title; one scale for all three panels.
-    height = 0.65 + 13 * max(extent[1:]) / sum(widths)
+    # 13 inches wide, 0.65 for the title; one scale for all three panels, smaller for very long scans.
+    height = 0.65 + min(13 * max(extent[1:]) / sum(widths), 16)
     figure = _figure(13, height, layout=None)
     figure.set_facecolor("black")
     panels = {"left": 0, "right": 1, "bottom": 0.01, "top": 1 - 0.65 / height, "wspace": 0.01}
@@ -88,7 +88,7 @@ def preview(
         axes.axis("off")
         _letter(axes, 0.02, 0.5, left_letter)
         _letter(axes, 0.5, 0.97, up_letter)
-        if column == 0:
+        if column == 0 and extent[left] > 100:
             _scale_bar(axes, extent[left])
     title_style = {"color": "white", "fontsize": 12, "va": "top", "parse_math": False}
     figure.text(0.005, 1 - 0.12 / height, title, **title_style)

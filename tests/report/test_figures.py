@@ -131,6 +131,7 @@ def test_windows():
         np.full((20, 30, 4), 7.0, np.float32),
         np.full((2, 2, 2), np.nan, np.float32),
         np.zeros((1, 1, 1), np.uint8),
+        np.zeros((2, 2, 400), np.int16),
     ],
 )
 def test_scans_without_liver_or_contrast_are_drawn(voxels):

@@ -199,14 +199,10 @@ class Patient:
         x, y, z = p
         height = z + np.float32(self.rib_slope) * y + np.float32(self.rib_phase)
         ring = np.abs(height - 32 * np.round(height * np.float32(1 / 32)))
-        depth = self.cavity_wall(p) - np.float32(0.45 * self.wall)
+        depth = squircle_column(p, self.half) - np.float32(0.45 * self.wall)
         bar = np.sqrt((1.4 * depth) ** 2 + ring**2) - np.float32(5.5)
         margin = -55 + np.float32(1.1) * np.maximum(y + 20, 0) - z
         return np.maximum(np.maximum(bar, margin), 20 - np.abs(x))
-
-    def cavity_wall(self, p: Points) -> np.ndarray:
-        """Depth within the wall: 0 at its inner surface, growing outwards."""
-        return squircle_column(p, self.half)
 
     # ---- organs
 
