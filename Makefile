@@ -1,0 +1,45 @@
+# `make demo` and `make test` are complete on a fresh machine with Python 3.11 to 3.13: they make their own
+# virtual environment from hashed pins. PYTHON=/path/to/python chooses another interpreter.
+
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && { echo $$p; break; }; done)
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test slow lint lock clean
+
+demo: $(VENV)/run.done
+	$(BIN)/liverjax demo -o demo_output
+
+test: $(VENV)/test.done
+	$(BIN)/python -m pytest
+
+slow: $(VENV)/test.done
+	$(BIN)/python -m pytest -m slow
+
+lint: $(VENV)/test.done
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+$(VENV)/bin/python:
+	@test -n "$(PYTHON)" || { echo "liverjax needs Python 3.11 to 3.13, and none was found" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/run.done: requirements/run.txt requirements/build.txt pyproject.toml | $(VENV)/bin/python
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/run.txt -r requirements/build.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $@
+
+$(VENV)/test.done: requirements/test.txt $(VENV)/run.done
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/test.txt
+	touch $@
+
+# The pins: hashed, without addresses, for every Python that the library supports. Needs `uv`.
+COMPILE := uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url --generate-hashes --no-header
+lock:
+	$(COMPILE) pyproject.toml -o requirements/run.txt
+	$(COMPILE) requirements/build.in -c requirements/run.txt -o requirements/build.txt
+	$(COMPILE) --extra test pyproject.toml requirements/build.in -c requirements/run.txt -o requirements/test.txt
+
+clean:
+	rm -rf $(VENV) .cache build dist
