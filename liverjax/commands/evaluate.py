@@ -1,11 +1,11 @@
 """Scores predicted masks against reference masks, in the scans' own geometry.
 
-Masks are paired by case id: FOLDER/x.nii.gz of the predictions with x of the references. The references may be a
-data set (with labelsTr, labels, or LiTS's segmentation-N beside volume-N). Regions: the liver with its tumours
-(labels 1 and 2), and the tumours (label 2). Writes summary.json (nnU-Net's shape) and cases.csv, and prints a table.
-Where both masks of a region are empty nothing is defined: left out of means, and counted.
+  liverjax evaluate --predictions=MASKS --references=DATASET -o SCORES
 
-  liverjax evaluate --predictions=MASKS --references=DATASET/labelsTr -o SCORES
+Masks are paired by case id. The references are a data set in any known layout, or a folder of masks. Scored
+are the liver with its tumours (labels 1 and 2) and the tumours (label 2). Where both masks are empty nothing
+is defined: such cases are left out of means, and counted. Writes summary.json (in nnU-Net's shape), cases.csv
+and lesions.csv, and prints the tables.
 """
 
 from absl import flags
@@ -15,8 +15,9 @@ def define(values: flags.FlagValues) -> None:
     """Defines the flags of this command."""
     string, integer, boolean = flags.DEFINE_string, flags.DEFINE_integer, flags.DEFINE_bool
     string("predictions", None, "predicted mask, or folder of masks named as the cases", flag_values=values)
-    string("references", None, "reference mask, folder of masks, or data set", flag_values=values)
+    string("references", None, "data set, folder of masks, or reference mask", flag_values=values)
     string("output", None, "folder for the results", short_name="o", flag_values=values)
+    string("compare", None, "predictions of another method, tested against in pairs", flag_values=values)
     for name in ("predictions", "references", "output"):
         flags.mark_flag_as_required(name, flag_values=values)
     flags.DEFINE_list("metrics", None, "metrics per case, by default all", flag_values=values)
@@ -29,12 +30,14 @@ def define(values: flags.FlagValues) -> None:
 def run(args: flags.FlagValues) -> None:
     """Scores, writes the results, prints the table."""
     from liverjax.scoring import cohort
+    from liverjax.scoring.case import METRICS
 
     evaluation = cohort.evaluate(
         args.predictions,
         args.references,
         args.output,
-        metrics=args.metrics or tuple(cohort.METRICS),
+        metrics=args.metrics or tuple(METRICS),
+        compare=args.compare,
         cases=args.cases,
         allow_missing=args.allow_missing,
         processes=args.processes,

@@ -89,7 +89,7 @@ def count(prediction: np.ndarray, reference: np.ndarray) -> Overlap:
 
 
 def dice_per_case(overlaps: Sequence[Overlap]) -> float:
-    """Mean Dice over the cases in which it is defined; NaN if there is none. Both-empty cases are left out."""
+    """Mean Dice over the cases in which it is defined, that is not both empty; NaN if there is none."""
     values = [overlap.dice for overlap in overlaps if not math.isnan(overlap.dice)]
     return _ratio(math.fsum(values), len(values))
 
@@ -97,15 +97,15 @@ def dice_per_case(overlaps: Sequence[Overlap]) -> float:
 def dice_per_case_lits(overlaps: Sequence[Overlap]) -> float:
     """Mean Dice as the LiTS board counts it: a case in which both masks are empty adds 1.
 
-    Only for tables beside the board's figures: a set with many tumour-free cases flatters every method. Bilic et
-    al. 2023 (Med Image Anal 84:102680).
+    Only for tables beside the board's figures: a set with many tumour-free cases flatters every method.
+    Bilic et al. 2023 (Med Image Anal 84:102680).
     """
     values = [1.0 if math.isnan(overlap.dice) else overlap.dice for overlap in overlaps]
     return _ratio(math.fsum(values), len(values))
 
 
 def dice_global(overlaps: Sequence[Overlap]) -> float:
-    """2 Σ|A∩B| / Σ(|A|+|B|) over all cases as if they were one; NaN if all masks are empty. Bilic et al. 2023."""
+    """2 Σ|A∩B| / Σ(|A|+|B|), as if all cases were one; NaN if all masks are empty. Bilic et al. 2023."""
     return _ratio(
         2 * sum(overlap.intersection for overlap in overlaps),
         sum(overlap.prediction + overlap.reference for overlap in overlaps),

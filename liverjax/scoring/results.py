@@ -1,7 +1,8 @@
-"""What an evaluation found: its files, and its table for the terminal."""
+"""What an evaluation found: summary, rows of cases and lesions, and their files."""
 
 from __future__ import annotations
 
+import collections
 import csv
 import dataclasses
 import io
@@ -9,9 +10,13 @@ import math
 import os
 import pathlib
 import tempfile
+from collections.abc import Sequence
 
-from liverjax import files
+from liverjax import __version__, files, labels
 from liverjax.errors import InputError
+from liverjax.scoring import lits, lits_compat, overlap, statistics, tables
+from liverjax.scoring.case import LESION_COLUMNS, STATES, CaseScores
+from liverjax.scoring.pairing import Pair
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,46 +24,41 @@ class Evaluation:
     """Scores of a set of predictions.
 
     Attributes:
-      summary: what `summary.json` holds: nnU-Net's blocks (``metric_per_case``, ``mean``, ``foreground_mean``, keyed
-        by label ids as nnU-Net does) and ``scores``: region, metric, then the fields of `statistics.describe`.
+      summary: what `summary.json` holds. nnU-Net's blocks: ``metric_per_case``, ``mean`` and
+        ``foreground_mean``, keyed by label ids as nnU-Net does. Ours: ``scores``, per region the numbers of
+        cases by state, Dice over all cases, volume agreement, and ``per_case`` with the statistics of each
+        metric; ``lits`` and ``lits_compat``, the tumour tables; ``comparison`` with another method.
       cases: the rows of `cases.csv`, one per case and region.
+      lesions: the rows of `lesions.csv`, one per lesion.
+      pairs: the files that were scored.
     """
 
     summary: dict
     cases: list[dict]
+    lesions: list[dict]
+    pairs: list[Pair]
 
     def save(self, folder: str | os.PathLike) -> None:
-        """Writes `summary.json` and `cases.csv` into a folder, each whole or not at all.
+        """Writes `summary.json`, `cases.csv` and `lesions.csv` into a folder, each whole or not at all.
 
         What is not defined or infinite is null in `summary.json`, for JSON has neither; the counts beside
-        the means tell which. In `cases.csv` it is nan or inf.
+        the means tell which. In the tables it is nan or inf.
 
         Raises:
           InputError: the folder cannot be written to.
         """
         folder = make_folder(folder)
         files.write_json(folder / "summary.json", _finite(self.summary))
-        with files.replacing(folder / "cases.csv") as temporary:
-            temporary.write_text(_csv(self.cases), encoding="utf-8")
+        for name, rows, columns in (
+            ("cases", self.cases, list(self.cases[0])),
+            ("lesions", self.lesions, LESION_COLUMNS),
+        ):
+            with files.replacing(folder / f"{name}.csv") as temporary:
+                temporary.write_text(_csv(rows, columns), encoding="utf-8")
 
     def table(self) -> str:
-        """Returns the scores as lines of text: a row per metric, for each region mean ± sd and median."""
-        scores = self.summary["scores"]
-        lines = ["".join([f"{'':22}", *(f"{region:>24}{'median':>10}" for region in scores)])]
-        for metric in next(iter(scores.values()))["per_case"]:
-            row = [f"{metric:22}"]
-            for region in scores.values():
-                described = region["per_case"][metric]
-                spread = f"{_number(described['mean'])} ± {_number(described['sd'])}"
-                row.append(f"{spread:>24}{_number(described['median']):>10}")
-            lines.append("".join(row))
-        for name in (name for name in next(iter(scores.values())) if name != "per_case"):
-            lines.append(
-                "".join(
-                    [f"{name:22}", *(f"{_number(region[name]):>24}{'':10}" for region in scores.values())]
-                )
-            )
-        return "\n".join(line.rstrip() for line in lines)
+        """Returns the tables of the summary as text, for a terminal."""
+        return tables.text(self.summary)
 
 
 def make_folder(path: str | os.PathLike) -> pathlib.Path:
@@ -76,6 +76,108 @@ def make_folder(path: str | os.PathLike) -> pathlib.Path:
     return folder
 
 
+def collect(pairs: list[Pair], scores: list[CaseScores], metrics: Sequence[str]) -> Evaluation:
+    """Returns the evaluation of a set from the scores of its cases."""
+    rows = [row for score in scores for row in score.regions]
+    by_label = {_label_key(ids): _rows_of(rows, name) for name, ids in labels.REGIONS.items()}
+    means = {key: _mean([_nnunet_metrics(row) for row in of_region]) for key, of_region in by_label.items()}
+    summary = {
+        "metric_per_case": [
+            {
+                "case": pair.reference.id,
+                "prediction_file": str(pair.prediction) if pair.prediction else None,
+                "reference_file": str(pair.reference.label),
+                "metrics": {key: _nnunet_metrics(of_region[i]) for key, of_region in by_label.items()},
+            }
+            for i, pair in enumerate(pairs)
+        ],
+        "mean": means,
+        "foreground_mean": _mean(list(means.values())),
+        "scores": {name: _region_scores(_rows_of(rows, name), metrics) for name in labels.REGIONS},
+        "lits": lits.table([score.lits for score in scores if score.lits]),
+        "lits_compat": lits_compat.table([score.lits_compat for score in scores if score.lits]),
+        "liverjax_version": __version__,
+    }
+    return Evaluation(summary, rows, [row for score in scores for row in score.lesions], pairs)
+
+
+def comparison(other: str, rows: list[dict], other_rows: list[dict], metrics: Sequence[str]) -> dict:
+    """Returns the paired tests of each region and metric, of these predictions against the other ones.
+
+    ``p_*_holm`` are adjusted for the number of tests in the table. Volumes are not tested.
+    """
+    tested = [name for name in metrics if not name.endswith("_ml")]
+    tests = {
+        (region, name): statistics.compare(
+            *([row[name] for row in _rows_of(method, region)] for method in (rows, other_rows))
+        )
+        for region in labels.REGIONS
+        for name in tested
+    }
+    for p_value in ("p_wilcoxon", "p_permutation"):
+        adjusted = statistics.holm([test[p_value] for test in tests.values()])
+        for test, value in zip(tests.values(), adjusted, strict=True):
+            test[f"{p_value}_holm"] = value
+    return {
+        "other": other,
+        **{region: {name: tests[region, name] for name in tested} for region in labels.REGIONS},
+    }
+
+
+def _region_scores(rows: list[dict], metrics: Sequence[str]) -> dict:
+    states = collections.Counter(row["state"] for row in rows)
+    overlaps = [_overlap(row) for row in rows if row["state"] != "not labelled"]
+    volumes = [
+        [row[f"{side}_ml"] for row in rows] for side in ("prediction", "reference") if f"{side}_ml" in metrics
+    ]
+    return {
+        "cases": len(rows),
+        **{state.replace(" ", "_"): states[state] for state in STATES},
+        "dice_per_case": overlap.dice_per_case(overlaps),
+        "dice_per_case_lits": overlap.dice_per_case_lits(overlaps),
+        "dice_global": overlap.dice_global(overlaps),
+        "volume_agreement": statistics.agreement(*volumes) if len(volumes) == 2 else None,
+        "per_case": {name: _statistics([row[name] for row in rows]) for name in metrics},
+    }
+
+
+def _statistics(values: list[float]) -> dict[str, float]:
+    low, high = statistics.confidence_interval(values)
+    return {**statistics.describe(values), "ci_low": low, "ci_high": high}
+
+
+def _rows_of(rows: list[dict], region: str) -> list[dict]:
+    return [row for row in rows if row["region"] == region]
+
+
+def _overlap(row: dict) -> overlap.Overlap:
+    return overlap.Overlap(row["voxels_both"], row["voxels_prediction"], row["voxels_reference"])
+
+
+def _label_key(ids: tuple[int, ...]) -> str:
+    """Returns the key that nnU-Net gives a label or region in its `summary.json`: "2" or "(1, 2)"."""
+    return str(ids[0]) if len(ids) == 1 else str(ids)
+
+
+def _nnunet_metrics(row: dict) -> dict[str, float]:
+    """Returns the block of one case and region in nnU-Net's `summary.json`."""
+    counted = _overlap(row)
+    return {
+        "Dice": counted.dice,
+        "IoU": counted.iou,
+        "TP": counted.intersection,
+        "FP": counted.prediction - counted.intersection,
+        "FN": counted.reference - counted.intersection,
+        "TN": row["voxels_scan"] - counted.union,
+        "n_pred": counted.prediction,
+        "n_ref": counted.reference,
+    }
+
+
+def _mean(blocks: list[dict[str, float]]) -> dict[str, float]:
+    return {key: statistics.describe([block[key] for block in blocks])["mean"] for key in blocks[0]}
+
+
 def _finite(value):
     """Returns ``value`` with None in the place of every number that is not finite, at any depth."""
     if isinstance(value, dict):
@@ -85,15 +187,9 @@ def _finite(value):
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _csv(rows: list[dict]) -> str:
+def _csv(rows: list[dict], columns: Sequence[str]) -> str:
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
-
-
-def _number(value: float) -> str:
-    if isinstance(value, int):
-        return str(value)
-    return "-" if math.isnan(value) else f"{value:.3f}" if abs(value) < 100 else f"{value:.1f}"

@@ -1,34 +1,160 @@
-"""Statistics of per-case scores."""
+"""Statistics of per-case scores: spread, confidence intervals, paired comparison, agreement of volumes."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
+from scipy import stats
+
+#: Resamples of a bootstrap or permutation test; with few cases a test counts all permutations instead.
+RESAMPLES = 9999
 
 
 def describe(values: Sequence[float]) -> dict[str, float]:
     """Summarises one metric over cases; what is undefined is left out and counted, infinities are kept.
 
     Args:
-      values: one number per case; NaN where the metric is not defined, infinite where a structure was missed.
+      values: one number per case; NaN where the metric is not defined, infinite where a structure was
+        missed.
 
     Returns:
-      mean, median, sd (with n - 1; NaN below two values), min, max, n (defined values), undefined (NaN) and
-      infinite (how many of n). With infinite values the mean is infinite and the sd NaN: a missed case must not
-      improve a mean.
+      mean, median, sd (with n - 1), min and max of the defined values; n, their number; undefined, the
+      number of NaN; infinite, how many of the n are. With infinite values the mean is infinite and the sd
+      NaN: a missed case must not improve a mean. What too few values leave open is NaN.
     """
     values = np.asarray(values, float)
     defined = values[~np.isnan(values)]
     infinite = int(np.isinf(defined).sum())
-    spread = defined.size > 1 and not infinite
+    has_spread = defined.size > 1 and not infinite
     return {
-        "mean": float(defined.mean()) if defined.size else np.nan,
-        "median": float(np.median(defined)) if defined.size else np.nan,
-        "sd": float(defined.std(ddof=1)) if spread else np.nan,
-        "min": float(defined.min()) if defined.size else np.nan,
-        "max": float(defined.max()) if defined.size else np.nan,
+        "mean": float(defined.mean()) if defined.size else math.nan,
+        "median": float(np.median(defined)) if defined.size else math.nan,
+        "sd": float(defined.std(ddof=1)) if has_spread else math.nan,
+        "min": float(defined.min()) if defined.size else math.nan,
+        "max": float(defined.max()) if defined.size else math.nan,
         "n": int(defined.size),
         "undefined": int(values.size - defined.size),
         "infinite": infinite,
+    }
+
+
+def confidence_interval(
+    values: Sequence[float], *, confidence: float = 0.95, seed: int = 0
+) -> tuple[float, float]:
+    """Returns the bootstrap confidence interval of the mean over cases; NaN values are left out.
+
+    Cases are resampled with replacement; bias-corrected and accelerated (Efron 1987), by scipy. (NaN, NaN)
+    with fewer than two values or infinite ones.
+    """
+    values = np.asarray(values, float)
+    values = values[~np.isnan(values)]
+    if values.size < 2 or np.isinf(values).any():
+        return math.nan, math.nan
+    if np.ptp(values) == 0:
+        return float(values[0]), float(values[0])
+    interval = stats.bootstrap(
+        (values,),
+        np.mean,
+        n_resamples=RESAMPLES,
+        confidence_level=confidence,
+        rng=np.random.default_rng(seed),
+    ).confidence_interval
+    return float(interval.low), float(interval.high)
+
+
+def compare(a: Sequence[float], b: Sequence[float], *, seed: int = 0) -> dict[str, float]:
+    """Compares a metric of two methods on the same cases, in pairs.
+
+    Args:
+      a: one number per case.
+      b: the other method's numbers, in the same order.
+      seed: of the bootstrap, and of the permutation test where there are too many to count.
+
+    Returns:
+      n, the number of pairs; undefined, that of pairs left out since one value is NaN; mean_difference of
+      a - b with its bootstrap interval (ci_low, ci_high); p_wilcoxon of the signed-rank test (differences
+      of 0 left out; 1 if all are 0) and p_permutation of the test that exchanges a and b within pairs and
+      looks at the mean difference. Two infinite values are equal; other infinite differences have a rank
+      but no mean, and leave the interval and p_permutation NaN. Both tests are two-sided.
+
+    Raises:
+      ValueError: the numbers of cases differ.
+    """
+    a, b = np.asarray(a, float), np.asarray(b, float)
+    if a.shape != b.shape:
+        raise ValueError(f"{a.size} values of the one method and {b.size} of the other; expected pairs")
+    defined = ~(np.isnan(a) | np.isnan(b))
+    a, b = a[defined], b[defined]
+    difference = np.where(a == b, 0.0, a - np.where(a == b, 0.0, b))
+    low, high = confidence_interval(difference, seed=seed)
+    return {
+        "n": int(difference.size),
+        "undefined": int(defined.size - difference.size),
+        "mean_difference": float(difference.mean()) if difference.size else math.nan,
+        "ci_low": low,
+        "ci_high": high,
+        "p_wilcoxon": _wilcoxon(difference),
+        "p_permutation": _permutation(difference, seed),
+    }
+
+
+def _wilcoxon(difference: np.ndarray) -> float:
+    if not difference.size:
+        return math.nan
+    return float(stats.wilcoxon(difference).pvalue) if difference.any() else 1.0
+
+
+def _permutation(difference: np.ndarray, seed: int) -> float:
+    if not difference.size or np.isinf(difference).any():
+        return math.nan
+    # To exchange a and b within a pair is to change the sign of its difference.
+    test = stats.permutation_test(
+        (difference,),
+        lambda signed, axis: signed.mean(axis),
+        permutation_type="samples",
+        n_resamples=RESAMPLES,
+        vectorized=True,
+        rng=np.random.default_rng(seed),
+    )
+    return float(test.pvalue)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Adjusts p-values of several tests for their number (Holm 1979); NaN stays NaN and is not counted."""
+    p_values = np.asarray(p_values, float)
+    adjusted = np.full(p_values.shape, math.nan)
+    order = np.argsort(p_values)[: np.count_nonzero(~np.isnan(p_values))]  # NaN sorts last.
+    steps = p_values[order] * np.arange(order.size, 0, -1)
+    adjusted[order] = np.minimum(1, np.maximum.accumulate(steps))
+    return adjusted.tolist()
+
+
+def agreement(a: Sequence[float], b: Sequence[float]) -> dict[str, float]:
+    """Returns how well volumes a (predicted) agree with volumes b (reference), over cases.
+
+    Returns:
+      n, pairs of finite values; bias, the mean of a - b; sd of the differences (with n - 1); lower and
+      upper, the 95 % limits of agreement bias ± 1.96 sd (Bland and Altman 1986); r, Pearson's correlation;
+      relative_error and absolute_relative_error, the means of 100 (a - b)/b and of its absolute value in
+      percent over pairs with b above 0. NaN where too few values leave it open.
+    """
+    a, b = np.asarray(a, float), np.asarray(b, float)
+    finite = np.isfinite(a) & np.isfinite(b)
+    a, b = a[finite], b[finite]
+    difference = a - b
+    bias = float(difference.mean()) if difference.size else math.nan
+    sd = float(difference.std(ddof=1)) if difference.size > 1 else math.nan
+    varies = a.size > 1 and np.ptp(a) > 0 and np.ptp(b) > 0
+    relative = 100 * difference[b > 0] / b[b > 0]
+    return {
+        "n": int(a.size),
+        "bias": bias,
+        "sd": sd,
+        "lower": bias - 1.96 * sd,
+        "upper": bias + 1.96 * sd,
+        "r": float(stats.pearsonr(a, b).statistic) if varies else math.nan,
+        "relative_error": float(relative.mean()) if relative.size else math.nan,
+        "absolute_relative_error": float(np.abs(relative).mean()) if relative.size else math.nan,
     }

@@ -1,0 +1,137 @@
+"""The summary of an evaluation as rows of text, for the terminal and for the report."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+
+#: What metrics are called, with their units.
+_NAMES = {
+    "dice": "Dice",
+    "iou": "IoU",
+    "voe": "VOE [%]",
+    "rvd": "RVD [%]",
+    "assd": "ASSD [mm]",
+    "rmsd": "RMSD [mm]",
+    "msd": "MSD [mm]",
+    "hd95": "HD95 pooled [mm]",
+    "hd95_max_of_directed": "HD95 max of directed [mm]",
+    "hd95_area_weighted": "HD95 area-weighted [mm]",
+    "miccai": "MICCAI score [0-100]",
+    "prediction_ml": "volume predicted [ml]",
+    "reference_ml": "volume of reference [ml]",
+}
+
+#: Values of a region over all its cases; of the counts of cases only those above 0 are shown.
+_OVER_ALL = {"dice_per_case_lits": "Dice per case, both empty = 1", "dice_global": "Dice global"}
+_COUNTS = {
+    "both_empty": "cases: both empty",
+    "reference_empty": "cases: reference empty",
+    "prediction_empty": "cases: prediction empty",
+    "prediction_missing": "cases: prediction missing",
+    "not_labelled": "cases: not labelled",
+}
+
+
+def name(metric: str) -> str:
+    """Returns what a metric is called, with its unit."""
+    tolerance = re.fullmatch(r"nsd_(.+)mm", metric)
+    return f"NSD at {tolerance[1]} mm" if tolerance else _NAMES[metric]
+
+
+def text(summary: dict) -> str:
+    """Returns the tables of an evaluation's summary, for a terminal."""
+    tables = [region_rows(summary["scores"]), lits_rows(summary["lits"])]
+    if "comparison" in summary:
+        tables.append(comparison_rows(summary["comparison"]))
+    return "\n\n".join(_aligned(rows) for rows in tables)
+
+
+def region_rows(scores: dict) -> list[dict[str, str]]:
+    """Returns the metrics of each region over the cases: mean and standard deviation, median, number."""
+    rows = []
+    for metric in next(iter(scores.values()))["per_case"]:
+        row = {"": name(metric)}
+        for region, of_region in scores.items():
+            values = of_region["per_case"][metric]
+            row[region] = f"{number(values['mean'])} ± {number(values['sd'])}"
+            row[f"{region}, median"] = number(values["median"])
+            row[f"{region}, n"] = number(values["n"])
+        rows.append(row)
+    for key, label in (_OVER_ALL | _COUNTS).items():
+        values = {region: of_region[key] for region, of_region in scores.items()}
+        if key in _OVER_ALL or any(values.values()):
+            rows.append({"": label, **{region: number(value) for region, value in values.items()}})
+    return rows
+
+
+def lits_rows(lits: dict) -> list[dict[str, str]]:
+    """Returns the LiTS table."""
+    overlapping, detected = (lits["detection"][f"iou_above_{threshold}"] for threshold in ("0", "0.5"))
+    free = lits["tumor_free"]
+    values = {
+        "Dice per case, both empty = 1": number(lits["dice_per_case_lits"]),
+        "Dice per case, both empty left out": number(lits["dice_per_case"]),
+        "Dice global": number(lits["dice_global"]),
+        "Dice per lesion, missed = 0": number(lits["dice_per_lesion"]),
+        "Dice per corresponding lesion": number(lits["dice_per_corresponding_lesion"]),
+        **{
+            f"{name(metric)}, detected lesions": number(lits[metric])
+            for metric in ("dice", "voe", "rvd", "assd", "msd", "rmsd")
+        },
+        "precision at 50 % overlap": _share(detected["all"], "precision", "confirmed", "predictions"),
+        "recall at 50 % overlap": _share(detected["all"], "recall", "found", "references"),
+        "precision at any overlap": _share(overlapping["all"], "precision", "confirmed", "predictions"),
+        "recall at any overlap": _share(overlapping["all"], "recall", "found", "references"),
+        "F1 at 50 % overlap": number(detected["all"]["f1"]),
+        "F1, small (< 10 mm)": number(detected["small"]["f1"]),
+        "F1, medium (10-20 mm)": number(detected["medium"]["f1"]),
+        "F1, large (> 20 mm)": number(detected["large"]["f1"]),
+        "tumour burden, RMSE": number(lits["burden_rmse"]),
+        "tumour burden, largest error": number(lits["burden_max"]),
+        "tumour-free cases with a false lesion": f"{free['with_false_lesion']} of {free['cases']}",
+        "false lesions in tumour-free cases": f"{free['false_lesions']} ({number(free['false_ml'])} ml)",
+    }
+    return [{"LiTS table": label, "tumours": value} for label, value in values.items()]
+
+
+def comparison_rows(comparison: dict) -> list[dict[str, str]]:
+    """Returns the paired tests: mean difference with its 95 % interval, and p-values adjusted after Holm."""
+    return [
+        {
+            f"against {comparison['other']}": f"{region}: {name(metric)}",
+            "pairs": number(test["n"]),
+            "difference": number(test["mean_difference"]),
+            "95 % interval": f"{number(test['ci_low'])} to {number(test['ci_high'])}",
+            "p Wilcoxon": number(test["p_wilcoxon"]),
+            "after Holm": number(test["p_wilcoxon_holm"]),
+            "p permutation": number(test["p_permutation"]),
+            "after Holm ": number(test["p_permutation_holm"]),
+        }
+        for region, tests in comparison.items()
+        if region != "other"
+        for metric, test in tests.items()
+    ]
+
+
+def number(value: float) -> str:
+    """Returns a number with three decimals below 100 and one above; "-" where it is not defined."""
+    if isinstance(value, int):
+        return str(value)
+    return "-" if math.isnan(value) else f"{value:.3f}" if abs(value) < 100 else f"{value:.1f}"
+
+
+def _share(counts: dict, value: str, part: str, whole: str) -> str:
+    return f"{number(counts[value])} ({counts[part]} of {counts[whole]})"
+
+
+def _aligned(rows: Sequence[dict[str, str]]) -> str:
+    """Returns rows as text: the first column to the left, the others to the right."""
+    columns = list(rows[0])
+    lines = [columns, *([row.get(column, "") for column in columns] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join(
+        "  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]).rstrip()
+        for line in lines
+    )
