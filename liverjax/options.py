@@ -142,14 +142,25 @@ class Model:
 
 
 @dataclasses.dataclass(frozen=True)
+class Loss:
+    """Weights of the terms of the objective; 0 leaves a term out."""
+
+    #: Soft Dice over the batch.
+    dice: float = 1.0
+    cross_entropy: float = 1.0
+
+    def __post_init__(self):
+        weights = (self.dice, self.cross_entropy)
+        ok = min(weights) >= 0 and max(weights) > 0
+        _require(ok, "loss.dice and loss.cross_entropy", weights, "weights of 0 or more, one of them above 0")
+
+
+@dataclasses.dataclass(frozen=True)
 class Train:
-    """The objective, the optimiser, and when to look and stop."""
+    """The optimiser, and when to look, save and stop."""
 
     #: Steps of each view.
     steps: int = 20_000
-    #: Weights of the two terms of the loss.
-    dice_weight: float = 1.0
-    cross_entropy_weight: float = 1.0
     learning_rate: float = 1e-3
     #: Steps over which the rate rises from 0, and the share of all steps over which it falls to 0 at the end.
     warmup_steps: int = 100
@@ -169,9 +180,8 @@ class Train:
     def __post_init__(self):
         for name in ("steps", "validate_every", "save_every", "log_every", "validation_slices"):
             _require(getattr(self, name) >= 1, f"train.{name}", getattr(self, name), "1 or more")
-        for name in ("dice_weight", "cross_entropy_weight", "warmup_steps", "clip_norm", "patience", "min_delta"):
+        for name in ("warmup_steps", "clip_norm", "patience", "min_delta"):
             _require(getattr(self, name) >= 0, f"train.{name}", getattr(self, name), "0 or more")
-        _require(self.dice_weight + self.cross_entropy_weight > 0, "train.dice_weight", 0, "a loss term above 0")
         _require(self.learning_rate > 0, "train.learning_rate", self.learning_rate, "above 0")
         _require(0 <= self.cooldown_share <= 1, "train.cooldown_share", self.cooldown_share, "a share in [0, 1]")
 
@@ -210,6 +220,7 @@ class Config:
     batch: Batch = Batch()
     augment: Augment = Augment()
     model: Model = Model()
+    loss: Loss = Loss()
     train: Train = Train()
     predict: Predict = Predict()
 

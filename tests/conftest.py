@@ -4,6 +4,7 @@ import os
 import pathlib
 
 import pytest
+from absl import flags
 
 # Before the first import of jax, for this process and for every command that a test starts.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -11,6 +12,9 @@ os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=2")
 os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(pathlib.Path(__file__).parent.parent / ".cache" / "jax"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+
+# Grain's workers read absl's flags, which only a command's start parses.
+flags.FLAGS.mark_as_parsed()
 
 REAL_DATA = pathlib.Path(__file__).parent.parent.parent / "shared" / "data"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import math
@@ -96,7 +97,7 @@ def train(config, workdir: str | os.PathLike, *, quiet: bool = False) -> dict[st
         parts=parts,
         mesh=data_mesh(config.batch.size),
         network=build_unet(config.model, len(config.labels), accelerator=jax.default_backend() != "cpu"),
-        optimizer=build_optimizer(config.train),
+        optimizer=build_optimizer(config.train.clip_norm),
     )
     results: dict[str, Progress] = {}
     with StopSignals() as stop:
@@ -153,6 +154,14 @@ def _train_view(
     """Trains one view, for at most ``limit`` seconds over all starts."""
     config, options, mesh = setup.config, setup.config.train, setup.mesh
     network, optimizer = setup.network, setup.optimizer
+    step_fn = functools.partial(
+        jitted_train_step,
+        network=network,
+        optimizer=optimizer,
+        augmentation=config.augment,
+        loss_weights=config.loss,
+    )
+    key = jax.random.key(config.seed)
     state = init_state(network, optimizer, config.batch.patch, config.seed, replicated(mesh))
     progress = Progress(end_step=options.steps)
 
@@ -162,7 +171,7 @@ def _train_view(
             progress = Progress(**facts)
         if progress.finished:
             return progress
-        step = int(state.step)
+        step = first_step = int(state.step)
         clock = _Clock(step, progress.seconds)
         validate = Validation(setup.parts.validation, view, config, network, mesh)
         rows = {"process": jax.process_index(), "processes": jax.process_count()}
@@ -172,17 +181,21 @@ def _train_view(
             while not progress.finished:
                 batch = to_devices(next(batches), mesh)
                 rate = learning_rate(options, step, progress.end_step)
-                state, metrics = jitted_train_step(
-                    state, batch, np.float32(rate), network=network, optimizer=optimizer, config=config
-                )
+                state, metrics = step_fn(state, batch, np.float32(rate), key)
                 step += 1
                 last.poll()
-                if step % options.log_every == 0 or step == 1:
+                if step == first_step + 1:
+                    jax.block_until_ready(metrics)
+                    clock.compiled(step)
+                if step % options.log_every == 0:
                     loss, norm = _finite(metrics, step, folder)
-                    slices = clock.steps_per_second(step) * config.batch.size
-                    log.write(step, loss=loss, gradient_norm=norm, learning_rate=rate, slices_per_second=slices)
-                    if limit < math.inf:
-                        left = int((limit - clock.total()) * clock.steps_per_second(step))
+                    pace = clock.steps_per_second(step)
+                    slices_per_second = pace * config.batch.size
+                    log.write(
+                        step, loss=loss, gradient_norm=norm, learning_rate=rate, slices_per_second=slices_per_second
+                    )
+                    if limit < math.inf and pace:
+                        left = int((limit - clock.total()) * pace)
                         progress.end_step = min(options.steps, step + max(0, left))
                 progress.finished = step >= progress.end_step
                 if step % options.validate_every == 0 or progress.finished:
@@ -230,22 +243,22 @@ def _note_look(progress: Progress, dice: float, step: int, min_delta: float) -> 
 
 
 class _Clock:
-    """Wall-clock time of a view, and its pace without the compilation of the first step."""
+    """Wall-clock time of a view, and its pace without the compilation that the first step waits for."""
 
     def __init__(self, first_step: int, seconds_before: float):
         self._start = time.monotonic()
         self._before = seconds_before
         self._first_step = first_step
-        self._compiled: float | None = None
+        self._pace_start = self._start
 
     def total(self) -> float:
         """Returns the seconds spent on the view over all starts."""
         return self._before + time.monotonic() - self._start
 
+    def compiled(self, step: int) -> None:
+        """Tells that the first step of this start is done."""
+        self._first_step, self._pace_start = step, time.monotonic()
+
     def steps_per_second(self, step: int) -> float:
-        """Returns the pace since the first call, which is to come after the first step."""
-        now = time.monotonic()
-        if self._compiled is None:
-            self._compiled, self._first_step = now, step
-            return 1 / max(now - self._start, 1e-9)
-        return (step - self._first_step) / max(now - self._compiled, 1e-9)
+        """Returns the pace, or 0 where it is not known yet."""
+        return (step - self._first_step) / max(time.monotonic() - self._pace_start, 1e-9)

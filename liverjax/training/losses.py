@@ -5,6 +5,8 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from liverjax.options import Loss
+
 #: Added to numerator and denominator, in pixels: the loss and its gradient stay finite without foreground.
 _SMOOTH = 1.0
 
@@ -41,13 +43,11 @@ def cross_entropy_loss(logits: jax.Array, labels: jax.Array) -> jax.Array:
     return -jnp.mean((jax.nn.log_softmax(logits) * reference).sum(-1))
 
 
-def segmentation_loss(
-    logits: jax.Array, labels: jax.Array, dice_weight: float, cross_entropy_weight: float
-) -> jax.Array:
+def segmentation_loss(logits: jax.Array, labels: jax.Array, weights: Loss) -> jax.Array:
     """Returns the weighted sum of `soft_dice_loss` and `cross_entropy_loss`, a float32 scalar."""
     loss = jnp.float32(0)
-    if dice_weight:
-        loss += dice_weight * soft_dice_loss(logits, labels)
-    if cross_entropy_weight:
-        loss += cross_entropy_weight * cross_entropy_loss(logits, labels)
+    if weights.dice:
+        loss += weights.dice * soft_dice_loss(logits, labels)
+    if weights.cross_entropy:
+        loss += weights.cross_entropy * cross_entropy_loss(logits, labels)
     return loss

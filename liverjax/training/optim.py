@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import functools
+
 import optax
 
 from liverjax.options import Train
 
 
-def build_optimizer(options: Train) -> optax.GradientTransformation:
-    """Returns clipping by global norm and Adam. The step multiplies the result by the rate of the step."""
-    clip = optax.clip_by_global_norm(options.clip_norm) if options.clip_norm else optax.identity()
+@functools.cache  # The same object for the same norm, so that the jitted step knows it again.
+def build_optimizer(clip_norm: float) -> optax.GradientTransformation:
+    """Returns clipping by global norm (0: none) and Adam. The step multiplies the result by its rate."""
+    clip = optax.clip_by_global_norm(clip_norm) if clip_norm else optax.identity()
     return optax.chain(clip, optax.scale_by_adam())
 
 

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from liverjax.options import Loss
 from liverjax.training.losses import cross_entropy_loss, segmentation_loss, soft_dice_loss
 
 both = pytest.mark.parametrize("wrap", [lambda f: f, jax.jit], ids=["plain", "jit"])
@@ -59,9 +60,9 @@ def test_cross_entropy_of_three_pixels(wrap):
 def test_each_term_has_an_influence_by_its_weight():
     logits, labels = _logits([0.5, 0.25, 0.75]), jnp.array([[[1, 0, 1]]])
     dice, entropy = float(soft_dice_loss(logits, labels)), float(cross_entropy_loss(logits, labels))
-    assert float(segmentation_loss(logits, labels, 2.0, 3.0)) == pytest.approx(2 * dice + 3 * entropy, rel=1e-6)
-    assert float(segmentation_loss(logits, labels, 1.0, 0.0)) == pytest.approx(dice, rel=1e-6)
-    assert float(segmentation_loss(logits, labels, 0.0, 1.0)) == pytest.approx(entropy, rel=1e-6)
+    assert float(segmentation_loss(logits, labels, Loss(2.0, 3.0))) == pytest.approx(2 * dice + 3 * entropy, rel=1e-6)
+    assert float(segmentation_loss(logits, labels, Loss(1.0, 0.0))) == pytest.approx(dice, rel=1e-6)
+    assert float(segmentation_loss(logits, labels, Loss(0.0, 1.0))) == pytest.approx(entropy, rel=1e-6)
 
 
 @settings(max_examples=30, deadline=None)
@@ -70,5 +71,5 @@ def test_value_and_gradient_are_finite_whatever_the_batch(seed, scale, foregroun
     random = np.random.default_rng(seed)
     logits = jnp.asarray(scale * random.standard_normal((2, 4, 4, 3)), jnp.float32)
     labels = jnp.asarray((random.random((2, 4, 4)) < foreground) * random.integers(1, 3, (2, 4, 4)))
-    loss, gradient = jax.value_and_grad(segmentation_loss)(logits, labels, 1.0, 1.0)
+    loss, gradient = jax.value_and_grad(segmentation_loss)(logits, labels, Loss())
     assert np.isfinite(loss) and loss >= 0 and np.isfinite(gradient).all()

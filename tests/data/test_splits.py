@@ -1,0 +1,63 @@
+"""Splits: by patient, by rank, and with every part filled."""
+
+import pathlib
+
+import pytest
+
+from liverjax.data.splits import split_cases
+from liverjax.data.store import StoredCase
+from liverjax.errors import ConfigError
+from liverjax.options import Split
+
+
+def _case(name, patient=None):
+    return StoredCase(name, patient or name, pathlib.Path(), 1.0, (0, 1), ("", ""), {}, {})
+
+
+def _ids(part):
+    return [case.id for case in part]
+
+
+CASES = [_case(f"c{number}") for number in range(14)]
+
+
+def test_fold_k_tests_the_patients_whose_rank_modulo_the_folds_is_k():
+    parts = split_cases(CASES, Split(folds=5, fold=3, validation=2))
+    assert _ids(parts.test) == ["c3", "c8", "c13"]
+    # Of the eleven that remain, two at the middle of each half: ranks 2 and 8.
+    assert _ids(parts.validation) == ["c2", "c10"]
+    assert _ids(parts.train) == ["c0", "c1", "c4", "c5", "c6", "c7", "c9", "c11", "c12"]
+
+
+def test_each_case_is_tested_in_one_fold():
+    tested = [name for fold in range(5) for name in _ids(split_cases(CASES, Split(fold=fold)).test)]
+    assert sorted(tested) == sorted(_ids(CASES))
+
+
+def test_fold_minus_one_holds_nothing_out():
+    parts = split_cases(CASES, Split(fold=-1))
+    assert parts.test == () and len(parts.train) == 12
+
+
+def test_named_test_cases_take_the_place_of_folds():
+    parts = split_cases(CASES, Split(test_cases=("c1", "c12")))
+    assert _ids(parts.test) == ["c1", "c12"]
+
+
+def test_the_scans_of_one_patient_stay_together():
+    cases = [_case(f"s{number}", f"p{number // 2}") for number in range(12)]
+    parts = split_cases(cases, Split(folds=3, fold=0, validation=1))
+    patients = [{case.patient for case in part} for part in (parts.train, parts.validation, parts.test)]
+    assert patients[2] == {"p0", "p3"}
+    assert not patients[0] & patients[1] and not patients[0] & patients[2] and not patients[1] & patients[2]
+    assert sum(map(len, (parts.train, parts.validation, parts.test))) == 12
+
+
+def test_an_unknown_test_case_is_named_with_the_nearest():
+    with pytest.raises(ConfigError, match=r"no case 'c99' in the store; did you mean 'c9'\?"):
+        split_cases(CASES, Split(test_cases=("c99",)))
+
+
+def test_too_few_patients_are_refused():
+    with pytest.raises(ConfigError, match="only 2 of 3 patients are not held out"):
+        split_cases(CASES[:3], Split(folds=3, fold=0, validation=2))

@@ -1,0 +1,198 @@
+"""Training runs: resumption bit for bit, refusals, and what is left behind."""
+
+import dataclasses
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+
+from liverjax.checkpoint.runs import Checkpoints
+from liverjax.data.store import open_store
+from liverjax.errors import CheckpointError, ConfigError, TrainingError
+from liverjax.models import build_unet
+from liverjax.training.logs import read_log
+from liverjax.training.loop import train
+from liverjax.training.mesh import data_mesh, replicated
+from liverjax.training.optim import build_optimizer
+from liverjax.training.state import init_state
+
+
+def _one_view(config, **train_options):
+    options = dataclasses.replace(config.train, **train_options)
+    return dataclasses.replace(config, views=("axial",), train=options)
+
+
+def _final_state(config, workdir):
+    """Returns step and all arrays of the newest checkpoint of the axial view."""
+    network = build_unet(config.model, len(config.labels), accelerator=False)
+    sharding = replicated(data_mesh(config.batch.size))
+    template = init_state(network, build_optimizer(config.train.clip_norm), config.batch.patch, 0, sharding)
+    with Checkpoints(workdir / "axial" / "last", keep=2) as checkpoints:
+        step, state, _ = checkpoints.restore(template)
+    return step, [np.asarray(leaf) for leaf in jax.tree.leaves(state)]
+
+
+def _assert_same_bits(a, b):
+    assert a[0] == b[0]
+    for left, right in zip(a[1], b[1], strict=True):
+        np.testing.assert_array_equal(left, right)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tiny_config, tmp_path_factory):
+    config = _one_view(tiny_config)
+    workdir = tmp_path_factory.mktemp("uninterrupted")
+    progress = train(config, workdir, quiet=True)["axial"]
+    return config, workdir, progress
+
+
+def test_a_run_leaves_manifest_log_and_checkpoints(uninterrupted):
+    config, workdir, progress = uninterrupted
+    manifest = json.loads((workdir / "run.json").read_text())
+    store_ids = [case.id for case in open_store(config.store).cases]
+    data = manifest["data"]
+    assert sorted(data["train"] + data["validation"] + data["test"]) == store_ids
+    assert data["test"] == ["phantom_000", "phantom_004"]
+    assert manifest["versions"]["jax"] == jax.__version__
+    steps = [record["step"] for record in read_log(workdir / "axial" / "log.jsonl") if "loss" in record]
+    assert steps == [1, 2, 3, 4]
+    assert progress.finished and progress.end_step == 4 and 0 <= progress.best_dice <= 1
+    assert sorted(int(p.name) for p in (workdir / "axial" / "last").iterdir()) == [2, 4]
+
+
+def test_two_and_two_steps_equal_four(uninterrupted, tmp_path):
+    config, workdir, _ = uninterrupted
+    halfway = tmp_path / "run"
+    shutil.copytree(workdir, halfway)
+    shutil.rmtree(halfway / "axial" / "last" / "4")
+    train(config, halfway, quiet=True)
+    _assert_same_bits(_final_state(config, halfway), _final_state(config, workdir))
+    losses = [{r["step"]: r["loss"] for r in read_log(w / "axial" / "log.jsonl") if "loss" in r} for w in (halfway, workdir)]
+    assert losses[0] == losses[1]
+
+
+def test_another_seed_gives_other_parameters(uninterrupted, tmp_path):
+    config, workdir, _ = uninterrupted
+    train(dataclasses.replace(config, seed=1), tmp_path / "run", quiet=True)
+    state, other = _final_state(config, workdir)[1], _final_state(config, tmp_path / "run")[1]
+    assert any(not np.array_equal(a, b) for a, b in zip(state, other, strict=True))
+
+
+def test_a_finished_run_is_left_alone(uninterrupted):
+    config, workdir, progress = uninterrupted
+    before = {path: path.stat().st_mtime_ns for path in workdir.rglob("*") if path.is_file()}
+    assert train(config, workdir, quiet=True)["axial"] == progress
+    assert {path: path.stat().st_mtime_ns for path in workdir.rglob("*") if path.is_file()} == before
+
+
+def test_a_damaged_checkpoint_is_passed_over_and_made_again(uninterrupted, tmp_path, caplog):
+    config, workdir, _ = uninterrupted
+    damaged = tmp_path / "run"
+    shutil.copytree(workdir, damaged)
+    arrays = max((damaged / "axial" / "last" / "4").rglob("*"), key=lambda p: p.stat().st_size if p.is_file() else 0)
+    content = bytearray(arrays.read_bytes())
+    content[len(content) // 2] ^= 1
+    arrays.write_bytes(content)
+    train(config, damaged, quiet=True)
+    assert "checkpoint of step 4 is not used" in caplog.text and arrays.name in caplog.text
+    _assert_same_bits(_final_state(config, damaged), _final_state(config, workdir))
+
+
+def test_a_run_of_another_config_is_refused_by_field_and_value(uninterrupted):
+    config, workdir, _ = uninterrupted
+    other = dataclasses.replace(config, model=dataclasses.replace(config.model, dropout=0.3))
+    with pytest.raises(CheckpointError, match=r"differs in: model.dropout 0.1, now 0.3; choose another --workdir"):
+        train(other, workdir, quiet=True)
+
+
+def test_a_store_of_another_grid_is_refused(tiny_config, tmp_path):
+    other = dataclasses.replace(tiny_config.preprocess, spacing=(4.0, 4.0, 4.0))
+    with pytest.raises(ConfigError, match=r"preprocess.spacing \(8.0, 8.0, 8.0\), now \(4.0, 4.0, 4.0\)"):
+        train(dataclasses.replace(tiny_config, preprocess=other), tmp_path, quiet=True)
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_batch_that_does_not_divide_over_the_devices_is_refused(tiny_config, tmp_path):
+    odd = dataclasses.replace(tiny_config, batch=dataclasses.replace(tiny_config.batch, size=3))
+    with pytest.raises(ConfigError, match=rf"batch.size is 3, expected a multiple of the {jax.device_count()} devices"):
+        train(odd, tmp_path, quiet=True)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_with_its_step(tiny_config, tmp_path):
+    # A step of this size overflows float32 in the next forward pass.
+    config = _one_view(tiny_config, learning_rate=1e38, warmup_steps=0, validate_every=100, save_every=1)
+    with pytest.raises(TrainingError, match=r"axial: loss .* at step [23], expected finite values"):
+        train(config, tmp_path, quiet=True)
+    assert (tmp_path / "axial" / "last" / "1").is_dir()
+
+
+def test_patience_ends_a_run_that_does_not_gain(tiny_config, tmp_path):
+    config = _one_view(tiny_config, steps=50, validate_every=1, save_every=50, patience=3, min_delta=1.0)
+    progress = train(config, tmp_path, quiet=True)["axial"]
+    # The first look is a gain over none; no later Dice can be 1 above it.
+    assert progress.finished and progress.end_step == 50 and progress.looks_without_gain == 3
+    assert read_log(tmp_path / "axial" / "log.jsonl")[-1]["step"] == 4
+
+
+def test_a_time_limit_ends_a_run_and_its_rate_falls_before(tiny_config, tmp_path):
+    config = dataclasses.replace(
+        _one_view(tiny_config, steps=10**6, validate_every=10**6, save_every=10**6), max_minutes=0.15
+    )
+    start = time.monotonic()
+    progress = train(config, tmp_path, quiet=True)["axial"]
+    assert progress.finished and progress.seconds < time.monotonic() - start < 60
+    rates = [r["learning_rate"] for r in read_log(tmp_path / "axial" / "log.jsonl") if "learning_rate" in r]
+    assert max(rates) == pytest.approx(config.train.learning_rate)
+    assert rates[-1] < 0.2 * max(rates)
+
+
+@pytest.fixture(scope="module")
+def sixty_steps(tiny_config, tmp_path_factory):
+    config = _one_view(tiny_config, steps=60, save_every=5, validate_every=30)
+    workdir = tmp_path_factory.mktemp("sixty")
+    train(config, workdir, quiet=True)
+    return config, _final_state(config, workdir)
+
+
+@pytest.mark.parametrize(
+    "signal_name", ["SIGTERM", pytest.param("SIGINT", marks=pytest.mark.slow), "SIGKILL"]
+)
+def test_a_killed_run_goes_on_to_the_same_bits(sixty_steps, tmp_path, signal_name):
+    config, whole = sixty_steps
+    (tmp_path / "tiny.py").write_text(_CONFIG_FILE.format(config=json.dumps(dataclasses.asdict(config))))
+    command = [sys.executable, "-m", "liverjax.commands.dispatch", "train", f"--config={tmp_path / 'tiny.py'}"]
+    command += [f"--store={config.store}", f"--workdir={tmp_path / 'killed'}", "--quiet"]
+    process = subprocess.Popen(command, env=os.environ, stderr=subprocess.PIPE, text=True)
+    log = tmp_path / "killed" / "axial" / "log.jsonl"
+    while process.poll() is None and sum("loss" in record for record in read_log(log)) < 8:
+        time.sleep(0.02)
+    process.send_signal(getattr(signal, signal_name))
+    status = process.wait(timeout=60)
+    stderr = process.stderr.read()
+    process.stderr.close()
+    if signal_name == "SIGKILL":
+        assert status == -signal.SIGKILL
+    else:
+        assert status == 75, stderr
+        assert f"{signal_name} after step" in stderr and "saved, the same command goes on" in stderr
+    assert 8 <= max(record["step"] for record in read_log(log)) < 60, "the run was to be killed on its way"
+    again = subprocess.run(command, env=os.environ, capture_output=True, text=True)
+    assert again.returncode == 0, again.stderr
+    _assert_same_bits(_final_state(config, tmp_path / "killed"), whole)
+
+
+_CONFIG_FILE = """
+import json
+from liverjax.config import resolve, to_dict
+from ml_collections import ConfigDict
+
+def get_config(arg=""):
+    return ConfigDict(to_dict(resolve(json.loads('''{config}''')))).lock()
+"""
