@@ -49,11 +49,11 @@ class Case:
 
 def score(prediction: np.ndarray, reference: np.ndarray, spacing: Sequence[float]) -> Case | None:
     """Scores one case from (x, y, z) label ids and the voxel size in mm; None where the scorer crashes."""
-    (predicted, n), (referenced, m) = (
-        ndimage.label(mask == labels.TUMOR) for mask in (prediction, reference)
-    )
-    if not m:
+    tumors = prediction == labels.TUMOR, reference == labels.TUMOR
+    if not tumors[1].any():
         return None
+    box = surface.bounding_box(tumors[0] | tumors[1])
+    (predicted, n), (referenced, m) = (ndimage.label(tumor[box]) for tumor in tumors)
     shared = np.bincount((predicted * np.intp(m + 1) + referenced).ravel(), minlength=(n + 1) * (m + 1))
     shared = shared.reshape(n + 1, m + 1)
     counts, kept = {}, []
@@ -64,7 +64,6 @@ def score(prediction: np.ndarray, reference: np.ndarray, spacing: Sequence[float
         _pair_metrics(np.isin(predicted, predictions), np.isin(referenced, references), spacing)
         for predictions, references in kept
     ]
-    tumors = prediction == labels.TUMOR, reference == labels.TUMOR
     of_prediction = lits.burden(prediction) if (prediction == labels.LIVER).any() else LARGE
     return Case(counts, pairs, overlap.count(*tumors), lits.burden(reference) - of_prediction)
 
