@@ -5,8 +5,10 @@
 | `nnunet` | `imagesTr/<case>_0000.nii.gz`, `imagesTs/` | `labelsTr/<case>.nii.gz`; names in `dataset.json` |
 | `msd` | `imagesTr/<case>.nii.gz`, `imagesTs/` | `labelsTr/<case>.nii.gz`; names in `dataset.json` |
 | `lits` | `volume-N.nii`, also one folder down | `segmentation-N.nii` beside them |
+| `chaos` | `CT/<n>/DICOM_anon/`, `MR/<n>/<sequence>/DICOM_anon/` | `Ground/` beside them, as PNG |
 | `plain` | `images/<case>.nii.gz` | `labels/<case>.nii.gz` |
 | `flat` | `<case>.nii.gz` | none |
+| `dicom` | a folder with a DICOM series, or one folder for each case | none |
 
 `.nii` and `.nii.gz` are read alike; hidden files are skipped. A file `cases.json` beside the data may state
 what file names cannot: `{"patients": {"<case>": "<patient>"}}` for several scans of a patient, and
@@ -21,14 +23,15 @@ import json
 import logging
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from liverjax import scans
 from liverjax.errors import InputError, did_you_mean
 from liverjax.labels import BACKGROUND, LIVER, TUMOR
-from liverjax.scans import nifti
+from liverjax.scans import chaos, dicom, nifti
 from liverjax.scans.volume import Volume
 
 _LOG = logging.getLogger("liverjax")
@@ -49,8 +52,8 @@ class Case:
 
     Attributes:
       id: name of the case, unique in its data set; also the stem of a file name.
-      image: file of the scan.
-      label: file of the mask, or None.
+      image: file of the scan, or folder of its DICOM series.
+      label: file of the mask, or folder of its PNG files, or None.
       patient: whom the scan shows; the case's id where nothing else is known.
       label_map: pairs of a value in the mask file and the label id that it means.
       liver_only: the mask does not tell tumours from the liver.
@@ -63,6 +66,10 @@ class Case:
     label_map: tuple[tuple[int, int], ...] = _OWN_LABELS
     liver_only: bool = False
 
+    def read_image(self, *, phase: int | str | None = None, spacing: Sequence[float] | None = None) -> Volume:
+        """Reads the scan; see `liverjax.scans.read`."""
+        return scans.read(self.image, phase=phase, spacing=spacing)
+
     def read_mask(self) -> Volume:
         """Reads the mask, as uint8 label ids.
 
@@ -71,6 +78,8 @@ class Case:
         """
         if self.label is None:
             raise InputError(f"{self.image}: case {self.id!r} has no mask, expected one")
+        if self.label.is_dir():
+            return chaos.read_mask(self.label, self.image)
         lookup = np.zeros(256, np.uint8)
         for value, meaning in self.label_map:
             lookup[value] = meaning
@@ -80,12 +89,13 @@ class Case:
 
 @dataclasses.dataclass(frozen=True)
 class _Listing:
-    """The files of a data set: scans that may have masks, masks, and scans that have none by design."""
+    """Id and place of the scans that should have masks, of the masks, and of the scans of a test set."""
 
-    scans: list[Path]
-    masks: list[Path] = dataclasses.field(default_factory=list)
-    test: list[Path] = dataclasses.field(default_factory=list)
+    scans: list[tuple[str, Path]]
+    masks: list[tuple[str, Path]] = dataclasses.field(default_factory=list)
+    test: list[tuple[str, Path]] = dataclasses.field(default_factory=list)
     label_map: tuple[tuple[int, int], ...] = _OWN_LABELS
+    patient: Callable[[str], str] = str
 
 
 def find_cases(path: str | os.PathLike, layout: str = "auto", labelled: bool = False) -> list[Case]:
@@ -107,21 +117,27 @@ def find_cases(path: str | os.PathLike, layout: str = "auto", labelled: bool = F
     if path.is_file():
         if labelled:
             raise InputError(f"{path}: is a file, expected a folder with scans and masks")
-        return [Case(_checked_id(path), path, None, _checked_id(path))]
+        id = _checked_id(case_id(path), path)
+        return [Case(id, path, None, id)]
     if not path.is_dir():
         raise InputError(f"{path}: no such file or folder")
 
     listing = _listing(path, layout)
-    scans, masks = _by_id(listing.scans, path), _by_id(listing.masks, path)
+    images, masks = _by_id(listing.scans, path), _by_id(listing.masks, path)
     if labelled:
-        _require_pairs(scans, masks, path)
-    else:
-        scans = _by_id([*listing.scans, *listing.test], path)
-    known = {**scans, **_by_id(listing.test, path)}
-    patients, liver_only = _case_facts(path / "cases.json", known)
+        _require_pairs(images, masks, path)
+    everything = _by_id([*listing.scans, *listing.test], path)
+    patients, liver_only = _case_facts(path / "cases.json", everything)
     return [
-        Case(id, scans[id], masks.get(id), patients.get(id, id), listing.label_map, id in liver_only)
-        for id in sorted(scans, key=natural_key)
+        Case(
+            id,
+            everything[id],
+            masks.get(id),
+            patients.get(id, listing.patient(id)),
+            listing.label_map,
+            id in liver_only,
+        )
+        for id in sorted(images if labelled else everything, key=natural_key)
     ]
 
 
@@ -144,44 +160,56 @@ def natural_key(text: str) -> tuple:
 
 
 def _nnunet(root: Path) -> _Listing:
-    scans, test = _scans(root / "imagesTr"), _scans(root / "imagesTs")
-    if not any(_stem(scan).endswith("_0000") for scan in (*scans, *test)):
+    training, test = _files(root / "imagesTr"), _files(root / "imagesTs")
+    if not any(_stem(path).endswith("_0000") for _, path in (*training, *test)):
         return _Listing([])
-    return _Listing(scans, _scans(root / "labelsTr"), test, _label_map(root / "dataset.json"))
+    return _Listing(training, _files(root / "labelsTr"), test, _label_map(root / "dataset.json"))
 
 
 def _msd(root: Path) -> _Listing:
     facts = root / "dataset.json"
-    training = _read_json(facts).get("training") if facts.is_file() else None
-    if training is None:
-        scans, masks = _scans(root / "imagesTr"), _scans(root / "labelsTr")
+    listed = _read_json(facts).get("training") if facts.is_file() else None
+    if listed is None:
+        training, masks = _files(root / "imagesTr"), _files(root / "labelsTr")
     else:
-        scans, masks = (_listed_files(training, kind, facts) for kind in ("image", "label"))
-    test = _scans(root / "imagesTs")
-    return _Listing(scans, masks, test, _label_map(facts)) if scans or test else _Listing([])
+        training, masks = (_listed_files(listed, kind, facts) for kind in ("image", "label"))
+    test = _files(root / "imagesTs")
+    return _Listing(training, masks, test, _label_map(facts)) if training or test else _Listing([])
 
 
 def _lits(root: Path) -> _Listing:
-    folders = [root, *sorted(entry for entry in root.iterdir() if entry.is_dir() and entry.name[0] != ".")]
-    files = [file for folder in folders for file in _scans(folder)]
-    scans, masks = (
-        [file for file in files if re.fullmatch(prefix + r"\d+", _stem(file))]
-        for prefix in (_LITS_SCAN, _LITS_MASK)
+    files = [file for folder in (root, *_folders(root)) for file in _files(folder)]
+    kinds = (re.compile(prefix + r"\d+$") for prefix in (_LITS_SCAN, _LITS_MASK))
+    return _Listing(*([file for file in files if kind.match(_stem(file[1]))] for kind in kinds))
+
+
+def _chaos(root: Path) -> _Listing:
+    found = chaos.find_series(root)
+    return _Listing(
+        [(id, series) for id, series, masks in found if masks],
+        [(id, masks) for id, _, masks in found if masks],
+        [(id, series) for id, series, masks in found if not masks],
+        patient=chaos.patient,
     )
-    return _Listing(scans, masks)
 
 
 def _plain(root: Path) -> _Listing:
-    return _Listing(_scans(root / "images"), _scans(root / "labels"))
+    return _Listing(_files(root / "images"), _files(root / "labels"))
 
 
 def _flat(root: Path) -> _Listing:
-    return _Listing(_scans(root))
+    return _Listing(_files(root))
+
+
+def _dicom(root: Path) -> _Listing:
+    folders = [root.resolve()] if dicom.holds_dicom(root) else filter(dicom.holds_dicom, _folders(root))
+    return _Listing([(folder.name, folder) for folder in folders])
 
 
 #: In the order in which "auto" tries them.
 _LAYOUTS: dict[str, Callable[[Path], _Listing]] = {
-    "nnunet": _nnunet, "msd": _msd, "lits": _lits, "plain": _plain, "flat": _flat,
+    "nnunet": _nnunet, "msd": _msd, "lits": _lits, "chaos": _chaos, "plain": _plain, "flat": _flat,
+    "dicom": _dicom,
 }  # fmt: skip
 
 
@@ -193,7 +221,7 @@ def _listing(root: Path, layout: str) -> _Listing:
     tried = "any known" if layout == "auto" else f"the {layout}"
     raise InputError(
         f"{root}: holds no scans in {tried} layout, expected images/ and labels/, imagesTr/ and labelsTr/, "
-        "volume-N.nii and segmentation-N.nii, or .nii and .nii.gz files"
+        "volume-N.nii and segmentation-N.nii, .nii or .nii.gz files, or DICOM series"
     )
 
 
@@ -204,8 +232,12 @@ def _stem(path: str | os.PathLike) -> str:
     return re.sub(r"\.nii(\.gz)?$", "", Path(path).name, flags=re.IGNORECASE)
 
 
-def _scans(folder: Path) -> list[Path]:
-    """Returns the NIfTI files of a folder, none if it does not exist; of several channels the first."""
+def _folders(root: Path) -> list[Path]:
+    return sorted(entry for entry in root.iterdir() if entry.is_dir() and entry.name[0] != ".")
+
+
+def _files(folder: Path) -> list[tuple[str, Path]]:
+    """Returns id and path of the NIfTI files in a folder, if there is one; of several channels the first."""
     if not folder.is_dir():
         return []
     entries = [
@@ -225,10 +257,10 @@ def _scans(folder: Path) -> list[Path]:
             len(further),
             further[0].name,
         )
-    return [entry for entry in entries if entry not in further]
+    return [(case_id(entry), entry) for entry in entries if entry not in further]
 
 
-def _listed_files(training: object, kind: str, source: Path) -> list[Path]:
+def _listed_files(training: object, kind: str, source: Path) -> list[tuple[str, Path]]:
     """Returns the scans or masks that the `training` list of a `dataset.json` names, relative to it."""
     try:
         names = [PurePosixPath(entry[kind]) for entry in training]
@@ -241,24 +273,25 @@ def _listed_files(training: object, kind: str, source: Path) -> list[Path]:
     missing = [str(file.relative_to(source.parent)) for file in files if not file.is_file()]
     if missing:
         raise InputError(f"{source}: lists {len(missing)} files that do not exist: {', '.join(missing)}")
-    return files
+    return [(case_id(file), file) for file in files]
 
 
-def _by_id(files: Iterable[Path], root: Path) -> dict[str, Path]:
+def _by_id(files: Iterable[tuple[str, Path]], root: Path) -> dict[str, Path]:
     groups = collections.defaultdict(list)
-    for file in files:
-        groups[_checked_id(file)].append(file)
+    for id, file in files:
+        groups[_checked_id(id, file)].append(file)
     twice = [
-        " and ".join(str(f.relative_to(root)) for f in group) for group in groups.values() if len(group) > 1
+        " and ".join(os.path.relpath(file, root) for file in group)
+        for group in groups.values()
+        if len(group) > 1
     ]
     if twice:
         raise InputError(f"{root}: the same case id for {'; '.join(twice)}; expected one file a case")
     return {id: group[0] for id, group in groups.items()}
 
 
-def _checked_id(path: Path) -> str:
-    """Returns the case id; refuses one that would be no plain file name, since outputs are named by it."""
-    id = case_id(path)
+def _checked_id(id: str, path: Path) -> str:
+    """Returns the id; refuses one that is no plain file name, since outputs are named by it."""
     if not id or id.startswith(".") or set(id) & set("/\\") or not id.isprintable():
         raise InputError(f"{path}: case id {id!r}, expected a plain file name")
     return id

@@ -74,7 +74,7 @@ def read(
         dtype = nifti_header.checked_dtype(header, path)
         slope, inter = nifti_header.checked_scaling(header, path)
         affine = nifti_header.checked_affine(header, shape, path)
-        chosen = _chosen_phase(phase, phases, path)
+        chosen = chosen_phase(phase, phases, path)
         offset = nifti_header.checked_offset(header, path)
         phase_bytes = math.prod(shape) * dtype.itemsize
         _check_size(offset + phase_bytes * phases, header, path, max_bytes)
@@ -164,6 +164,22 @@ def require_same_geometry(a: Volume, b: Volume, tolerance_mm: float = GEOMETRY_T
         )
 
 
+def chosen_phase(phase: int | str | None, phases: int, path: str | os.PathLike) -> int:
+    """Returns the index of the phase that is asked for: a number from 0, "last", or None if there is but one.
+
+    Raises:
+      InputError: there is no such phase, or there are several and none is chosen.
+    """
+    choices = f"expected 0 to {phases - 1} or 'last'"
+    if phase is None and phases > 1:
+        raise InputError(f"{path}: holds {phases} phases and none is chosen, {choices}")
+    if phase in (None, "last"):
+        return phases - 1
+    if not (str(phase).isdecimal() and int(phase) < phases):
+        raise InputError(f"{path}: holds {phases} phases and phase {phase} is chosen, {choices}")
+    return int(phase)
+
+
 # --- reading ------------------------------------------------------------------------------------------------
 
 
@@ -199,17 +215,6 @@ def _open(path: Path) -> Iterator[BinaryIO]:
         raise InputError(f"{path}: the gzip stream is damaged ({error}), expected an intact file") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
-
-
-def _chosen_phase(phase: int | str | None, phases: int, path: Path) -> int:
-    choices = f"expected 0 to {phases - 1} or 'last'"
-    if phase is None and phases > 1:
-        raise InputError(f"{path}: holds {phases} phases and none is chosen, {choices}")
-    if phase in (None, "last"):
-        return phases - 1
-    if not (str(phase).isdecimal() and int(phase) < phases):
-        raise InputError(f"{path}: holds {phases} phases and phase {phase} is chosen, {choices}")
-    return int(phase)
 
 
 def _check_size(declared: int, header: nib.Nifti1Header, path: Path, max_bytes: int) -> None:
