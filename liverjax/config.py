@@ -108,7 +108,7 @@ def override(config: ConfigDict, assignments: typing.Iterable[str]) -> ConfigDic
     Raises:
       ConfigError: a field does not exist, or the text does not stand for a value of its type.
     """
-    config = ConfigDict(config).lock()
+    config = config.copy_and_resolve_references().lock()
     for assignment in assignments:
         path, equals, text = assignment.partition("=")
         if not equals:

@@ -1,0 +1,50 @@
+"""Who may import whom; file sizes; and names that say nothing."""
+
+import ast
+import pathlib
+
+import pytest
+
+PACKAGE = pathlib.Path(__file__).parent.parent / "liverjax"
+MODULES = {"errors", "labels", "views", "options", "config", "files"}
+ROOMS = {
+    **{name: MODULES for name in MODULES},
+    "scans": MODULES,
+    "data": MODULES | {"scans"},
+    "models": MODULES,
+    "checkpoint": MODULES | {"models"},
+    "training": MODULES | {"data", "models", "checkpoint"},
+    "inference": MODULES | {"scans", "models", "checkpoint"},
+    "scoring": MODULES | {"scans"},
+    "planning": MODULES | {"scans", "scoring"},
+    "studies": MODULES | {"data", "training", "inference", "scoring"},
+    "insight": MODULES | {"models", "inference"},
+    "report": MODULES | {"scans"},
+}
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def _imports(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_keep_to_the_rooms(path):
+    room = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    for name in _imports(path):
+        parts = name.split(".")
+        if parts[0] == "liverjax" and room in ROOMS and parts[1:] and parts[1] != "__version__":
+            assert parts[1] in ROOMS[room] | {room}, f"{path.name} of {room} imports {name}"
+        if room in ("scans", "scoring"):
+            assert parts[0] not in ("jax", "flax", "optax", "orbax", "grain"), f"{path.name} imports {name}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_files_are_short_and_named_for_what_they_hold(path):
+    lines = path.read_text().count("\n")
+    assert lines <= (80 if path.parent.name == "commands" and path.stem != "dispatch" else 400)
+    assert path.stem not in {"utils", "util", "helpers", "misc", "common"}
