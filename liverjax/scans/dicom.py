@@ -215,7 +215,7 @@ def _find_slices(folder: Path) -> list[Slice]:
 
 
 def _slice(header, path: Path) -> Slice:
-    if int(header.get("NumberOfFrames", 1) or 1) > 1:
+    if (_number(header.get("NumberOfFrames")) or 1) > 1:
         raise InputError(
             f"{path}: holds several frames, expected one slice a file; convert it to NIfTI first"
         )
@@ -236,8 +236,8 @@ def _slice(header, path: Path) -> Slice:
         tuple(_numbers(header, "PixelSpacing", 2, path)),
         directions / lengths[:, None],
         np.array(_numbers(header, "ImagePositionPatient", 3, path)),
-        float(header.get("SliceThickness") or header.get("SpacingBetweenSlices") or 0),
-        tuple(_time(header.get(name)) for name in _TIMES),
+        _number(header.get("SliceThickness")) or _number(header.get("SpacingBetweenSlices")) or 0,
+        tuple(_number(header.get(name)) for name in _TIMES),
     )
 
 
@@ -252,7 +252,7 @@ def _numbers(header, name: str, count: int, path: Path) -> list[float]:
     return numbers
 
 
-def _time(value: object) -> float | None:
+def _number(value: object) -> float | None:
     try:
         return float(value)
     except (TypeError, ValueError):

@@ -88,8 +88,16 @@ class Case:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Listing:
-    """Id and place of the scans that should have masks, of the masks, and of the scans of a test set."""
+class Listing:
+    """What lies in a data set, before any of it is checked or opened.
+
+    Attributes:
+      scans: case id and place of each scan that should have a mask.
+      masks: case id and place of each mask.
+      test: case id and place of each scan that has none by design.
+      label_map: as in `Case`.
+      patient: gives the patient of a case id.
+    """
 
     scans: list[tuple[str, Path]]
     masks: list[tuple[str, Path]] = dataclasses.field(default_factory=list)
@@ -112,17 +120,16 @@ def find_cases(path: str | os.PathLike, layout: str = "auto", labelled: bool = F
         twice, a name that leads out of the folder, or an unreadable `dataset.json` or `cases.json`.
     """
     path = Path(path)
-    if layout not in ("auto", *_LAYOUTS):
-        raise InputError(f"layout is {layout!r}{did_you_mean(layout, ('auto', *_LAYOUTS))}")
     if path.is_file():
         if labelled:
             raise InputError(f"{path}: is a file, expected a folder with scans and masks")
-        id = _checked_id(case_id(path), path)
-        return [Case(id, path, None, id)]
-    if not path.is_dir():
-        raise InputError(f"{path}: no such file or folder")
-
-    listing = _listing(path, layout)
+        listing = Listing([(case_id(path), path)])
+    else:
+        listing = list_files(path, layout)
+    missing = [file for _, file in (*listing.scans, *listing.masks, *listing.test) if not file.exists()]
+    if missing:
+        named = ", ".join(os.path.relpath(file, path) for file in missing)
+        raise InputError(f"{path}: {named} cannot be opened, expected files that exist and no broken links")
     images, masks = _by_id(listing.scans, path), _by_id(listing.masks, path)
     if labelled:
         _require_pairs(images, masks, path)
@@ -139,6 +146,28 @@ def find_cases(path: str | os.PathLike, layout: str = "auto", labelled: bool = F
         )
         for id in sorted(images if labelled else everything, key=natural_key)
     ]
+
+
+def list_files(root: str | os.PathLike, layout: str = "auto") -> Listing:
+    """Returns the scans and masks below a folder; whether they fit together or exist is not checked.
+
+    Raises:
+      InputError: no such folder, no scans, an unknown layout, or an unreadable `dataset.json`.
+    """
+    root = Path(root)
+    if layout not in ("auto", *_LAYOUTS):
+        raise InputError(f"layout is {layout!r}{did_you_mean(layout, ('auto', *_LAYOUTS))}")
+    if not root.is_dir():
+        raise InputError(f"{root}: no such file or folder")
+    for name in _LAYOUTS if layout == "auto" else [layout]:
+        listing = _LAYOUTS[name](root)
+        if listing.scans or listing.test:
+            return listing
+    tried = "any known" if layout == "auto" else f"the {layout}"
+    raise InputError(
+        f"{root}: holds no scans in {tried} layout, expected images/ and labels/, imagesTr/ and labelsTr/, "
+        "volume-N.nii and segmentation-N.nii, .nii or .nii.gz files, or DICOM series"
+    )
 
 
 def case_id(path: str | os.PathLike) -> str:
@@ -159,14 +188,14 @@ def natural_key(text: str) -> tuple:
 # --- the layouts --------------------------------------------------------------------------------------------
 
 
-def _nnunet(root: Path) -> _Listing:
+def _nnunet(root: Path) -> Listing:
     training, test = _files(root / "imagesTr"), _files(root / "imagesTs")
     if not any(_stem(path).endswith("_0000") for _, path in (*training, *test)):
-        return _Listing([])
-    return _Listing(training, _files(root / "labelsTr"), test, _label_map(root / "dataset.json"))
+        return Listing([])
+    return Listing(training, _files(root / "labelsTr"), test, _label_map(root / "dataset.json"))
 
 
-def _msd(root: Path) -> _Listing:
+def _msd(root: Path) -> Listing:
     facts = root / "dataset.json"
     listed = _read_json(facts).get("training") if facts.is_file() else None
     if listed is None:
@@ -174,18 +203,18 @@ def _msd(root: Path) -> _Listing:
     else:
         training, masks = (_listed_files(listed, kind, facts) for kind in ("image", "label"))
     test = _files(root / "imagesTs")
-    return _Listing(training, masks, test, _label_map(facts)) if training or test else _Listing([])
+    return Listing(training, masks, test, _label_map(facts)) if training or test else Listing([])
 
 
-def _lits(root: Path) -> _Listing:
+def _lits(root: Path) -> Listing:
     files = [file for folder in (root, *_folders(root)) for file in _files(folder)]
     kinds = (re.compile(prefix + r"\d+$") for prefix in (_LITS_SCAN, _LITS_MASK))
-    return _Listing(*([file for file in files if kind.match(_stem(file[1]))] for kind in kinds))
+    return Listing(*([file for file in files if kind.match(_stem(file[1]))] for kind in kinds))
 
 
-def _chaos(root: Path) -> _Listing:
+def _chaos(root: Path) -> Listing:
     found = chaos.find_series(root)
-    return _Listing(
+    return Listing(
         [(id, series) for id, series, masks in found if masks],
         [(id, masks) for id, _, masks in found if masks],
         [(id, series) for id, series, masks in found if not masks],
@@ -193,36 +222,24 @@ def _chaos(root: Path) -> _Listing:
     )
 
 
-def _plain(root: Path) -> _Listing:
-    return _Listing(_files(root / "images"), _files(root / "labels"))
+def _plain(root: Path) -> Listing:
+    return Listing(_files(root / "images"), _files(root / "labels"))
 
 
-def _flat(root: Path) -> _Listing:
-    return _Listing(_files(root))
+def _flat(root: Path) -> Listing:
+    return Listing(_files(root))
 
 
-def _dicom(root: Path) -> _Listing:
+def _dicom(root: Path) -> Listing:
     folders = [root.resolve()] if dicom.holds_dicom(root) else filter(dicom.holds_dicom, _folders(root))
-    return _Listing([(folder.name, folder) for folder in folders])
+    return Listing([(folder.name, folder) for folder in folders])
 
 
 #: In the order in which "auto" tries them.
-_LAYOUTS: dict[str, Callable[[Path], _Listing]] = {
+_LAYOUTS: dict[str, Callable[[Path], Listing]] = {
     "nnunet": _nnunet, "msd": _msd, "lits": _lits, "chaos": _chaos, "plain": _plain, "flat": _flat,
     "dicom": _dicom,
 }  # fmt: skip
-
-
-def _listing(root: Path, layout: str) -> _Listing:
-    for name in _LAYOUTS if layout == "auto" else [layout]:
-        listing = _LAYOUTS[name](root)
-        if listing.scans or listing.test:
-            return listing
-    tried = "any known" if layout == "auto" else f"the {layout}"
-    raise InputError(
-        f"{root}: holds no scans in {tried} layout, expected images/ and labels/, imagesTr/ and labelsTr/, "
-        "volume-N.nii and segmentation-N.nii, .nii or .nii.gz files, or DICOM series"
-    )
 
 
 # --- files --------------------------------------------------------------------------------------------------
@@ -243,11 +260,6 @@ def _files(folder: Path) -> list[tuple[str, Path]]:
     entries = [
         entry for entry in sorted(folder.iterdir()) if entry.name[0] != "." and _stem(entry) != entry.name
     ]
-    broken = [entry.name for entry in entries if not entry.is_file()]
-    if broken:
-        raise InputError(
-            f"{folder}: {', '.join(broken)} cannot be opened, expected files and no broken links"
-        )
     stems = {_stem(entry) for entry in entries}
     further = [e for e in entries if _FURTHER_CHANNEL.sub("_0000", _stem(e)) in stems - {_stem(e)}]
     if further:
@@ -270,31 +282,34 @@ def _listed_files(training: object, kind: str, source: Path) -> list[tuple[str, 
     if outside:
         raise InputError(f"{source}: {', '.join(outside)} leads out of the folder, expected files within it")
     files = [source.parent / name for name in names if name.name[0] != "."]
-    missing = [str(file.relative_to(source.parent)) for file in files if not file.is_file()]
-    if missing:
-        raise InputError(f"{source}: lists {len(missing)} files that do not exist: {', '.join(missing)}")
     return [(case_id(file), file) for file in files]
 
 
-def _by_id(files: Iterable[tuple[str, Path]], root: Path) -> dict[str, Path]:
+def group(files: Iterable[tuple[str, Path]]) -> dict[str, list[Path]]:
+    """Returns the files of each case id, in natural order of the ids; more than one is one too many."""
     groups = collections.defaultdict(list)
-    for id, file in files:
-        groups[_checked_id(id, file)].append(file)
+    for id, file in sorted(files, key=lambda entry: natural_key(entry[0])):
+        groups[id].append(file)
+    return dict(groups)
+
+
+def check_id(id: str, path: Path) -> None:
+    """Refuses an id that is no plain file name, since outputs are named by it."""
+    if not id or id.startswith(".") or set(id) & set("/\\") or not id.isprintable():
+        raise InputError(f"{path}: case id {id!r}, expected a plain file name")
+
+
+def _by_id(files: Iterable[tuple[str, Path]], root: Path) -> dict[str, Path]:
+    """Returns the one file of each case id."""
+    groups = group(files)
+    for id, paths in groups.items():
+        check_id(id, paths[0])
     twice = [
-        " and ".join(os.path.relpath(file, root) for file in group)
-        for group in groups.values()
-        if len(group) > 1
+        " and ".join(os.path.relpath(p, root) for p in paths) for paths in groups.values() if len(paths) > 1
     ]
     if twice:
         raise InputError(f"{root}: the same case id for {'; '.join(twice)}; expected one file a case")
-    return {id: group[0] for id, group in groups.items()}
-
-
-def _checked_id(id: str, path: Path) -> str:
-    """Returns the id; refuses one that is no plain file name, since outputs are named by it."""
-    if not id or id.startswith(".") or set(id) & set("/\\") or not id.isprintable():
-        raise InputError(f"{path}: case id {id!r}, expected a plain file name")
-    return id
+    return {id: paths[0] for id, paths in groups.items()}
 
 
 def _require_pairs(scans: dict[str, Path], masks: dict[str, Path], root: Path) -> None:

@@ -109,7 +109,12 @@ def checked_affine(header: nib.Nifti1Header, shape: tuple[int, int, int], path: 
     if len(known) == 2:
         apart = corner_distance(*known, shape)
         if not apart <= FORM_TOLERANCE_MM:
-            _LOG.warning("%s: sform and qform lie up to %.3g mm apart; the sform is used", path, apart)
+            _LOG.warning(
+                "%s: sform and qform lie up to %.3g mm apart; the sform is used",
+                path,
+                apart,
+                extra={"kind": "forms_disagree"},
+            )
     if not known or np.array_equal(affine, np.eye(4)):
         size = " x ".join(f"{length:g}" for length in np.linalg.norm(affine[:3, :3], axis=0))
         _LOG.warning(
