@@ -109,6 +109,8 @@ def _wilcoxon(difference: np.ndarray) -> float:
 def _permutation(difference: np.ndarray, seed: int) -> float:
     if not difference.size or np.isinf(difference).any():
         return math.nan
+    if difference.size == 1:
+        return 1.0  # Either way round it is as far from 0; scipy wants two pairs.
     # To exchange a and b within a pair is to change the sign of its difference.
     test = stats.permutation_test(
         (difference,),
