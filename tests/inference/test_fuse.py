@@ -1,0 +1,133 @@
+"""OrthoMean against a plain loop over views and slices; padding, buckets and compilations."""
+
+import contextlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from liverjax.inference.fuse import orthomean
+from liverjax.models import UNet
+from liverjax.options import Predict
+from liverjax.views import VIEWS
+
+# Along which axis of (x, y, z) a view's slices are stacked, written out a second time.
+_AXIS = {"axial": 2, "coronal": 1, "sagittal": 0}
+
+
+def _network(**changes) -> UNet:
+    return UNet(**{"classes": 3, "features": (4, 8), "dropout": 0.1, **changes})
+
+
+def _variables(network: UNet, views=VIEWS) -> dict[str, dict]:
+    """Networks as after some training: no statistic, scale or bias is what it was initialised to."""
+    slices = jnp.zeros((1, 16, 16, 1))
+    noise = np.random.default_rng(0)
+    return {
+        view: jax.tree.map(
+            lambda a: a + jnp.asarray(noise.uniform(-0.3, 0.3, a.shape), a.dtype),
+            network.init(jax.random.key(seed), slices),
+        )
+        for seed, view in enumerate(views)
+    }
+
+
+def _volume(shape, seed=0) -> np.ndarray:
+    coarse = np.random.default_rng(seed).uniform(-1, 1, [n // 4 + 1 for n in shape])
+    return np.kron(coarse, np.ones((4, 4, 4)))[tuple(map(slice, shape))].astype(np.float32)
+
+
+def _softmax(logits):
+    shifted = np.exp(logits - logits.max(-1, keepdims=True))
+    return shifted / shifted.sum(-1, keepdims=True)
+
+
+def _one_by_one(network, variables, voxels) -> np.ndarray:
+    """Mean softmax, slice by slice, each padded with air to even numbers of rows and columns."""
+    total = np.zeros((*voxels.shape, network.classes))
+    apply = jax.jit(network.apply)
+    for view, parameters in variables.items():
+        axis = _AXIS[view]
+        for index in range(voxels.shape[axis]):
+            # Rows are the later of the two remaining axes: (z, y, x) order.
+            plane = voxels.take(index, axis).T
+            padded = np.pad(plane, [(0, n % 2) for n in plane.shape], constant_values=-1)
+            logits = apply(parameters, padded[None, :, :, None])[0]
+            seen = _softmax(np.asarray(logits, np.float64))[: plane.shape[0], : plane.shape[1]]
+            place = [slice(None)] * 3
+            place[axis] = index
+            total[tuple(place)] += seen.transpose(1, 0, 2)
+    return total / len(variables)
+
+
+@contextlib.contextmanager
+def _compilations():
+    """Counts what jax traces or compiles meanwhile."""
+    found = []
+
+    def note(event, _, **__):
+        if event.startswith("/jax/core/compile"):
+            found.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(note)
+    try:
+        yield found
+    finally:
+        jax.monitoring.unregister_event_duration_listener(note)
+
+
+@pytest.mark.parametrize("norm", ["batch", "group", "none"])
+def test_is_the_mean_softmax_of_a_loop_over_views_and_slices(norm):
+    network = _network(norm=norm)
+    variables = _variables(network)
+    voxels = _volume((11, 14, 9))
+    fused = orthomean(variables, voxels, network, Predict(batch_size=4, bucket=16))
+    assert fused.shape == (11, 14, 9, 3) and fused.dtype == np.float32
+    np.testing.assert_allclose(fused, _one_by_one(network, variables, voxels), atol=2e-6)
+
+
+def test_every_view_has_its_share():
+    network = _network()
+    variables = _variables(network)
+    voxels = _volume((16, 18, 20))
+    options = Predict(batch_size=4, bucket=8)
+    fused = orthomean(variables, voxels, network, options)
+    alone = {view: orthomean({view: variables[view]}, voxels, network, options) for view in VIEWS}
+    np.testing.assert_allclose(fused, sum(alone.values()) / 3, atol=1e-6)
+    for one, other in (("axial", "coronal"), ("coronal", "sagittal"), ("sagittal", "axial")):
+        assert np.abs(alone[one] - alone[other]).max() > 0.01
+
+
+@pytest.mark.parametrize(
+    ("norm", "shape"), [("batch", (21, 30, 17)), ("batch", (5, 3, 1)), ("group", (1, 21, 12))]
+)
+def test_the_bucket_and_the_batch_have_no_influence(norm, shape):
+    network = _network(features=(4, 8, 8), norm=norm)
+    variables = _variables(network)
+    voxels = _volume(shape)
+    small = orthomean(variables, voxels, network, Predict(batch_size=1, bucket=8))
+    large = orthomean(variables, voxels, network, Predict(batch_size=3, bucket=64))
+    # Sums are taken in another order, so the last bits may differ; where no two classes tie, no label does.
+    np.testing.assert_allclose(large, small, atol=1e-5)
+    decided = np.diff(np.sort(small, -1)[..., -2:])[..., 0] > 2e-5
+    assert decided.mean() > 0.99
+    np.testing.assert_array_equal(large.argmax(-1)[decided], small.argmax(-1)[decided])
+
+
+def test_probabilities_sum_to_one():
+    network = _network()
+    fused = orthomean(_variables(network), _volume((20, 20, 20)), network, Predict(batch_size=4, bucket=8))
+    assert fused.min() >= 0
+    np.testing.assert_allclose(fused.sum(-1), 1, atol=1e-6)
+
+
+def test_a_second_volume_in_the_same_bucket_compiles_nothing():
+    network = _network(features=(4, 6))
+    variables = _variables(network)
+    options = Predict(batch_size=4, bucket=32)
+    with _compilations() as first:
+        orthomean(variables, _volume((20, 30, 28)), network, options)
+    with _compilations() as second:
+        orthomean(variables, _volume((32, 17, 25)), network, options)
+    assert first and not second
