@@ -1,6 +1,6 @@
 """Phantom abdomens, liver and tumours: the whole way in a few minutes on two CPU cores.
 
-    liverjax demo
+liverjax demo
 """
 
 from liverjax.config import default_config

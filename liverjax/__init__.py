@@ -7,7 +7,8 @@ The functions of everyday use, each documented where it is defined:
     liverjax.train(config, workdir)             store -> trained networks
     liverjax.load_model(workdir)                -> model; model.predict(path_or_volume) -> Prediction
     liverjax.evaluate(predictions, references)  two folders of masks -> scores
-    liverjax.Volume                             voxels and the affine that places them
+    liverjax.read_scan(path) -> Volume          voxels and the affine that places them
+    liverjax.write_mask(path, volume)
 
 They are imported on first use: ``import liverjax`` alone pulls in no jax.
 """
@@ -16,21 +17,24 @@ import importlib
 
 __version__ = "0.1.0"
 
+#: Public name -> module, and its name there.
 _WHERE = {
-    "Volume": "liverjax.scans.volume",
-    "evaluate": "liverjax.scoring.cohort",
-    "load_config": "liverjax.config",
-    "load_model": "liverjax.inference.segmenter",
-    "prepare": "liverjax.data.store",
-    "train": "liverjax.training.loop",
+    "Volume": ("liverjax.scans.volume", "Volume"),
+    "evaluate": ("liverjax.scoring.cohort", "evaluate"),
+    "load_config": ("liverjax.config", "load_config"),
+    "load_model": ("liverjax.inference.segmenter", "load_model"),
+    "prepare": ("liverjax.data.store", "prepare"),
+    "read_scan": ("liverjax.scans.nifti", "read"),
+    "train": ("liverjax.training.loop", "train"),
+    "write_mask": ("liverjax.scans.nifti", "write"),
 }
 
-__all__ = ["Volume", "__version__", "evaluate", "load_config", "load_model", "prepare", "train"]
+__all__ = ["__version__", *_WHERE]
 
 
 def __getattr__(name: str):
     if name in _WHERE:
-        return getattr(importlib.import_module(_WHERE[name]), name)
+        return getattr(importlib.import_module(_WHERE[name][0]), _WHERE[name][1])
     raise AttributeError(f"module 'liverjax' has no attribute {name!r}")
 
 

@@ -130,7 +130,9 @@ def _parse(type_: type, text: str, path: str):
         raise ConfigError(f"{path} is a group of fields{did_you_mean(text, typing.get_type_hints(type_))}")
     if typing.get_origin(type_) is tuple:
         items = text.strip("()[] ")
-        return tuple(_parse(typing.get_args(type_)[0], item.strip(), path) for item in items.split(",") if item)
+        return tuple(
+            _parse(typing.get_args(type_)[0], item.strip(), path) for item in items.split(",") if item
+        )
     if type_ is str:
         return text
     try:

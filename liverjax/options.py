@@ -85,7 +85,9 @@ class Batch:
         _require(ok, "batch.patch", self.patch, "rows and columns of 8 or more")
         shares = (self.tumor_share, self.liver_share)
         ok = min(shares) >= 0 and sum(shares) <= 1
-        _require(ok, "batch.tumor_share and batch.liver_share", shares, "shares of 0 or more, together at most 1")
+        _require(
+            ok, "batch.tumor_share and batch.liver_share", shares, "shares of 0 or more, together at most 1"
+        )
         _require(self.threads >= 1, "batch.threads", self.threads, "1 or more")
         _require(self.workers >= 0, "batch.workers", self.workers, "0 or more")
         _require(self.prefetch >= 1, "batch.prefetch", self.prefetch, "1 or more")
@@ -112,7 +114,12 @@ class Augment:
 
     def __post_init__(self):
         for field in dataclasses.fields(self):
-            _require(getattr(self, field.name) >= 0, f"augment.{field.name}", getattr(self, field.name), "0 or more")
+            _require(
+                getattr(self, field.name) >= 0,
+                f"augment.{field.name}",
+                getattr(self, field.name),
+                "0 or more",
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -183,7 +190,9 @@ class Train:
         for name in ("warmup_steps", "clip_norm", "patience", "min_delta"):
             _require(getattr(self, name) >= 0, f"train.{name}", getattr(self, name), "0 or more")
         _require(self.learning_rate > 0, "train.learning_rate", self.learning_rate, "above 0")
-        _require(0 <= self.cooldown_share <= 1, "train.cooldown_share", self.cooldown_share, "a share in [0, 1]")
+        _require(
+            0 <= self.cooldown_share <= 1, "train.cooldown_share", self.cooldown_share, "a share in [0, 1]"
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -194,12 +203,28 @@ class Predict:
     batch_size: int = 8
     #: Shapes of the working grid are padded up to multiples of this, so that few programs are compiled.
     bucket: int = 32
+    #: What the views' softmax maps become: their mean, their mean weighted by view and class (the weights are
+    #: fitted by `liverjax calibrate`), or the majority of their labels.
+    fusion: str = "mean"
+    #: Where the maps are summed: on the device, on the host, or on the host if the device is too small.
+    accumulator: str = "auto"
     #: Keep only the largest connected component of the liver (with its tumours).
     largest_component: bool = True
+    #: Background that is wholly enclosed becomes what encloses it.
+    fill_holes: bool = True
+    #: Tumours that touch no liver become background.
+    tumor_within_liver: bool = True
+    #: Connected pieces smaller than this become background (liver) or liver (tumour); 0 keeps all.
+    min_liver_mm3: float = 0.0
+    min_tumor_mm3: float = 0.0
 
     def __post_init__(self):
         _require(self.batch_size >= 1, "predict.batch_size", self.batch_size, "1 or more")
         _require(self.bucket >= 8, "predict.bucket", self.bucket, "8 or more")
+        _choose("predict.fusion", self.fusion, ("mean", "weighted", "majority"))
+        _choose("predict.accumulator", self.accumulator, ("auto", "device", "host"))
+        for name in ("min_liver_mm3", "min_tumor_mm3"):
+            _require(getattr(self, name) >= 0, f"predict.{name}", getattr(self, name), "0 or more")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -225,9 +250,7 @@ class Config:
     predict: Predict = Predict()
 
     def __post_init__(self):
-        _require(
-            self.labels in (NAMES[:2], NAMES), "labels", self.labels, f"{NAMES[:2]} or {NAMES}"
-        )
+        _require(self.labels in (NAMES[:2], NAMES), "labels", self.labels, f"{NAMES[:2]} or {NAMES}")
         for view in self.views:
             _choose("views", view, VIEWS)
         ok = 0 < len(self.views) == len(set(self.views))
@@ -239,5 +262,8 @@ class Config:
         ok = rows % multiple == 0 and columns % multiple == 0
         _require(ok, "batch.patch", self.batch.patch, f"multiples of {multiple} for {levels} levels")
         _require(
-            self.predict.bucket % multiple == 0, "predict.bucket", self.predict.bucket, f"a multiple of {multiple}"
+            self.predict.bucket % multiple == 0,
+            "predict.bucket",
+            self.predict.bucket,
+            f"a multiple of {multiple}",
         )

@@ -2,6 +2,10 @@
 
 import dataclasses
 import json
+import os
+import pathlib
+import subprocess
+import sys
 
 import pytest
 from hypothesis import given
@@ -108,3 +112,21 @@ def test_differences_name_exactly_the_fields_that_differ(seed, dropout, steps):
     )
     changed = {"seed": seed != 0, "model.dropout": dropout != 0.5, "train.steps": steps != 20_000}
     assert set(differences(before, after)) == {name for name, differs in changed.items() if differs}
+
+
+def test_configs_ship_in_the_wheel(tmp_path):
+    root = pathlib.Path(__file__).parent.parent
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    offline = ["--no-deps", "--no-build-isolation", "--no-index"]
+    subprocess.run([*pip, "wheel", *offline, "--wheel-dir", str(tmp_path), str(root)], check=True)
+    (wheel,) = tmp_path.glob("liverjax-*.whl")
+    target = ["--no-deps", "--no-index", "--target", str(tmp_path / "site"), str(wheel)]
+    subprocess.run([*pip, "install", *target], check=True)
+    code = "import liverjax; print(liverjax.__file__, liverjax.load_config('mr_liver:small').name)"
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site")}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, env=environment
+    )
+    assert done.stdout.split() == [str(tmp_path / "site" / "liverjax" / "__init__.py"), "mr_liver"], (
+        done.stderr
+    )

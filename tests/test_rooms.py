@@ -8,7 +8,7 @@ import pytest
 PACKAGE = pathlib.Path(__file__).parent.parent / "liverjax"
 MODULES = {"errors", "labels", "views", "options", "config", "files"}
 ROOMS = {
-    **{name: MODULES for name in MODULES},
+    **dict.fromkeys(MODULES, MODULES),
     "scans": MODULES,
     "data": MODULES | {"scans"},
     "models": MODULES,

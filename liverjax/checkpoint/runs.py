@@ -44,7 +44,9 @@ class Checkpoints:
         if (self._folder / str(step)).exists():  # Damaged, else the run would have gone on from it.
             self._manager.delete(step)
         self._manager.save(
-            step, args=ocp.args.Composite(tree=ocp.args.StandardSave(tree), meta=ocp.args.JsonSave(meta)), force=True
+            step,
+            args=ocp.args.Composite(tree=ocp.args.StandardSave(tree), meta=ocp.args.JsonSave(meta)),
+            force=True,
         )
         self._unfinished = step
 
@@ -88,13 +90,17 @@ class Checkpoints:
         return None
 
 
-def _read(manager: ocp.CheckpointManager, folder: pathlib.Path, step: int, template: object) -> tuple[object, dict]:
+def _read(
+    manager: ocp.CheckpointManager, folder: pathlib.Path, step: int, template: object
+) -> tuple[object, dict]:
     args = ocp.args.Composite(tree=ocp.args.StandardRestore(template), meta=ocp.args.JsonRestore())
     try:
         restored = manager.restore(step, args=args)
     except ValueError as error:
         reason = str(error).strip().splitlines()[0]
-        raise CheckpointError(f"{folder}: holds another network than the config describes ({reason})") from None
+        raise CheckpointError(
+            f"{folder}: holds another network than the config describes ({reason})"
+        ) from None
     return restored.tree, restored.meta
 
 

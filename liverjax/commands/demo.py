@@ -32,8 +32,8 @@ def run(args: flags.FlagValues) -> None:
     from liverjax.scans.layouts import find_cases
     from liverjax.scans.phantom import write_dataset
     from liverjax.scoring.cohort import evaluate
-    from liverjax.training.loop import train
     from liverjax.training.logs import read_log
+    from liverjax.training.loop import train
 
     folder = pathlib.Path(args.output)
     config = load_config("demo")

@@ -72,7 +72,7 @@ def main(argv: list[str] | None = None) -> int:
 def _with_overrides(words: list[str]) -> list[str]:
     """Writes ``--config.model.dropout=0.2`` as the flag ``--override=model.dropout=0.2``."""
     prefix = "--config."
-    return [f"--override={word[len(prefix):]}" if word.startswith(prefix) else word for word in words]
+    return [f"--override={word[len(prefix) :]}" if word.startswith(prefix) else word for word in words]
 
 
 def _overview() -> str:

@@ -14,11 +14,19 @@ from absl import flags
 def define(values: flags.FlagValues) -> None:
     """Defines the command's flags."""
     flags.DEFINE_string("model", None, "folder of a training run", flag_values=values)
-    flags.DEFINE_string("input", None, "scan, or folder of scans in any known layout", short_name="i", flag_values=values)
-    flags.DEFINE_string("output", None, "mask file for one scan, or folder", short_name="o", flag_values=values)
+    flags.DEFINE_string(
+        "input", None, "scan, or folder of scans in any known layout", short_name="i", flag_values=values
+    )
+    flags.DEFINE_string(
+        "output", None, "mask file for one scan, or folder", short_name="o", flag_values=values
+    )
     flags.DEFINE_string("phase", None, "of 4D scans, the phase: an index from 0, or last", flag_values=values)
     flags.DEFINE_enum(
-        "part", None, ["train", "validation", "test"], "only the cases of this part of the run", flag_values=values
+        "part",
+        None,
+        ["train", "validation", "test"],
+        "only the cases of this part of the run",
+        flag_values=values,
     )
     flags.DEFINE_bool("preview", False, "write a picture of three views beside each mask", flag_values=values)
     flags.DEFINE_bool("quiet", False, "print errors only", flag_values=values)

@@ -15,7 +15,9 @@ def define(values: flags.FlagValues) -> None:
     flags.DEFINE_string("output", None, "folder of the store", short_name="o", flag_values=values)
     flags.DEFINE_string("config", None, "NAME:arg or FILE.py:arg", flag_values=values)
     flags.DEFINE_multi_string("override", [], "another value for a field of the config", flag_values=values)
-    flags.DEFINE_string("layout", "auto", "how the folder is laid out: auto, plain, nnunet, ...", flag_values=values)
+    flags.DEFINE_string(
+        "layout", "auto", "how the folder is laid out: auto, plain, nnunet, ...", flag_values=values
+    )
     flags.DEFINE_bool("quiet", False, "no progress bar", flag_values=values)
     flags.mark_flags_as_required(["input", "output", "config"], flag_values=values)
 
@@ -28,4 +30,6 @@ def run(args: flags.FlagValues) -> None:
     config = resolve(override(load_config(args.config), args.override))
     store = prepare(args.input, args.output, config, layout=args.layout, quiet=args.quiet)
     if not args.quiet:
-        print(f"{args.output}: {len(store.cases)} cases at {' x '.join(map(str, config.preprocess.spacing))} mm")
+        print(
+            f"{args.output}: {len(store.cases)} cases at {' x '.join(map(str, config.preprocess.spacing))} mm"
+        )

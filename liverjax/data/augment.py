@@ -43,7 +43,9 @@ def _symmetric(key: jax.Array, limit: float, shape: tuple[int, ...] = ()) -> jax
     return jax.random.uniform(key, shape, minval=-limit, maxval=limit)
 
 
-def _affine_coordinates(key: jax.Array, shape: tuple[int, int], options: Augment) -> tuple[jax.Array, jax.Array]:
+def _affine_coordinates(
+    key: jax.Array, shape: tuple[int, int], options: Augment
+) -> tuple[jax.Array, jax.Array]:
     """Returns for each pixel of the result the row and column that it is taken from, (H, W) each."""
     rotation_key, scale_key, shift_key = jax.random.split(key, 3)
     angle = jnp.deg2rad(_symmetric(rotation_key, options.rotation))

@@ -82,7 +82,14 @@ def place_patch(
 
 
 def train_batches(
-    cases: Sequence[StoredCase], view: str, config: Config, *, first_step: int, last_step: int, process: int, processes: int
+    cases: Sequence[StoredCase],
+    view: str,
+    config: Config,
+    *,
+    first_step: int,
+    last_step: int,
+    process: int,
+    processes: int,
 ) -> Iterator[dict[str, np.ndarray]]:
     """Returns this process's rows of the batches of steps ``first_step`` to ``last_step - 1``.
 
@@ -102,9 +109,7 @@ def train_batches(
     return iter(dataset)
 
 
-def validation_batches(
-    cases: Sequence[StoredCase], view: str, config: Config
-) -> list[dict[str, np.ndarray]]:
+def validation_batches(cases: Sequence[StoredCase], view: str, config: Config) -> list[dict[str, np.ndarray]]:
     """Returns the batches of the validation proxy: whole slices, half of them with liver if there are enough.
 
     The slices are spread evenly over each group, so that every look sees the same ones. The last batch is
@@ -127,7 +132,9 @@ def validation_batches(
         for place, (case, index) in enumerate(chosen[start : start + size]):
             place_patch(case, view, index, image[place, ..., 0], label[place])
             weight[place] = 1
-        batches.append({"image": image, "label": merge_labels(label, "tumor" in config.labels), "weight": weight})
+        batches.append(
+            {"image": image, "label": merge_labels(label, "tumor" in config.labels), "weight": weight}
+        )
     return batches
 
 

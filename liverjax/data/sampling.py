@@ -43,7 +43,9 @@ class Sampler:
             ("tumor", self._tumor, options.tumor_share),
         ):
             if share and not any(map(len, slices)):
-                raise InputError(f"no training case has a slice with {name}, but batch.{name}_share is {share}")
+                raise InputError(
+                    f"no training case has a slice with {name}, but batch.{name}_share is {share}"
+                )
 
     def draw(self, step: int, row: int) -> Draw:
         """Returns the example in one row of the global batch of a step."""
@@ -59,4 +61,6 @@ class Sampler:
             slices = self._any
         candidates = [index for index, some in enumerate(slices) if len(some)]
         case = candidates[random.integers(len(candidates))]
-        return Draw(case, int(slices[case][random.integers(len(slices[case]))]), random.random(), random.random())
+        return Draw(
+            case, int(slices[case][random.integers(len(slices[case]))]), random.random(), random.random()
+        )

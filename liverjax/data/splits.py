@@ -34,7 +34,9 @@ def split_cases(cases: Sequence[StoredCase], options: Split) -> Parts:
         by_id = {case.id: case.patient for case in cases}
         for name in options.test_cases:
             if name not in by_id:
-                raise ConfigError(f"split.test_cases: no case {name!r} in the store{did_you_mean(name, by_id)}")
+                raise ConfigError(
+                    f"split.test_cases: no case {name!r} in the store{did_you_mean(name, by_id)}"
+                )
         test = {by_id[name] for name in options.test_cases}
     else:
         test = {patient for rank, patient in enumerate(patients) if rank % options.folds == options.fold}

@@ -21,9 +21,11 @@ import shutil
 import tempfile
 
 import numpy as np
+from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from liverjax import labels as label_ids
+from liverjax.config import resolve
 from liverjax.errors import InputError
 from liverjax.files import sha256, write_json
 from liverjax.options import Config, Preprocess
@@ -92,7 +94,12 @@ class Store:
 
 
 def prepare(
-    source: str | os.PathLike, folder: str | os.PathLike, config: Config, *, layout: str = "auto", quiet: bool = False
+    source: str | os.PathLike,
+    folder: str | os.PathLike,
+    config: Config | ConfigDict,
+    *,
+    layout: str = "auto",
+    quiet: bool = False,
 ) -> Store:
     """Writes the cases of a folder of scans and masks into a store, and returns it.
 
@@ -101,7 +108,7 @@ def prepare(
     Raises:
       InputError: a scan or mask cannot be used, or the store holds another preprocessing.
     """
-    folder = pathlib.Path(folder)
+    folder, config = pathlib.Path(folder), resolve(config)
     cases = layouts.find_cases(source, layout, labelled=True)
     _refuse_other_preprocessing(folder, config.preprocess)
     work = functools.partial(_prepare_case, folder=folder, options=config.preprocess)
@@ -131,7 +138,9 @@ def open_store(folder: str | os.PathLike) -> Store:
     folder = pathlib.Path(folder)
     index = _read_json(folder / "index.json")
     if index.get("format") != _FORMAT:
-        raise InputError(f"{folder}: store of format {index.get('format')}, expected {_FORMAT}; prepare it again")
+        raise InputError(
+            f"{folder}: store of format {index.get('format')}, expected {_FORMAT}; prepare it again"
+        )
     options = Preprocess(**{name: _tuple(value) for name, value in index["preprocess"].items()})
     return Store(folder, options, tuple(_open_case(folder / "cases" / name) for name in index["cases"]))
 

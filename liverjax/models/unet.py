@@ -58,7 +58,9 @@ class UNet(nn.Module):
         """
         multiple = 2 ** (len(self.features) - 1)
         if x.shape[1] % multiple or x.shape[2] % multiple:
-            raise ValueError(f"slices of {x.shape[1]} x {x.shape[2]} pixels, expected multiples of {multiple}")
+            raise ValueError(
+                f"slices of {x.shape[1]} x {x.shape[2]} pixels, expected multiples of {multiple}"
+            )
         norm = (self.norm, self.norm_momentum)
         # A 1x1 projection in the decoder would cost half a million parameters; it keeps the identity.
         decoder_skip = "identity" if self.short_skips == "projection" else self.short_skips

@@ -73,7 +73,7 @@ def read(
         shape, phases = nifti_header.checked_shape(header, path)
         dtype = nifti_header.checked_dtype(header, path)
         slope, inter = nifti_header.checked_scaling(header, path)
-        affine = nifti_header.checked_affine(header, shape, path)
+        affine = nifti_header.checked_affine(header, shape, path, spacing)
         chosen = chosen_phase(phase, phases, path)
         offset = nifti_header.checked_offset(header, path)
         phase_bytes = math.prod(shape) * dtype.itemsize
@@ -86,8 +86,6 @@ def read(
         if stream.read(1):
             raise InputError(f"{path}: holds more data than the voxels of shape {shape} that it declares")
 
-    if spacing is not None:
-        affine = nifti_header.with_spacing(affine, spacing)
     return Volume(_checked_voxels(voxels, slope, inter, path), affine, header, str(path))
 
 

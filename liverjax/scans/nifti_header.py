@@ -93,10 +93,13 @@ def checked_offset(header: nib.Nifti1Header, path: Path) -> int:
     return int(offset)
 
 
-def checked_affine(header: nib.Nifti1Header, shape: tuple[int, int, int], path: Path) -> np.ndarray:
+def checked_affine(
+    header: nib.Nifti1Header, shape: tuple[int, int, int], path: Path, spacing: Sequence[float] | None = None
+) -> np.ndarray:
     """Returns the (4, 4) float64 affine in mm: the sform, else the qform, else the bare voxel sizes.
 
     The last is NIfTI's "method 1" (x = pixdim[1] * i, ...), for headers that place the volume nowhere.
+    `spacing` takes the place of the voxel sizes, if given.
     """
     try:
         sform, qform = header.get_sform(coded=True)[0], header.get_qform(coded=True)[0]
@@ -109,17 +112,14 @@ def checked_affine(header: nib.Nifti1Header, shape: tuple[int, int, int], path: 
     if len(known) == 2:
         apart = corner_distance(*known, shape)
         if not apart <= FORM_TOLERANCE_MM:
-            _LOG.warning(
-                "%s: sform and qform lie up to %.3g mm apart; the sform is used",
-                path,
-                apart,
-                extra={"kind": "forms_disagree"},
-            )
+            message = "%s: sform and qform lie up to %.3g mm apart; the sform is used"
+            _LOG.warning(message, path, apart, extra={"kind": "forms_disagree"})
+    if spacing is not None:
+        return _with_spacing(affine, spacing)
     if not known or np.array_equal(affine, np.eye(4)):
         size = " x ".join(f"{length:g}" for length in np.linalg.norm(affine[:3, :3], axis=0))
-        _LOG.warning(
-            "%s: holds no geometry, taken as RAS with voxels of %s mm; state the spacing", path, size
-        )
+        message = "%s: holds no geometry, taken as RAS with voxels of %s mm; state the spacing"
+        _LOG.warning(message, path, size, extra={"kind": "no_geometry"})
     return affine
 
 
@@ -141,7 +141,7 @@ def check_axes(affine: np.ndarray, path: Path | str) -> None:
         )
 
 
-def with_spacing(affine: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
+def _with_spacing(affine: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
     """Returns the affine with other voxel sizes in mm; the directions and the origin are kept."""
     spacing = np.asarray(spacing, dtype=np.float64)
     if spacing.shape != (3,) or not np.isfinite(spacing).all() or not spacing.min() > 0:

@@ -29,7 +29,11 @@ class RunLog:
                 temporary.write_text("".join(json.dumps(record) + "\n" for record in kept), encoding="utf-8")
             self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=first_step + 1)
         self._bar = tqdm(
-            total=steps, initial=first_step, desc=f"train {view}", unit="step", disable=quiet or not self._leader
+            total=steps,
+            initial=first_step,
+            desc=f"train {view}",
+            unit="step",
+            disable=quiet or not self._leader,
         )
 
     def __enter__(self) -> RunLog:
@@ -53,7 +57,9 @@ class RunLog:
             file.write(json.dumps({"step": step, **values}) + "\n")
         for name, value in values.items():
             self._board.add_scalar(name, value, step)
-        shown = {name: f"{value:.3f}" for name, value in values.items() if name in ("loss", "validation_dice")}
+        shown = {
+            name: f"{value:.3f}" for name, value in values.items() if name in ("loss", "validation_dice")
+        }
         self._bar.set_postfix(shown, refresh=False)
 
 

@@ -34,7 +34,15 @@ from liverjax.training.step import jitted_train_step
 from liverjax.training.validation import Validation
 
 #: Config fields that may differ between a run and its resumption: none of them changes what a step computes.
-_FREE_FIELDS = ("store", "max_minutes", "views", "batch.threads", "batch.workers", "batch.prefetch", "predict")
+_FREE_FIELDS = (
+    "store",
+    "max_minutes",
+    "views",
+    "batch.threads",
+    "batch.workers",
+    "batch.prefetch",
+    "predict",
+)
 
 
 @dataclasses.dataclass
@@ -113,7 +121,9 @@ def train(config, workdir: str | os.PathLike, *, quiet: bool = False) -> dict[st
 def _start_or_resume(workdir: pathlib.Path, config: Config, store: Store, parts: Parts) -> None:
     """Writes ``run.json``, or refuses to go on with a run that was started with something else."""
     manifest = workdir / "run.json"
-    fingerprint = hashlib.sha256(json.dumps([(c.id, c.fingerprint) for c in store.cases]).encode()).hexdigest()
+    fingerprint = hashlib.sha256(
+        json.dumps([(c.id, c.fingerprint) for c in store.cases]).encode()
+    ).hexdigest()
     if manifest.exists():
         before = read_manifest(manifest)
         changed = [
@@ -175,7 +185,9 @@ def _train_view(
         clock = _Clock(step, progress.seconds)
         validate = Validation(setup.parts.validation, view, config, network, mesh)
         rows = {"process": jax.process_index(), "processes": jax.process_count()}
-        batches = train_batches(setup.parts.train, view, config, first_step=step, last_step=options.steps, **rows)
+        batches = train_batches(
+            setup.parts.train, view, config, first_step=step, last_step=options.steps, **rows
+        )
 
         with RunLog(folder, view, first_step=step, steps=progress.end_step, quiet=quiet) as log:
             while not progress.finished:
@@ -192,7 +204,11 @@ def _train_view(
                     pace = clock.steps_per_second(step)
                     slices_per_second = pace * config.batch.size
                     log.write(
-                        step, loss=loss, gradient_norm=norm, learning_rate=rate, slices_per_second=slices_per_second
+                        step,
+                        loss=loss,
+                        gradient_norm=norm,
+                        learning_rate=rate,
+                        slices_per_second=slices_per_second,
                     )
                     if limit < math.inf and pace:
                         left = int((limit - clock.total()) * pace)
@@ -203,7 +219,9 @@ def _train_view(
                     dice = validate(state.variables)
                     log.write(step, validation_dice=float(np.mean(list(dice.values()))), **_prefixed(dice))
                     if _note_look(progress, float(np.mean(list(dice.values()))), step, options.min_delta):
-                        best.save(step, state.variables, {"view": view, "step": step, "validation_dice": dice})
+                        best.save(
+                            step, state.variables, {"view": view, "step": step, "validation_dice": dice}
+                        )
                     if options.patience and progress.looks_without_gain >= options.patience:
                         progress.finished = True
                 log.advance(step, progress.end_step)
@@ -214,7 +232,9 @@ def _train_view(
                     last.save(step, state, dataclasses.asdict(progress))
                 if stop.received and not progress.finished:
                     last.finish()
-                    raise Interrupted(f"{stop.received} after step {step} of {view}; saved, the same command goes on")
+                    raise Interrupted(
+                        f"{stop.received} after step {step} of {view}; saved, the same command goes on"
+                    )
     return progress
 
 
@@ -235,7 +255,9 @@ def _prefixed(dice: dict[str, float]) -> dict[str, float]:
 
 def _note_look(progress: Progress, dice: float, step: int, min_delta: float) -> bool:
     """Takes a look's Dice into the progress; returns whether it is the best so far."""
-    progress.looks_without_gain = 0 if dice >= progress.best_dice + min_delta else progress.looks_without_gain + 1
+    progress.looks_without_gain = (
+        0 if dice >= progress.best_dice + min_delta else progress.looks_without_gain + 1
+    )
     if dice <= progress.best_dice:
         return False
     progress.best_dice, progress.best_step = dice, step

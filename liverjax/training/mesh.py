@@ -47,5 +47,7 @@ def describe_devices() -> str:
     if device.platform != "cpu":
         return line
     forced = jax.config.jax_platforms
-    reason = f"JAX_PLATFORMS is {forced}" if forced else "this jax finds no GPU; jax[cuda13] supports NVIDIA's"
+    reason = (
+        f"JAX_PLATFORMS is {forced}" if forced else "this jax finds no GPU; jax[cuda13] supports NVIDIA's"
+    )
     return f"{line} (no accelerator: {reason})"

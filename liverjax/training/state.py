@@ -34,7 +34,11 @@ class TrainState:
 
 
 def init_state(
-    network: UNet, optimizer: optax.GradientTransformation, patch: tuple[int, int], seed: int, sharding: Sharding
+    network: UNet,
+    optimizer: optax.GradientTransformation,
+    patch: tuple[int, int],
+    seed: int,
+    sharding: Sharding,
 ) -> TrainState:
     """Returns the state before the first step, made on the devices."""
 

@@ -80,6 +80,8 @@ def overlap_counts(variables: dict, batch: dict[str, jax.Array], *, network: UNe
 
 
 jitted_train_step = jax.jit(
-    train_step, static_argnames=("network", "optimizer", "augmentation", "loss_weights"), donate_argnames="state"
+    train_step,
+    static_argnames=("network", "optimizer", "augmentation", "loss_weights"),
+    donate_argnames="state",
 )
 jitted_overlap_counts = jax.jit(overlap_counts, static_argnames="network")

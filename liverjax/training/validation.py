@@ -34,8 +34,11 @@ class Validation:
 
     def __call__(self, variables: dict) -> dict[str, float]:
         """Returns class name -> Dice over all validation slices together; 0 for a class in neither mask."""
-        per_batch = (jitted_overlap_counts(variables, batch, network=self._network) for batch in self._batches)
+        per_batch = (
+            jitted_overlap_counts(variables, batch, network=self._network) for batch in self._batches
+        )
         counts = sum(np.asarray(count, np.float64) for count in per_batch)
         return {
-            name: float(2 * overlap / max(sizes, 1)) for name, (overlap, sizes) in zip(self._names, counts, strict=True)
+            name: float(2 * overlap / max(sizes, 1))
+            for name, (overlap, sizes) in zip(self._names, counts, strict=True)
         }

@@ -57,5 +57,7 @@ def test_cases_count_alike_whatever_their_number_of_slices(cases):
 def test_a_share_that_no_case_can_give_is_refused(cases):
     healthy = [case for case in cases if not case.counts["axial"][:, 1].any()]
     assert healthy, "the phantoms of the fixture hold at least one healthy liver"
-    with pytest.raises(InputError, match=r"no training case has a slice with tumor, but batch.tumor_share is 0.2"):
+    with pytest.raises(
+        InputError, match=r"no training case has a slice with tumor, but batch.tumor_share is 0.2"
+    ):
         Sampler(healthy, "axial", Batch(tumor_share=0.2), seed=0)

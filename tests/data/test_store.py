@@ -32,7 +32,9 @@ def test_every_view_holds_the_scan_on_the_grid(tiny_config, phantom_scans):
     scan = nifti.read(phantom_scans / "imagesTr" / "phantom_003_0000.nii.gz")
     on_grid = preprocess.to_grid(scan, tiny_config.preprocess.spacing).voxels
     mask = preprocess.to_grid(
-        nifti.read_mask(phantom_scans / "labelsTr" / "phantom_003.nii.gz"), tiny_config.preprocess.spacing, labels=True
+        nifti.read_mask(phantom_scans / "labelsTr" / "phantom_003.nii.gz"),
+        tiny_config.preprocess.spacing,
+        labels=True,
     ).voxels
     for view in VIEWS:
         assert np.abs(from_stack(np.asarray(case.image(view)), view) - on_grid).max() <= 0.5
@@ -46,7 +48,9 @@ def test_mr_keeps_its_precision_whatever_its_scale(two_scans, tiny_config, tmp_p
     scan = nib.load(path)
     tiny_numbers = (np.asarray(scan.dataobj) + 1100).astype(np.float32) * 1e-5
     nib.save(nib.Nifti1Image(tiny_numbers, scan.affine), path)
-    config = dataclasses.replace(tiny_config, preprocess=dataclasses.replace(tiny_config.preprocess, modality="mr"))
+    config = dataclasses.replace(
+        tiny_config, preprocess=dataclasses.replace(tiny_config.preprocess, modality="mr")
+    )
     store = prepare(two_scans, tmp_path / "store", config, quiet=True)
     case = store.cases[0]
     restored = case.image("axial") * case.scale
@@ -59,7 +63,10 @@ def test_what_is_there_already_is_kept_and_what_changed_is_made_again(two_scans,
     facts = {n: tmp_path / "store" / "cases" / f"phantom_00{n}" / "case.json" for n in (1, 2)}
     before = {n: path.stat().st_mtime_ns for n, path in facts.items()}
     mask = nib.load(two_scans / "labelsTr" / "phantom_002.nii.gz")
-    nib.save(nib.Nifti1Image(np.zeros(mask.shape, np.uint8), mask.affine), two_scans / "labelsTr" / "phantom_002.nii.gz")
+    nib.save(
+        nib.Nifti1Image(np.zeros(mask.shape, np.uint8), mask.affine),
+        two_scans / "labelsTr" / "phantom_002.nii.gz",
+    )
     store = prepare(two_scans, tmp_path / "store", tiny_config, quiet=True)
     assert facts[1].stat().st_mtime_ns == before[1] and facts[2].stat().st_mtime_ns != before[2]
     assert store.cases[1].counts["axial"].sum() == 0
@@ -75,7 +82,10 @@ def test_a_store_of_another_grid_is_not_overwritten(two_scans, tiny_config, tmp_
 
 @pytest.mark.parametrize("fault", ["truncated", "flipped", "shape", "values", "affine"])
 def test_a_bad_case_is_named_and_leaves_nothing_half_written(two_scans, tiny_config, tmp_path, fault):
-    scan, mask = two_scans / "imagesTr" / "phantom_002_0000.nii.gz", two_scans / "labelsTr" / "phantom_002.nii.gz"
+    scan, mask = (
+        two_scans / "imagesTr" / "phantom_002_0000.nii.gz",
+        two_scans / "labelsTr" / "phantom_002.nii.gz",
+    )
     image = nib.load(mask)
     voxels = np.asarray(image.dataobj).astype(np.uint8)
     if fault == "truncated":

@@ -81,7 +81,9 @@ def small():
     image = jax.random.normal(jax.random.key(1), (2, 16, 24, 1))
     variables = network.init(jax.random.key(0), image)
     # Statistics other than 0 and 1, so that evaluation is no accident.
-    variables = jax.tree.map(lambda a: a + 0.1 * jax.random.normal(jax.random.key(a.size), a.shape) ** 2, variables)
+    variables = jax.tree.map(
+        lambda a: a + 0.1 * jax.random.normal(jax.random.key(a.size), a.shape) ** 2, variables
+    )
     return network, variables, image
 
 

@@ -74,7 +74,10 @@ def test_two_and_two_steps_equal_four(uninterrupted, tmp_path):
     shutil.rmtree(halfway / "axial" / "last" / "4")
     train(config, halfway, quiet=True)
     _assert_same_bits(_final_state(config, halfway), _final_state(config, workdir))
-    losses = [{r["step"]: r["loss"] for r in read_log(w / "axial" / "log.jsonl") if "loss" in r} for w in (halfway, workdir)]
+    losses = [
+        {r["step"]: r["loss"] for r in read_log(w / "axial" / "log.jsonl") if "loss" in r}
+        for w in (halfway, workdir)
+    ]
     assert losses[0] == losses[1]
 
 
@@ -96,7 +99,9 @@ def test_a_damaged_checkpoint_is_passed_over_and_made_again(uninterrupted, tmp_p
     config, workdir, _ = uninterrupted
     damaged = tmp_path / "run"
     shutil.copytree(workdir, damaged)
-    arrays = max((damaged / "axial" / "last" / "4").rglob("*"), key=lambda p: p.stat().st_size if p.is_file() else 0)
+    arrays = max(
+        (damaged / "axial" / "last" / "4").rglob("*"), key=lambda p: p.stat().st_size if p.is_file() else 0
+    )
     content = bytearray(arrays.read_bytes())
     content[len(content) // 2] ^= 1
     arrays.write_bytes(content)
@@ -108,7 +113,9 @@ def test_a_damaged_checkpoint_is_passed_over_and_made_again(uninterrupted, tmp_p
 def test_a_run_of_another_config_is_refused_by_field_and_value(uninterrupted):
     config, workdir, _ = uninterrupted
     other = dataclasses.replace(config, model=dataclasses.replace(config.model, dropout=0.3))
-    with pytest.raises(CheckpointError, match=r"differs in: model.dropout 0.1, now 0.3; choose another --workdir"):
+    with pytest.raises(
+        CheckpointError, match=r"differs in: model.dropout 0.1, now 0.3; choose another --workdir"
+    ):
         train(other, workdir, quiet=True)
 
 
@@ -121,7 +128,9 @@ def test_a_store_of_another_grid_is_refused(tiny_config, tmp_path):
 
 def test_a_batch_that_does_not_divide_over_the_devices_is_refused(tiny_config, tmp_path):
     odd = dataclasses.replace(tiny_config, batch=dataclasses.replace(tiny_config.batch, size=3))
-    with pytest.raises(ConfigError, match=rf"batch.size is 3, expected a multiple of the {jax.device_count()} devices"):
+    with pytest.raises(
+        ConfigError, match=rf"batch.size is 3, expected a multiple of the {jax.device_count()} devices"
+    ):
         train(odd, tmp_path, quiet=True)
 
 
@@ -167,7 +176,13 @@ def sixty_steps(tiny_config, tmp_path_factory):
 def test_a_killed_run_goes_on_to_the_same_bits(sixty_steps, tmp_path, signal_name):
     config, whole = sixty_steps
     (tmp_path / "tiny.py").write_text(_CONFIG_FILE.format(config=json.dumps(dataclasses.asdict(config))))
-    command = [sys.executable, "-m", "liverjax.commands.dispatch", "train", f"--config={tmp_path / 'tiny.py'}"]
+    command = [
+        sys.executable,
+        "-m",
+        "liverjax.commands.dispatch",
+        "train",
+        f"--config={tmp_path / 'tiny.py'}",
+    ]
     command += [f"--store={config.store}", f"--workdir={tmp_path / 'killed'}", "--quiet"]
     process = subprocess.Popen(command, env=os.environ, stderr=subprocess.PIPE, text=True)
     log = tmp_path / "killed" / "axial" / "log.jsonl"

@@ -48,7 +48,9 @@ def test_dice_is_over_the_batch_and_not_per_slice():
 def test_dice_of_two_foreground_classes_is_their_mean():
     # Hard answers 1, 1, 0 for labels 1, 2, 0. Class 1: overlap 1, sizes 2 + 1 -> 3/4. Class 2: 0, 0 + 1 -> 1/2.
     logits = 50.0 * jax.nn.one_hot(jnp.array([[[1, 1, 0]]]), 3)
-    assert float(soft_dice_loss(logits, jnp.array([[[1, 2, 0]]]))) == pytest.approx(1 - (0.75 + 0.5) / 2, abs=1e-6)
+    assert float(soft_dice_loss(logits, jnp.array([[[1, 2, 0]]]))) == pytest.approx(
+        1 - (0.75 + 0.5) / 2, abs=1e-6
+    )
 
 
 @both
@@ -60,13 +62,19 @@ def test_cross_entropy_of_three_pixels(wrap):
 def test_each_term_has_an_influence_by_its_weight():
     logits, labels = _logits([0.5, 0.25, 0.75]), jnp.array([[[1, 0, 1]]])
     dice, entropy = float(soft_dice_loss(logits, labels)), float(cross_entropy_loss(logits, labels))
-    assert float(segmentation_loss(logits, labels, Loss(2.0, 3.0))) == pytest.approx(2 * dice + 3 * entropy, rel=1e-6)
+    assert float(segmentation_loss(logits, labels, Loss(2.0, 3.0))) == pytest.approx(
+        2 * dice + 3 * entropy, rel=1e-6
+    )
     assert float(segmentation_loss(logits, labels, Loss(1.0, 0.0))) == pytest.approx(dice, rel=1e-6)
     assert float(segmentation_loss(logits, labels, Loss(0.0, 1.0))) == pytest.approx(entropy, rel=1e-6)
 
 
 @settings(max_examples=30, deadline=None)
-@given(seed=st.integers(0, 2**31), scale=st.sampled_from([0.1, 10.0, 1000.0]), foreground=st.sampled_from([0.0, 0.3, 1.0]))
+@given(
+    seed=st.integers(0, 2**31),
+    scale=st.sampled_from([0.1, 10.0, 1000.0]),
+    foreground=st.sampled_from([0.0, 0.3, 1.0]),
+)
 def test_value_and_gradient_are_finite_whatever_the_batch(seed, scale, foreground):
     random = np.random.default_rng(seed)
     logits = jnp.asarray(scale * random.standard_normal((2, 4, 4, 3)), jnp.float32)

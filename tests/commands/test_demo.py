@@ -1,0 +1,36 @@
+"""The demo, as a newcomer starts it."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+_COMMAND = [sys.executable, "-m", "liverjax.commands.dispatch", "demo"]
+_SHORT = ["--config.train.steps=8", "--config.train.warmup_steps=1", "--config.train.validation_slices=8"]
+
+
+def test_the_demo_goes_all_the_way_and_goes_on_when_it_is_started_again(tmp_path):
+    command = [*_COMMAND, "-o", str(tmp_path / "demo"), *_SHORT]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "devices: " in done.stdout and f"report: {tmp_path / 'demo' / 'report.html'}" in done.stdout
+    summary = json.loads((tmp_path / "demo" / "scores" / "summary.json").read_text())
+    assert [case["case"] for case in summary["metric_per_case"]] == [
+        f"phantom_0{n}" for n in ("00", "04", "08", "12")
+    ]
+    page = (tmp_path / "demo" / "report.html").read_text()
+    assert page.count("data:image/png;base64,") >= 5 and "http" not in page.split("</style>")[1]
+    best = tmp_path / "demo" / "run" / "axial" / "best" / "8" / "checksums.json"
+    written = best.stat().st_mtime_ns
+
+    again = subprocess.run([*command, "--quiet"], capture_output=True, text=True)
+    assert again.returncode == 0 and again.stdout == "" and best.stat().st_mtime_ns == written
+
+
+@pytest.mark.slow
+def test_the_demo_finds_the_liver_of_unseen_phantoms(tmp_path):
+    subprocess.run([*_COMMAND, "-o", str(tmp_path / "demo"), "--quiet"], check=True)
+    summary = json.loads((tmp_path / "demo" / "scores" / "summary.json").read_text())
+    dice = [case["metrics"]["(1, 2)"]["Dice"] for case in summary["metric_per_case"]]
+    assert len(dice) == 4 and sum(dice) / 4 >= 0.90
