@@ -1,0 +1,49 @@
+"""List what is wrong with a data set, and how to mend it.
+
+  liverjax check -i DATASET
+  liverjax check -i DATASET --json > findings.json
+
+Every scan and mask is read. Errors keep the data from being used; the exit status is 1 if there are any.
+"""
+
+from absl import flags
+
+
+def define(values: flags.FlagValues) -> None:
+    """Defines the command's flags."""
+    flags.DEFINE_string(
+        "input", None, "folder of scans, with or without masks", short_name="i", flag_values=values
+    )
+    flags.DEFINE_string(
+        "layout", "auto", "how the folder is laid out: auto, plain, nnunet, ...", flag_values=values
+    )
+    flags.DEFINE_enum(
+        "modality", "auto", ["auto", "ct", "mr"], "what kind of scans these are", flag_values=values
+    )
+    flags.DEFINE_string("phase", None, "of 4D scans, the phase: an index from 0, or last", flag_values=values)
+    flags.DEFINE_bool("json", False, "print the findings as JSON", flag_values=values)
+    flags.DEFINE_bool("quiet", False, "no progress bar", flag_values=values)
+    flags.mark_flags_as_required(["input"], flag_values=values)
+
+
+def run(args: flags.FlagValues) -> int:
+    """Runs the command; the exit status is 1 if there are errors."""
+    import dataclasses
+    import json
+
+    from liverjax.scans.check import check_data_set
+
+    report = check_data_set(
+        args.input, layout=args.layout, modality=args.modality, phase=args.phase, quiet=args.quiet
+    )
+    if args.json:
+        print(json.dumps(dataclasses.asdict(report), indent=1))
+        return 1 if report.errors else 0
+    for finding in report.findings:
+        print(f"{finding.severity} ({finding.kind}): {finding.message}\n  {finding.remedy}")
+    warnings = len(report.findings) - report.errors
+    print(
+        f"{report.path}: {report.cases} cases ({report.modality}), {report.errors} errors and {warnings} "
+        "warnings"
+    )
+    return 1 if report.errors else 0
