@@ -23,6 +23,7 @@ from liverjax.data.pipeline import train_batches
 from liverjax.data.splits import Parts, split_cases
 from liverjax.data.store import Store, open_store
 from liverjax.errors import CheckpointError, ConfigError, Interrupted, TrainingError
+from liverjax.files import write_json
 from liverjax.models import UNet, build_unet
 from liverjax.options import Config
 from liverjax.training.logs import RunLog
@@ -32,6 +33,7 @@ from liverjax.training.signals import StopSignals
 from liverjax.training.state import init_state
 from liverjax.training.step import jitted_train_step
 from liverjax.training.validation import Validation
+from liverjax.views import VIEWS
 
 #: Config fields that may differ between a run and its resumption: none of them changes what a step computes.
 _FREE_FIELDS = (
@@ -96,10 +98,6 @@ def train(config, workdir: str | os.PathLike, *, quiet: bool = False) -> dict[st
         changed = ", ".join(differences(store.preprocess, config.preprocess, "preprocess.").values())
         raise ConfigError(f"store {config.store} was prepared with other values of the config: {changed}")
     parts = split_cases(store.cases, config.split)
-    _start_or_resume(workdir, config, store, parts)
-    if not quiet:
-        print(f"devices: {describe_devices()}")
-
     setup = _Setup(
         config=config,
         parts=parts,
@@ -107,6 +105,10 @@ def train(config, workdir: str | os.PathLike, *, quiet: bool = False) -> dict[st
         network=build_unet(config.model, len(config.labels), accelerator=jax.default_backend() != "cpu"),
         optimizer=build_optimizer(config.train.clip_norm),
     )
+    _start_or_resume(workdir, config, store, parts)
+    if not quiet:
+        print(f"devices: {describe_devices()}")
+
     results: dict[str, Progress] = {}
     with StopSignals() as stop:
         for index, view in enumerate(config.views):
@@ -138,6 +140,10 @@ def _start_or_resume(workdir: pathlib.Path, config: Config, store: Store, parts:
                 f"{workdir} holds a run that differs in: {', '.join(changed)}; choose another --workdir, "
                 "or the values of that run"
             )
+        # Views may be trained by separate calls: the run is that of all of them.
+        views = tuple(view for view in VIEWS if view in {*before["config"]["views"], *config.views})
+        if list(views) != list(before["config"]["views"]) and jax.process_index() == 0:
+            write_json(manifest, {**before, "config": {**before["config"], "views": views}})
         return
     data = {
         "fingerprint": fingerprint,

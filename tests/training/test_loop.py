@@ -16,6 +16,7 @@ import pytest
 from liverjax.checkpoint.runs import Checkpoints
 from liverjax.data.store import open_store
 from liverjax.errors import CheckpointError, ConfigError, TrainingError
+from liverjax.inference.segmenter import load_model
 from liverjax.models import build_unet
 from liverjax.training.logs import read_log
 from liverjax.training.loop import train
@@ -119,6 +120,14 @@ def test_a_run_of_another_config_is_refused_by_field_and_value(uninterrupted):
         train(other, workdir, quiet=True)
 
 
+def test_views_can_be_trained_by_separate_calls(uninterrupted, tmp_path):
+    config, workdir, _ = uninterrupted
+    shutil.copytree(workdir, tmp_path / "run")
+    train(dataclasses.replace(config, views=("sagittal",)), tmp_path / "run", quiet=True)
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["config"]["views"] == ["axial", "sagittal"]
+    assert set(load_model(tmp_path / "run").config.views) == {"axial", "sagittal"}
+
+
 def test_a_store_of_another_grid_is_refused(tiny_config, tmp_path):
     other = dataclasses.replace(tiny_config.preprocess, spacing=(4.0, 4.0, 4.0))
     with pytest.raises(ConfigError, match=r"preprocess.spacing \(8.0, 8.0, 8.0\), now \(4.0, 4.0, 4.0\)"):
@@ -132,6 +141,7 @@ def test_a_batch_that_does_not_divide_over_the_devices_is_refused(tiny_config, t
         ConfigError, match=rf"batch.size is 3, expected a multiple of the {jax.device_count()} devices"
     ):
         train(odd, tmp_path, quiet=True)
+    assert not any(tmp_path.iterdir())
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_with_its_step(tiny_config, tmp_path):
