@@ -281,7 +281,7 @@ def _listed_files(training: object, kind: str, source: Path) -> list[tuple[str, 
     outside = [str(name) for name in names if name.is_absolute() or ".." in name.parts]
     if outside:
         raise InputError(f"{source}: {', '.join(outside)} leads out of the folder, expected files within it")
-    files = [source.parent / name for name in names if name.name[0] != "."]
+    files = [source.parent / name for name in names if not name.name.startswith(".")]
     return [(case_id(file), file) for file in files]
 
 
