@@ -101,7 +101,9 @@ def test_msd_by_its_list(tmp_path):
 
     facts["training"].append({"image": "./imagesTr/liver_5.nii.gz", "label": "./labelsTr/liver_5.nii.gz"})
     (tmp_path / "dataset.json").write_text(json.dumps(facts))
-    with pytest.raises(InputError, match=r"imagesTr/liver_5\.nii\.gz, labelsTr/liver_5\.nii\.gz cannot be opened"):
+    with pytest.raises(
+        InputError, match=r"imagesTr/liver_5\.nii\.gz, labelsTr/liver_5\.nii\.gz cannot be opened"
+    ):
         find_cases(tmp_path, labelled=True)
     for hostile in ("../outside.nii.gz", "/etc/passwd", "imagesTr/../../x.nii"):
         (tmp_path / "dataset.json").write_text(
