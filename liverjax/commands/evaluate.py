@@ -4,8 +4,8 @@
 
 Masks are paired by case id. The references are a data set in any known layout, or a folder of masks. Scored
 are the liver with its tumours (labels 1 and 2) and the tumours (label 2). Where both masks are empty nothing
-is defined: such cases are left out of means, and counted. Writes summary.json (in nnU-Net's shape), cases.csv
-and lesions.csv, and prints the tables.
+is defined: such cases are left out of means, and counted. Writes summary.json (in nnU-Net's shape), cases.csv,
+lesions.csv and report.html, and prints the tables.
 """
 
 from absl import flags
@@ -28,7 +28,8 @@ def define(values: flags.FlagValues) -> None:
 
 
 def run(args: flags.FlagValues) -> None:
-    """Scores, writes the results, prints the table."""
+    """Scores, writes the results and the report, prints the tables."""
+    from liverjax.report.evaluation import evaluation_report
     from liverjax.scoring import cohort
     from liverjax.scoring.case import METRICS
 
@@ -43,5 +44,13 @@ def run(args: flags.FlagValues) -> None:
         processes=args.processes,
         quiet=args.quiet,
     )
+    report = evaluation_report(
+        f"{args.output}/report.html",
+        f"Evaluation of {args.predictions}",
+        evaluation.tables(),
+        evaluation.cases,
+        evaluation.lesions,
+        {pair.reference.id: (pair.reference, pair.prediction) for pair in evaluation.pairs},
+    )
     if not args.quiet:
-        print(evaluation.table())
+        print(f"{evaluation.table()}\n\nreport: {report}")

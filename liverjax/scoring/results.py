@@ -56,9 +56,13 @@ class Evaluation:
             with files.replacing(folder / f"{name}.csv") as temporary:
                 temporary.write_text(_csv(rows, columns), encoding="utf-8")
 
+    def tables(self) -> dict[str, list[dict[str, str]]]:
+        """Returns the tables of the summary by title, as rows of text."""
+        return tables.of_summary(self.summary)
+
     def table(self) -> str:
-        """Returns the tables of the summary as text, for a terminal."""
-        return tables.text(self.summary)
+        """Returns the tables of the summary as lines of text, for a terminal."""
+        return "\n\n".join(f"{title}\n{tables.aligned(rows)}" for title, rows in self.tables().items())
 
 
 def make_folder(path: str | os.PathLike) -> pathlib.Path:

@@ -40,12 +40,15 @@ def name(metric: str) -> str:
     return f"NSD at {tolerance[1]} mm" if tolerance else _NAMES[metric]
 
 
-def text(summary: dict) -> str:
-    """Returns the tables of an evaluation's summary, for a terminal."""
-    tables = [region_rows(summary["scores"]), lits_rows(summary["lits"])]
+def of_summary(summary: dict) -> dict[str, list[dict[str, str]]]:
+    """Returns the tables of an evaluation's summary by title: regions, LiTS, and a comparison if there is one."""
+    tables = {
+        "Scores per case": region_rows(summary["scores"]),
+        "LiTS table of the tumours": lits_rows(summary["lits"]),
+    }
     if "comparison" in summary:
-        tables.append(comparison_rows(summary["comparison"]))
-    return "\n\n".join(_aligned(rows) for rows in tables)
+        tables[f"Difference to {summary['comparison']['other']}"] = comparison_rows(summary["comparison"])
+    return tables
 
 
 def region_rows(scores: dict) -> list[dict[str, str]]:
@@ -63,7 +66,7 @@ def region_rows(scores: dict) -> list[dict[str, str]]:
         values = {region: of_region[key] for region, of_region in scores.items()}
         if key in _OVER_ALL or any(values.values()):
             rows.append({"": label, **{region: number(value) for region, value in values.items()}})
-    return rows
+    return [dict.fromkeys(rows[0], "") | row for row in rows]
 
 
 def lits_rows(lits: dict) -> list[dict[str, str]]:
@@ -93,21 +96,21 @@ def lits_rows(lits: dict) -> list[dict[str, str]]:
         "tumour-free cases with a false lesion": f"{free['with_false_lesion']} of {free['cases']}",
         "false lesions in tumour-free cases": f"{free['false_lesions']} ({number(free['false_ml'])} ml)",
     }
-    return [{"LiTS table": label, "tumours": value} for label, value in values.items()]
+    return [{"": label, "tumor": value} for label, value in values.items()]
 
 
 def comparison_rows(comparison: dict) -> list[dict[str, str]]:
     """Returns the paired tests: mean difference with its 95 % interval, and p-values adjusted after Holm."""
     return [
         {
-            f"against {comparison['other']}": f"{region}: {name(metric)}",
+            "": f"{region}: {name(metric)}",
             "pairs": number(test["n"]),
             "difference": number(test["mean_difference"]),
             "95 % interval": f"{number(test['ci_low'])} to {number(test['ci_high'])}",
-            "p Wilcoxon": number(test["p_wilcoxon"]),
-            "after Holm": number(test["p_wilcoxon_holm"]),
-            "p permutation": number(test["p_permutation"]),
-            "after Holm ": number(test["p_permutation_holm"]),
+            "p Wilcoxon": _p(test["p_wilcoxon"]),
+            "(Holm)": _p(test["p_wilcoxon_holm"]),
+            "p permutation": _p(test["p_permutation"]),
+            "(Holm) ": _p(test["p_permutation_holm"]),
         }
         for region, tests in comparison.items()
         if region != "other"
@@ -122,14 +125,18 @@ def number(value: float) -> str:
     return "-" if math.isnan(value) else f"{value:.3f}" if abs(value) < 100 else f"{value:.1f}"
 
 
+def _p(value: float) -> str:
+    return "< 0.001" if value < 0.001 else number(value)
+
+
 def _share(counts: dict, value: str, part: str, whole: str) -> str:
     return f"{number(counts[value])} ({counts[part]} of {counts[whole]})"
 
 
-def _aligned(rows: Sequence[dict[str, str]]) -> str:
-    """Returns rows as text: the first column to the left, the others to the right."""
+def aligned(rows: Sequence[dict[str, str]]) -> str:
+    """Returns rows as lines of text: the first column to the left, the others to the right."""
     columns = list(rows[0])
-    lines = [columns, *([row.get(column, "") for column in columns] for row in rows)]
+    lines = [columns, *([row[column] for column in columns] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
         "  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]).rstrip()
