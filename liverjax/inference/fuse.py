@@ -9,43 +9,103 @@ array's end (see `network.apply_within`).
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
+from collections.abc import Mapping
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from liverjax.inference.memory import accumulates_on_host
 from liverjax.inference.network import apply_within
 from liverjax.models import UNet
 from liverjax.options import Predict
-from liverjax.views import from_stack, slice_axis, to_stack
+from liverjax.views import VIEWS, from_stack, slice_axis, to_stack
 
 #: What a volume is padded with: air, the low end of the window.
 _AIR = -1.0
+# By how much of a vote a view's softmax tells between classes with equally many votes; views together less than one.
+_TIE_BREAK = 0.01
 
 
-def orthomean(variables: dict[str, dict], voxels: np.ndarray, network: UNet, options: Predict) -> np.ndarray:
-    """Returns the mean over the views of the class probabilities of a volume.
+@dataclasses.dataclass(frozen=True)
+class Calibration:
+    """What `liverjax calibrate` fits on validation cases; the defaults change nothing.
 
-    One jitted program does all views; it is compiled once for each padded shape.
+    Attributes:
+      temperature: for each view what its logits are divided by (Guo 2017).
+      weights: for each view the weight of each class; used by the fusion "weighted".
+    """
+
+    temperature: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    weights: Mapping[str, tuple[float, ...]] = dataclasses.field(default_factory=dict)
+
+
+UNCALIBRATED = Calibration()
+
+
+class Fused(NamedTuple):
+    """What all members say together, a member being a view, or a view with one draw of dropout.
+
+    Attributes:
+      probabilities: (X, Y, Z, C) float32, summing to 1 over the classes.
+      member_entropy: (X, Y, Z) float32, mean over the members of the entropy of their softmax in nats; or None.
+    """
+
+    probabilities: np.ndarray
+    member_entropy: np.ndarray | None
+
+
+def orthomean(
+    variables: dict[str, dict],
+    voxels: np.ndarray,
+    network: UNet,
+    options: Predict,
+    *,
+    calibration: Calibration = UNCALIBRATED,
+    spread: bool = False,
+    samples: int = 0,
+    device: jax.Device | None = None,
+) -> Fused:
+    """Fuses the views' class probabilities of a volume, by default to their mean.
+
+    One jitted program does all views; it is compiled once for each padded shape. If the device is too small for
+    the sum, one program does a slab of slices, and the host adds them up.
 
     Args:
-      variables: for each view the parameters and statistics of its network.
+      variables: for each view the parameters and statistics of its network, on ``device``.
       voxels: (X, Y, Z) float32 in [-1, 1], canonical axes.
       network: the architecture of all views.
-      options: the padding and the number of slices at once.
-
-    Returns:
-      (X, Y, Z, C) float32, summing to 1 over the classes.
+      options: padding, number of slices at once, fusion rule, place of the accumulator.
+      calibration: temperatures and weights.
+      spread: also return the members' own entropy.
+      samples: number of draws of the decoder's dropout per view; one draw holds for all slices. 0: no dropout.
+      device: where to compute; by default where jax does.
     """
     multiple = 2 ** (len(network.features) - 1)
-    extents = {view: _extent(voxels.shape, view, multiple) for view in variables}
-    padding = [(0, -size % options.bucket) for size in voxels.shape]
-    padded = np.pad(voxels, padding, constant_values=_AIR)
-    fused = _fuse(variables, padded, extents, network=network, batch_size=options.batch_size)
-    return np.asarray(fused)[tuple(slice(size) for size in voxels.shape)]
+    padded = np.pad(voxels, [(0, -size % options.bucket) for size in voxels.shape], constant_values=_AIR)
+    views = {
+        view: {
+            "variables": variables[view],
+            "extent": _extent(voxels.shape, view, multiple),
+            "temperature": np.float32(calibration.temperature.get(view, 1)),
+            "weights": np.asarray(calibration.weights.get(view, (1,) * network.classes), np.float32),
+        }
+        for view in variables
+    }
+    rule = _Rule(network, options.fusion, spread, samples)
+    if accumulates_on_host(padded.shape, network, options, device, channels=rule.channels):
+        fused = _add_on_host(views, padded, rule, options.batch_size, device)
+    else:
+        fused = _add_on_device(
+            views, jax.device_put(padded, device), rule=rule, batch_size=options.batch_size
+        )
+    inside = tuple(slice(size) for size in voxels.shape)
+    return Fused(*(part if part is None else np.asarray(part)[inside] for part in fused))
 
 
 def _extent(shape: tuple[int, int, int], view: str, multiple: int) -> np.ndarray:
@@ -54,32 +114,90 @@ def _extent(shape: tuple[int, int, int], view: str, multiple: int) -> np.ndarray
     return np.array([slices, *(-(-n // multiple) * multiple for n in size)], np.int32)
 
 
-@functools.partial(jax.jit, static_argnames=("network", "batch_size"))
-def _fuse(
-    variables: dict[str, dict],
-    volume: jax.Array,
-    extents: dict[str, jax.Array],
-    *,
-    network: UNet,
-    batch_size: int,
-) -> jax.Array:
-    """Returns the mean softmax (X, Y, Z, C) of all views of a padded volume (X, Y, Z)."""
-    total = jnp.zeros((*volume.shape, network.classes), jnp.float32)
-    for view, parameters in variables.items():
+@dataclasses.dataclass(frozen=True)
+class _Rule:
+    """What a member adds to the sum; hashable, so that a program is compiled for each."""
+
+    network: UNet
+    fusion: str
+    spread: bool
+    samples: int
+
+    @property
+    def channels(self) -> int:
+        return self.network.classes + self.spread
+
+    def seen(self, settings: dict, slices: jax.Array, view: str, sample: jax.Array | int) -> jax.Array:
+        """Returns what slices (N, H, W) of a view add: (N, H, W, channels)."""
+        dropout = jax.random.fold_in(jax.random.key(VIEWS.index(view)), sample) if self.samples else None
+        logits = apply_within(self.network, settings["variables"], slices, settings["extent"][1:], dropout)
+        logs = jax.nn.log_softmax(logits / settings["temperature"])
+        probabilities = jnp.exp(logs)
+        if self.fusion == "weighted":
+            share = probabilities * settings["weights"][None, None, None]
+        elif self.fusion == "majority":
+            vote = jax.nn.one_hot(probabilities.argmax(-1), self.network.classes)
+            share = vote + _TIE_BREAK * probabilities
+        else:
+            share = probabilities
+        entropy = [-(probabilities * logs).sum(-1, keepdims=True)] if self.spread else []
+        return jnp.concatenate([share, *entropy], axis=-1)
+
+    def mean(self, total, views: int):
+        """Returns the fused probabilities of the sum, and the members' mean entropy or None."""
+        members = views * max(self.samples, 1)
+        classes = total[..., : self.network.classes]
+        if self.fusion == "weighted":
+            size = classes.sum(-1, keepdims=True) + np.finfo(np.float32).tiny
+        else:
+            size = members * (1 + _TIE_BREAK * (self.fusion == "majority"))
+        return classes / size, total[..., self.network.classes] / members if self.spread else None
+
+
+@functools.partial(jax.jit, static_argnames=("rule", "batch_size"))
+def _add_on_device(views: dict[str, dict], volume: jax.Array, *, rule: _Rule, batch_size: int) -> tuple:
+    """Returns the means of `_Rule.mean` over all views of a padded volume (X, Y, Z)."""
+    total = jnp.zeros((*volume.shape, rule.channels), jnp.float32)
+    for view, settings in views.items():
         axis = slice_axis(view)
-        slices, *extent = extents[view]
         # The padded size is a multiple of the bucket, so that the slabs cover it without a rest.
         thickness = math.gcd(volume.shape[axis], batch_size)
+        # Slabs of nothing but padding are left out.
+        slabs = (settings["extent"][0] + thickness - 1) // thickness
 
-        def add_slab(
-            index, total, *, view=view, parameters=parameters, axis=axis, thickness=thickness, extent=extent
-        ):
-            start = index * thickness
+        def add(i, total, *, view=view, settings=settings, axis=axis, thickness=thickness, slabs=slabs):
+            start = i % slabs * thickness
             slab = to_stack(lax.dynamic_slice_in_dim(volume, start, thickness, axis), view)
-            seen = from_stack(jax.nn.softmax(apply_within(network, parameters, slab, extent)), view)
+            seen = from_stack(rule.seen(settings, slab, view, i // slabs), view)
             before = lax.dynamic_slice_in_dim(total, start, thickness, axis)
             return lax.dynamic_update_slice_in_dim(total, before + seen, start, axis)
 
-        # One accumulator for all views, changed in place slab by slab; slabs of nothing but padding are left out.
-        total = lax.fori_loop(0, (slices + thickness - 1) // thickness, add_slab, total)
-    return total / len(variables)
+        # One accumulator for all members, changed in place slab by slab.
+        total = lax.fori_loop(0, slabs * max(rule.samples, 1), add, total)
+    return rule.mean(total, len(views))
+
+
+@functools.partial(jax.jit, static_argnames=("rule", "view"))
+def _seen(settings: dict, slices: jax.Array, sample: int, *, rule: _Rule, view: str) -> jax.Array:
+    return rule.seen(settings, slices, view, sample)
+
+
+def _add_on_host(
+    views: dict[str, dict], volume: np.ndarray, rule: _Rule, batch_size: int, device: jax.Device | None
+) -> tuple:
+    """Does what `_add_on_device` does, with no more on the device than a slab."""
+    total = np.zeros((*volume.shape, rule.channels), np.float32)
+    for view, settings in views.items():
+        slices, sums = to_stack(volume, view), to_stack(total, view)
+        thickness = math.gcd(len(slices), batch_size)
+        for sample in range(max(rule.samples, 1)):
+            ahead = None
+            for start in range(0, int(settings["extent"][0]), thickness):
+                slab = slice(start, start + thickness)
+                # The device works on this slab while the host adds the one before.
+                seen = _seen(settings, jax.device_put(slices[slab], device), sample, rule=rule, view=view)
+                if ahead is not None:
+                    sums[ahead[0]] += np.asarray(ahead[1])
+                ahead = slab, seen
+            sums[ahead[0]] += np.asarray(ahead[1])
+    return rule.mean(total, len(views))

@@ -44,7 +44,7 @@ def clean(labels: np.ndarray, spacing: Sequence[float], options: Predict) -> np.
 
 def tumor_within_liver(labels: np.ndarray) -> np.ndarray:
     """Returns the labels without the tumours that touch no liver."""
-    pieces = cc3d.connected_components(labels != BACKGROUND, connectivity=26)
+    pieces = cc3d.connected_components(_bytes(labels != BACKGROUND), connectivity=26)
     with_liver = np.zeros(pieces.max() + 1, bool)
     with_liver[pieces[labels == LIVER]] = True
     return np.where(with_liver[pieces], labels, np.uint8(BACKGROUND))
@@ -58,7 +58,7 @@ def fill_holes(labels: np.ndarray) -> np.ndarray:
 
 def largest_liver_component(labels: np.ndarray) -> np.ndarray:
     """Returns the labels with only the largest connected piece of the liver, tumours included."""
-    largest = cc3d.largest_k(labels != BACKGROUND, k=1, connectivity=26)
+    largest = cc3d.largest_k(_bytes(labels != BACKGROUND), k=1, connectivity=26)
     return np.where(largest.astype(bool), labels, np.uint8(BACKGROUND))
 
 
@@ -73,14 +73,19 @@ def _large(mask: np.ndarray, voxels: float) -> np.ndarray:
     if voxels <= 1:
         return mask
     # dust removes the pieces below its threshold, which it takes as a whole number.
-    return cc3d.dust(mask, threshold=int(np.ceil(voxels)), connectivity=26).astype(bool)
+    return cc3d.dust(_bytes(mask), threshold=int(np.ceil(voxels)), connectivity=26).astype(bool)
 
 
 def _holes(mask: np.ndarray) -> np.ndarray:
     """Returns the voxels outside the mask from which no way through faces leads out of the array."""
     # The rim joins everything that reaches the border into one piece, the first.
-    outside = cc3d.connected_components(np.pad(~mask, 1, constant_values=True), connectivity=6)
+    outside = cc3d.connected_components(_bytes(np.pad(~mask, 1, constant_values=True)), connectivity=6)
     return ((outside != outside[0, 0, 0]) & (outside != 0))[1:-1, 1:-1, 1:-1]
+
+
+def _bytes(mask: np.ndarray) -> np.ndarray:
+    # cc3d takes too little memory for bool arrays of 1 x 1 x 3 voxels, and then fails.
+    return mask.view(np.uint8)
 
 
 def _span(mask: np.ndarray, axis: int) -> slice:

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import pathlib
+import threading
+import time
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from liverjax import scans
 from liverjax.checkpoint.manifest import read_manifest
 from liverjax.checkpoint.runs import restore_parameters
 from liverjax.config import resolve
-from liverjax.inference.fuse import orthomean
-from liverjax.inference.postprocess import largest_liver_component
-from liverjax.models import UNet, build_unet
+from liverjax.inference import memory, postprocess
+from liverjax.inference.fuse import UNCALIBRATED, Calibration, orthomean
+from liverjax.inference.network import fold_batch_norm
+from liverjax.inference.uncertainty import Uncertainty, slice_doubt, uncertainty_maps
+from liverjax.models import build_unet
 from liverjax.options import Config
-from liverjax.scans import nifti, preprocess
+from liverjax.scans import preprocess
 from liverjax.scans.volume import Volume
 
 
@@ -28,57 +35,144 @@ class Prediction:
     Attributes:
       labels: uint8 mask (0 background, 1 liver, 2 tumour), voxel on voxel with the scan.
       scan: the scan as it was read.
-      grid_probabilities: (X, Y, Z, C) float32, mean softmax of the views on the working grid ``grid``.
+      grid_probabilities: (X, Y, Z, C) float32, fused softmax of the views on the working grid ``grid``.
       grid: the working grid.
+      uncertainty: maps on the working grid, if they were asked for.
+      seconds: wall time of the parts "read", "resample", "network", "back".
     """
 
     labels: Volume
     scan: Volume
     grid_probabilities: np.ndarray
     grid: preprocess.Grid
+    uncertainty: Uncertainty | None = None
+    seconds: dict[str, float] = dataclasses.field(default_factory=dict)
 
     def probabilities(self) -> np.ndarray:
         """Returns the class probabilities (x, y, z, C) float32, voxel on voxel with the scan."""
         return preprocess.probabilities_on_scan(self.grid_probabilities, self.grid, self.scan)
 
+    def on_scan(self, values: np.ndarray) -> Volume:
+        """Returns a map (X, Y, Z) on the working grid, such as one of `uncertainty`, voxel on voxel with the scan."""
+        return self.scan.with_voxels(
+            preprocess.probabilities_on_scan(values[..., None], self.grid, self.scan)[..., 0]
+        )
+
+    def slice_doubt(self) -> np.ndarray:
+        """Returns a score in [0, 1] of each axial slice of the scan, by which to rank slices for review."""
+        return slice_doubt(self.grid_probabilities, self.grid, self.scan)
+
 
 class Segmenter:
-    """The networks of all views, with the preprocessing that they were trained with."""
+    """The networks of all views, with the preprocessing that they were trained with.
 
-    def __init__(self, config: Config, variables: dict[str, dict], parts: dict[str, list[str]]):
-        """See `load_model`.
+    Attributes:
+      config: the config of the run.
+      parts: ids of the cases that trained, chose the checkpoint ("validation") and were held out ("test").
+      variables: for each view the parameters and statistics of its network, as trained.
+      calibration: temperatures and fusion weights.
+    """
 
-        Args:
-          config: the config of the run.
-          variables: for each view the parameters and statistics of its network.
-          parts: ids of the cases that trained, chose the checkpoint ("validation") and were held out ("test").
-        """
+    def __init__(
+        self,
+        config: Config,
+        variables: dict[str, dict],
+        parts: dict[str, list[str]],
+        calibration: Calibration = UNCALIBRATED,
+    ):
+        """See `load_model`; the arguments are the attributes."""
         self.config = config
         self.parts = parts
-        self._variables = variables
-        self._network = _network(config)
+        self.variables = variables
+        self.calibration = calibration
+        network = build_unet(config.model, len(config.labels), accelerator=jax.default_backend() != "cpu")
+        folded = {view: fold_batch_norm(network, variables[view]) for view in config.views}
+        self.network = folded[config.views[0]][0]
+        self._folded = {view: parameters for view, (_, parameters) in folded.items()}
+        self._on_device: dict[jax.Device, dict] = {}
+        self._lock = threading.Lock()
 
-    def predict(self, scan: str | os.PathLike | Volume, *, phase: int | str | None = None) -> Prediction:
-        """Segments one scan.
+    def predict(
+        self,
+        scan: str | os.PathLike | Volume,
+        *,
+        phase: int | str | None = None,
+        uncertainty: bool = False,
+        mc_samples: int = 0,
+        device: jax.Device | None = None,
+    ) -> Prediction:
+        """Segments one scan. Several threads may call this at once.
 
         Args:
-          scan: a NIfTI file, or a `Volume` (voxels in HU for CT, and the affine).
+          scan: a NIfTI file or a folder with a DICOM series, or a `Volume` (voxels in HU for CT, and the affine).
           phase: of a 4D file, the phase to segment: an index from 0, or "last".
+          uncertainty: also make the maps of uncertainty. Labels and probabilities are the same with and without.
+          mc_samples: number of draws of dropout that the maps rest on, as well as on the views; 0: the views alone.
+          device: where to compute; by default where jax does.
 
         Raises:
           InputError: the file cannot be used.
         """
-        volume = scan if isinstance(scan, Volume) else nifti.read(scan, phase=phase)
+        clock = _Clock()
+        with clock("read"):
+            volume = scan if isinstance(scan, Volume) else scans.read(scan, phase=phase)
+        with clock("resample"):
+            voxels, grid = self.network_input(volume)
+        with clock("network"):
+            fused = self._fuse(voxels, device, spread=uncertainty)
+            doubted = self._fuse(voxels, device, spread=True, samples=mc_samples) if mc_samples else fused
+        with clock("back"):
+            labels = preprocess.labels_on_scan(fused.probabilities, grid, volume)
+            labels = labels.with_voxels(postprocess.clean(labels.voxels, labels.spacing, self.config.predict))
+            maps = uncertainty_maps(doubted) if uncertainty else None
+        return Prediction(labels, volume, fused.probabilities, grid, maps, clock.seconds)
+
+    def network_input(self, volume: Volume) -> tuple[np.ndarray, preprocess.Grid]:
+        """Returns what the networks see: (X, Y, Z) float32 in [-1, 1], and the working grid it lies on."""
         options = self.config.preprocess
         on_grid = preprocess.to_grid(volume, options.spacing)
         window = preprocess.intensity_window(on_grid.voxels, options)
-        voxels = preprocess.normalise(on_grid.voxels, *window)
-        probabilities = orthomean(self._variables, voxels, self._network, self.config.predict)
-        grid = preprocess.Grid(on_grid.shape, on_grid.affine)
-        labels = preprocess.labels_on_scan(probabilities, grid, volume)
-        if self.config.predict.largest_component:
-            labels = labels.with_voxels(largest_liver_component(labels.voxels))
-        return Prediction(labels, volume, probabilities, grid)
+        return preprocess.normalise(on_grid.voxels, *window), preprocess.Grid(on_grid.shape, on_grid.affine)
+
+    def memory(self, volume: Volume, *, spread: bool = False) -> memory.Memory:
+        """Returns an estimate of what the prediction of a volume takes; its voxels are not looked at."""
+        grid = preprocess.working_grid(volume, self.config.preprocess.spacing)
+        return memory.estimate(
+            volume.shape,
+            grid.shape,
+            self.network,
+            self.config.predict,
+            channels=self.network.classes + spread,
+            voxel_bytes=volume.voxels.dtype.itemsize,
+        )
+
+    def _fuse(self, voxels: np.ndarray, device: jax.Device | None, **settings):
+        device = device or jax.local_devices()[0]
+        with self._lock:
+            if device not in self._on_device:
+                self._on_device[device] = jax.device_put(self._folded, device)
+        return orthomean(
+            self._on_device[device],
+            voxels,
+            self.network,
+            self.config.predict,
+            calibration=self.calibration,
+            device=device,
+            **settings,
+        )
+
+
+class _Clock:
+    """Wall time of named parts."""
+
+    def __init__(self):
+        self.seconds: dict[str, float] = {}
+
+    @contextlib.contextmanager
+    def __call__(self, part: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.seconds[part] = time.perf_counter() - start
 
 
 def load_model(path: str | os.PathLike) -> Segmenter:
@@ -96,14 +190,11 @@ def load_model(path: str | os.PathLike) -> Segmenter:
     return Segmenter(config, variables, parts)
 
 
-def _network(config: Config) -> UNet:
-    return build_unet(config.model, len(config.labels), accelerator=jax.default_backend() != "cpu")
-
-
 def _template(config: Config) -> dict:
     """Returns shapes, types and placement (one device) of a view's parameters and statistics."""
     slices = jnp.zeros((1, *config.batch.patch, 1))
-    variables = jax.eval_shape(_network(config).init, jax.random.key(0), slices)
+    network = build_unet(config.model, len(config.labels), accelerator=False)
+    variables = jax.eval_shape(network.init, jax.random.key(0), slices)
     here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     arrays = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=here), variables)
     return {"params": arrays["params"], "batch_stats": arrays.get("batch_stats", {})}

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from liverjax.inference.fuse import orthomean
+from liverjax.inference import fuse
+from liverjax.inference.fuse import Calibration
 from liverjax.models import UNet
 from liverjax.options import Predict
 from liverjax.views import VIEWS
@@ -59,6 +60,10 @@ def _one_by_one(network, variables, voxels) -> np.ndarray:
             place[axis] = index
             total[tuple(place)] += seen.transpose(1, 0, 2)
     return total / len(variables)
+
+
+def orthomean(*args, **changes) -> np.ndarray:
+    return fuse.orthomean(*args, **changes).probabilities
 
 
 @contextlib.contextmanager
@@ -131,3 +136,59 @@ def test_a_second_volume_in_the_same_bucket_compiles_nothing():
     with _compilations() as second:
         orthomean(variables, _volume((32, 17, 25)), network, options)
     assert first and not second
+
+
+@pytest.mark.parametrize("fusion", ["mean", "weighted", "majority"])
+def test_the_sum_on_the_host_is_that_on_the_device(fusion):
+    network = _network()
+    variables = _variables(network)
+    voxels = _volume((9, 20, 14))
+    calibration = Calibration(temperature={"axial": 2.0}, weights={"coronal": (0.5, 2.0, 1.0)})
+    found = [
+        fuse.orthomean(
+            variables, voxels, network, Predict(bucket=8, fusion=fusion, accumulator=accumulator),
+            calibration=calibration, spread=True, samples=2,
+        )
+        for accumulator in ("device", "host")
+    ]  # fmt: skip
+    for on_device, on_host in zip(*found, strict=True):
+        np.testing.assert_allclose(on_host, on_device, atol=1e-5)
+
+
+def test_fusion_rules_are_those_of_the_views_one_by_one():
+    network = _network()
+    variables = _variables(network)
+    voxels = _volume((8, 12, 10))
+    alone = [orthomean({view: variables[view]}, voxels, network, Predict(bucket=8)) for view in VIEWS]
+    weights = {"axial": (1.0, 2.0, 0.5), "coronal": (0.0, 1.0, 1.0), "sagittal": (3.0, 1.0, 1.0)}
+
+    weighted = orthomean(
+        variables,
+        voxels,
+        network,
+        Predict(bucket=8, fusion="weighted"),
+        calibration=Calibration(weights=weights),
+    )
+    expected = sum(p * np.array(weights[view]) for p, view in zip(alone, VIEWS, strict=True))
+    np.testing.assert_allclose(weighted, expected / expected.sum(-1, keepdims=True), atol=1e-5)
+
+    majority = orthomean(variables, voxels, network, Predict(bucket=8, fusion="majority"))
+    np.testing.assert_allclose(majority.sum(-1), 1, atol=1e-5)
+    votes = sum(np.eye(3)[p.argmax(-1)] for p in alone)
+    clear = votes.max(-1) > 1
+    assert 0 < clear.mean() < 1 or clear.all()
+    assert np.array_equal(majority.argmax(-1)[clear], votes.argmax(-1)[clear])
+    # Three views, three labels: the largest mean probability decides.
+    assert np.array_equal(majority.argmax(-1)[~clear], sum(alone).argmax(-1)[~clear])
+
+
+def test_a_temperature_divides_the_logits_of_its_view():
+    network = _network()
+    variables = {"axial": _variables(network)["axial"]}
+    voxels = _volume((8, 8, 8))
+    plain = orthomean(variables, voxels, network, Predict(bucket=8))
+    cooled = orthomean(
+        variables, voxels, network, Predict(bucket=8), calibration=Calibration(temperature={"axial": 3.0})
+    )
+    powers = plain ** (1 / 3)
+    np.testing.assert_allclose(cooled, powers / powers.sum(-1, keepdims=True), atol=1e-5)

@@ -1,0 +1,98 @@
+"""How much memory a prediction takes, estimated from shapes before it starts."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import math
+import os
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+
+from liverjax.models import UNet
+from liverjax.options import Predict
+
+_LOG = logging.getLogger("liverjax")
+# Feature maps at full resolution that are alive at once, in widths of the first level: the concatenated skip and
+# up-convolution, the block's input, its two convolutions and the padding of one of them.
+_LIVE_MAPS = 4
+_FLOAT = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Memory:
+    """Bytes that one case takes at once.
+
+    Attributes:
+      slab: on the device, feature maps of one slab of slices and the parameters.
+      accumulator: the padded volume, the sum over the views and the result.
+      scan: on the host, the scan as read, on the working grid, and its mask.
+    """
+
+    slab: int
+    accumulator: int
+    scan: int
+
+    def __str__(self) -> str:
+        device, host = (self.slab + self.accumulator) / 2**30, (self.scan + self.accumulator) / 2**30
+        return f"{device:.1f} GiB on the device, {host:.1f} GiB on the host"
+
+
+def estimate(
+    scan_shape: Sequence[int],
+    grid_shape: Sequence[int],
+    network: UNet,
+    options: Predict,
+    *,
+    channels: int | None = None,
+    voxel_bytes: int = 2,
+) -> Memory:
+    """Returns what a scan of a shape takes, on a working grid of a shape.
+
+    Args:
+      scan_shape: voxels of the scan.
+      grid_shape: voxels of its working grid.
+      network: of each view.
+      options: bucket and slices at once.
+      channels: of the accumulator; the network's classes by default.
+      voxel_bytes: size of the scan's voxels.
+    """
+    padded = [size + -size % options.bucket for size in grid_shape]
+    voxels = math.prod(padded)
+    widths = network.features
+    maps = (widths[0] + widths[1] + _LIVE_MAPS * widths[0]) * np.dtype(network.dtype).itemsize
+    largest_slice = max(voxels // size for size in padded)
+    slab = options.batch_size * largest_slice * (maps + (channels or network.classes) * _FLOAT)
+    return Memory(
+        slab=slab + 9 * 12 * widths[-1] ** 2 * _FLOAT,
+        accumulator=voxels * _FLOAT * (1 + 2 * (channels or network.classes)),
+        scan=math.prod(scan_shape) * (voxel_bytes + 1) + math.prod(grid_shape) * _FLOAT,
+    )
+
+
+def accumulates_on_host(
+    padded_shape: Sequence[int], network: UNet, options: Predict, device: jax.Device | None, *, channels: int
+) -> bool:
+    """Returns whether the views are summed on the host: as the options say, or if the device is too small.
+
+    A device that shares the host's memory, such as a CPU, never is.
+    """
+    if options.accumulator != "auto":
+        return options.accumulator == "host"
+    device = device or jax.local_devices()[0]
+    limit = None if device.platform == "cpu" else (device.memory_stats() or {}).get("bytes_limit")
+    need = estimate((0, 0, 0), padded_shape, network, options, channels=channels)
+    if limit is None or need.slab + need.accumulator <= limit:
+        return False
+    _LOG.warning(
+        "%s has %.1f GiB, a volume of %s needs %.1f: the views are summed on the host",
+        device.device_kind, limit / 2**30, tuple(padded_shape), (need.slab + need.accumulator) / 2**30,
+    )  # fmt: skip
+    return True
+
+
+def host_memory() -> int:
+    """Returns the bytes of memory that this machine has."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -1,0 +1,155 @@
+"""A model on scans of all kinds: masks that lie exactly on the scan, phases, odd sizes, no second compilation."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import nibabel as nib
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+import liverjax
+from liverjax import options
+from liverjax.errors import CheckpointError, InputError
+from liverjax.inference.segmenter import Segmenter
+from liverjax.models import build_unet
+from liverjax.scans import nifti
+from liverjax.scans.volume import Volume
+from liverjax.training.loop import train
+
+OBLIQUE = np.array(sitk.Euler3DTransform((0, 0, 0), 0.25, -0.15, 0.3).GetMatrix()).reshape(3, 3)
+CONFIG = options.Config(
+    labels=("background", "liver", "tumor"),
+    preprocess=options.Preprocess(spacing=(6.0, 6.0, 6.0)),
+    batch=options.Batch(patch=(48, 48)),
+    model=options.Model(features=(4, 8)),
+    predict=options.Predict(largest_component=False, fill_holes=False, tumor_within_liver=False),
+)
+
+
+@pytest.fixture(scope="module")
+def model() -> Segmenter:
+    """Networks that were never trained, and so find all classes in any scan."""
+    network = build_unet(CONFIG.model, 3, accelerator=False)
+    noise = np.random.default_rng(5)
+
+    def init(seed):
+        variables = network.init(jax.random.key(seed), jnp.zeros((1, 16, 16, 1)))
+        return jax.tree.map(lambda a: a + jnp.asarray(noise.uniform(-0.3, 0.3, a.shape), a.dtype), variables)
+
+    return Segmenter(CONFIG, {view: init(seed) for seed, view in enumerate(CONFIG.views)}, {"test": []})
+
+
+def _scan(shape=(20, 24, 15), affine=None) -> Volume:
+    coarse = np.random.default_rng(0).uniform(-200, 300, [n // 5 + 1 for n in shape])
+    voxels = np.kron(coarse, np.ones((5, 5, 5)))[tuple(map(slice, shape))]
+    return Volume(voxels.astype(np.int16), np.diag([4.0, 5.0, 9.0, 1.0]) if affine is None else affine)
+
+
+def _orientations():
+    for order in itertools.permutations(range(3)):
+        for signs in itertools.product((1, -1), repeat=3):
+            yield np.eye(3)[:, order] * signs
+
+
+@pytest.mark.parametrize("turn", [np.eye(3), OBLIQUE], ids=["straight", "oblique"])
+def test_the_mask_has_shape_and_affine_of_the_scan_in_every_orientation(model, turn, tmp_path):
+    for directions in _orientations():
+        affine = np.eye(4)
+        affine[:3, :3] = turn @ directions * (7.0, 8.0, 9.0)
+        affine[:3, 3] = (-40.0, 25.5, 310.25)
+        image = nib.Nifti1Image(_scan((10, 12, 9)).voxels, affine)
+        image.set_qform(affine, code=1)
+        image.to_filename(tmp_path / "scan.nii.gz")
+        prediction = model.predict(tmp_path / "scan.nii.gz")
+        nifti.write(tmp_path / "mask.nii.gz", prediction.labels)
+
+        scan, mask = (nib.load(tmp_path / name) for name in ("scan.nii.gz", "mask.nii.gz"))
+        assert mask.shape == scan.shape and mask.get_data_dtype() == np.uint8
+        assert np.array_equal(mask.affine, scan.affine)
+        for getter in ("get_qform", "get_sform"):
+            for one, other in zip(
+                getattr(mask, getter)(coded=True), getattr(scan, getter)(coded=True), strict=True
+            ):
+                assert np.array_equal(one, other)
+        scan, mask = (sitk.ReadImage(tmp_path / name) for name in ("scan.nii.gz", "mask.nii.gz"))
+        for getter in ("GetSize", "GetSpacing", "GetOrigin", "GetDirection"):
+            assert getattr(mask, getter)() == getattr(scan, getter)()
+
+
+def test_the_mask_moves_with_the_patient_not_with_the_order_of_the_voxels(model):
+    scan = _scan()
+    expected = model.predict(scan).labels.voxels
+    assert set(np.unique(expected)) == {0, 1, 2}
+    # The same patient, stored with x and z exchanged and y reversed.
+    other = np.eye(4)
+    other[:3, :3] = scan.affine[:3, :3] @ np.array([[0, 0, 1], [0, -1, 0], [1, 0, 0]])
+    other[:3, 3] = scan.affine[:3, 3] + scan.affine[:3, 1] * (scan.shape[1] - 1)
+    stored = Volume(np.ascontiguousarray(scan.voxels[:, ::-1].transpose(2, 1, 0)), other)
+    found = model.predict(stored).labels.voxels.transpose(2, 1, 0)[:, ::-1]
+    assert (found != expected).mean() < 1e-3  # rounding in another order of sums, at ties
+
+
+def test_probabilities_of_the_scan_have_the_labels_as_their_largest(model):
+    prediction = model.predict(_scan())
+    probabilities = prediction.probabilities()
+    assert probabilities.shape == (20, 24, 15, 3)
+    np.testing.assert_allclose(probabilities.sum(-1), 1, atol=1e-5)
+    assert np.array_equal(probabilities.argmax(-1), prediction.labels.voxels)
+
+
+def test_a_phase_of_a_dynamic_series_is_segmented_as_if_alone(model, tmp_path):
+    phases = [_scan().voxels, np.roll(_scan().voxels, 7, axis=0)]
+    nib.Nifti1Image(np.stack(phases, -1), _scan().affine).to_filename(tmp_path / "dce.nii.gz")
+    for phase, voxels in ((0, phases[0]), ("last", phases[1])):
+        mask = model.predict(tmp_path / "dce.nii.gz", phase=phase).labels
+        assert np.array_equal(mask.voxels, model.predict(_scan().with_voxels(voxels)).labels.voxels)
+        nifti.write(tmp_path / "mask.nii.gz", mask)
+        assert nib.load(tmp_path / "mask.nii.gz").shape == (20, 24, 15)
+    with pytest.raises(InputError, match=r"dce\.nii\.gz: holds 2 phases and none is chosen"):
+        model.predict(tmp_path / "dce.nii.gz")
+
+
+@pytest.mark.parametrize("shape", [(40, 30, 1), (1, 30, 20), (3, 2, 2), (1, 1, 1)])
+def test_single_slices_and_scans_smaller_than_a_patch(model, shape):
+    prediction = model.predict(_scan(shape))
+    assert prediction.labels.shape == shape
+    assert prediction.slice_doubt().shape == shape[2:]
+
+
+def test_uncertainty_leaves_the_mask_alone(model):
+    plain = model.predict(_scan())
+    doubted = model.predict(_scan(), uncertainty=True, mc_samples=3)
+    assert plain.uncertainty is None
+    assert np.array_equal(doubted.labels.voxels, plain.labels.voxels)
+    np.testing.assert_allclose(doubted.grid_probabilities, plain.grid_probabilities, atol=1e-6)
+    on_scan = doubted.on_scan(doubted.uncertainty.entropy)
+    assert on_scan.shape == plain.labels.shape and 0 <= on_scan.voxels.min() < on_scan.voxels.max() <= 1
+
+
+def test_the_time_of_each_part_is_told(model):
+    assert set(model.predict(_scan()).seconds) == {"read", "resample", "network", "back"}
+
+
+def test_devices_give_the_same_mask(model):
+    first, second = (model.predict(_scan(), device=device) for device in jax.local_devices())
+    assert np.array_equal(first.labels.voxels, second.labels.voxels)
+
+
+def test_a_run_is_loaded_and_its_damage_named(tiny_config, phantom_scans, tmp_path):
+    import dataclasses
+
+    config = dataclasses.replace(tiny_config, views=("axial",))
+    train(config, tmp_path / "run", quiet=True)
+    model = liverjax.load_model(tmp_path / "run")
+    assert set(model.parts) == {"train", "validation", "test"} and all(model.parts.values())
+    scan = phantom_scans / "imagesTr" / f"{model.parts['test'][0]}_0000.nii.gz"
+    assert model.predict(scan).labels.shape == nib.load(scan).shape
+
+    with pytest.raises(CheckpointError, match=r"run\.json does not exist"):
+        liverjax.load_model(tmp_path)
+    block = next(path for path in (tmp_path / "run" / "axial" / "best").rglob("d/*") if path.is_file())
+    block.write_bytes(bytes([block.read_bytes()[0] ^ 1]) + block.read_bytes()[1:])
+    with pytest.raises(CheckpointError, match=r"axial/best.*checksum"):
+        liverjax.load_model(tmp_path / "run")
