@@ -20,11 +20,11 @@ def get_config(arg: str = ""):
     config.model.features = (12, 24, 48)
     config.model.dropout = 0.1
     config.model.norm_momentum = 0.9
-    config.train.steps = 250
+    config.train.steps = 200
     config.train.learning_rate = 3e-3
     config.train.warmup_steps = 20
-    config.train.validate_every = 125
-    config.train.save_every = 125
+    config.train.validate_every = 100
+    config.train.save_every = 100
     config.train.log_every = 25
     config.train.validation_slices = 48
     return config

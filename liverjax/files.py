@@ -39,6 +39,11 @@ def write_json(path: str | os.PathLike, value: object) -> None:
 
 
 def sha256(path: str | os.PathLike) -> str:
-    """Returns the SHA-256 of a file's bytes in hexadecimal."""
+    """Returns the SHA-256 of a file's bytes in hexadecimal; of a folder, that of its files' names and hashes."""
+    path = pathlib.Path(path)
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*") if file.is_file())
+        listing = "".join(f"{file.relative_to(path).as_posix()} {sha256(file)}\n" for file in files)
+        return hashlib.sha256(listing.encode()).hexdigest()
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

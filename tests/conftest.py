@@ -59,3 +59,13 @@ def tiny_config(phantom_scans, tmp_path_factory):
     )
     prepare(phantom_scans, config.store, config, quiet=True)
     return config
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tiny_config, tmp_path_factory) -> pathlib.Path:
+    """Folder of a finished run of `tiny_config`, all views, four steps each."""
+    from liverjax.training.loop import train
+
+    workdir = tmp_path_factory.mktemp("tiny_run")
+    train(tiny_config, workdir, quiet=True)
+    return workdir

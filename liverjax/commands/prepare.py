@@ -18,6 +18,7 @@ def define(values: flags.FlagValues) -> None:
     flags.DEFINE_string(
         "layout", "auto", "how the folder is laid out: auto, plain, nnunet, ...", flag_values=values
     )
+    flags.DEFINE_string("phase", None, "of 4D scans, the phase: an index from 0, or last", flag_values=values)
     flags.DEFINE_bool("quiet", False, "no progress bar", flag_values=values)
     flags.mark_flags_as_required(["input", "output", "config"], flag_values=values)
 
@@ -28,7 +29,7 @@ def run(args: flags.FlagValues) -> None:
     from liverjax.data.store import prepare
 
     config = resolve(override(load_config(args.config), args.override))
-    store = prepare(args.input, args.output, config, layout=args.layout, quiet=args.quiet)
+    store = prepare(args.input, args.output, config, layout=args.layout, phase=args.phase, quiet=args.quiet)
     if not args.quiet:
         print(
             f"{args.output}: {len(store.cases)} cases at {' x '.join(map(str, config.preprocess.spacing))} mm"

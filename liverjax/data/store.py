@@ -47,7 +47,8 @@ class StoredCase:
       folder: where its arrays are.
       scale: a stored integer times this is the scan's intensity.
       window: intensities that are normalised to -1 and 1.
-      fingerprint: SHA-256 of the scan file and of the mask file.
+      fingerprint: SHA-256 of the scan's files and of the mask's.
+      liver_only: whether the mask does not tell tumours from the liver.
       counts: for each view (slices, 2) pixels of liver (with tumour) and of tumour on each slice.
       shapes: for each view (slices, rows, columns).
     """
@@ -58,6 +59,7 @@ class StoredCase:
     scale: float
     window: tuple[float, float]
     fingerprint: tuple[str, str]
+    liver_only: bool
     counts: dict[str, np.ndarray]
     shapes: dict[str, tuple[int, int, int]]
 
@@ -99,11 +101,20 @@ def prepare(
     config: Config | ConfigDict,
     *,
     layout: str = "auto",
+    phase: int | str | None = None,
     quiet: bool = False,
 ) -> Store:
     """Writes the cases of a folder of scans and masks into a store, and returns it.
 
     A case that is there already, of the same files and preprocessing, is kept; so an interrupted call goes on.
+
+    Args:
+      source: folder of scans and masks in one of the layouts of `liverjax.scans.layouts`.
+      folder: the store; made where missing.
+      config: its ``preprocess`` says what is stored.
+      layout: name of the layout, or "auto".
+      phase: of dynamic scans, the phase to take: an index from 0, or "last".
+      quiet: show no progress bar.
 
     Raises:
       InputError: a scan or mask cannot be used, or the store holds another preprocessing.
@@ -111,7 +122,7 @@ def prepare(
     folder, config = pathlib.Path(folder), resolve(config)
     cases = layouts.find_cases(source, layout, labelled=True)
     _refuse_other_preprocessing(folder, config.preprocess)
-    work = functools.partial(_prepare_case, folder=folder, options=config.preprocess)
+    work = functools.partial(_prepare_case, folder=folder, options=config.preprocess, phase=phase)
     with concurrent.futures.ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
         futures = [pool.submit(work, case) for case in cases]
         try:
@@ -167,6 +178,7 @@ def _open_case(folder: pathlib.Path) -> StoredCase:
         scale=facts["scale"],
         window=tuple(facts["window"]),
         fingerprint=tuple(facts["fingerprint"]),
+        liver_only=facts["liver_only"],
         counts={view: np.array(facts["counts"][view]).reshape(-1, 2) for view in VIEWS},
         shapes={view: tuple(facts["shapes"][view]) for view in VIEWS},
     )
@@ -179,10 +191,15 @@ def _refuse_other_preprocessing(folder: pathlib.Path, options: Preprocess) -> No
             raise InputError(f"{folder}: store of {stored}, expected {options}; choose another folder")
 
 
-def _prepare_case(case: layouts.Case, *, folder: pathlib.Path, options: Preprocess) -> None:
+def _prepare_case(
+    case: layouts.Case, *, folder: pathlib.Path, options: Preprocess, phase: int | str | None
+) -> None:
     target = folder / "cases" / case.id
-    fingerprint = [sha256(case.image), sha256(case.label)]
-    wanted = {"fingerprint": fingerprint, "preprocess": json.loads(json.dumps(dataclasses.asdict(options)))}
+    wanted = {
+        "fingerprint": [sha256(case.image), sha256(case.label)],
+        "phase": phase,
+        "preprocess": json.loads(json.dumps(dataclasses.asdict(options))),
+    }
     if (target / "case.json").exists():
         facts = _read_json(target / "case.json")
         if {name: facts.get(name) for name in wanted} == wanted:
@@ -197,7 +214,7 @@ def _prepare_case(case: layouts.Case, *, folder: pathlib.Path, options: Preproce
 
 
 def _write_case(case: layouts.Case, folder: pathlib.Path, options: Preprocess, wanted: dict) -> None:
-    scan, mask = nifti.read(case.image), case.read_mask()
+    scan, mask = case.read_image(phase=wanted["phase"]), case.read_mask()
     nifti.require_same_geometry(scan, mask)
     image = preprocess.to_grid(scan, options.spacing)
     mask = preprocess.to_grid(mask, options.spacing, labels=True).voxels
@@ -216,6 +233,7 @@ def _write_case(case: layouts.Case, folder: pathlib.Path, options: Preprocess, w
     facts = {
         "id": case.id,
         "patient": case.patient,
+        "liver_only": case.liver_only,
         "scale": scale,
         "window": [float(value) for value in window],
         "affine": image.affine.tolist(),

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+import logging
 import math
 import os
 import pathlib
@@ -21,7 +22,7 @@ from liverjax.checkpoint.runs import Checkpoints
 from liverjax.config import differences, resolve, to_dict
 from liverjax.data.pipeline import train_batches
 from liverjax.data.splits import Parts, split_cases
-from liverjax.data.store import Store, open_store
+from liverjax.data.store import Store, StoredCase, open_store
 from liverjax.errors import CheckpointError, ConfigError, Interrupted, TrainingError
 from liverjax.files import write_json
 from liverjax.models import UNet, build_unet
@@ -34,6 +35,8 @@ from liverjax.training.state import init_state
 from liverjax.training.step import jitted_train_step
 from liverjax.training.validation import Validation
 from liverjax.views import VIEWS
+
+_LOG = logging.getLogger("liverjax")
 
 #: Config fields that may differ between a run and its resumption: none of them changes what a step computes.
 _FREE_FIELDS = (
@@ -97,7 +100,7 @@ def train(config, workdir: str | os.PathLike, *, quiet: bool = False) -> dict[st
     if store.preprocess != config.preprocess:
         changed = ", ".join(differences(store.preprocess, config.preprocess, "preprocess.").values())
         raise ConfigError(f"store {config.store} was prepared with other values of the config: {changed}")
-    parts = split_cases(store.cases, config.split)
+    parts = split_cases(_with_wanted_labels(store, config), config.split)
     setup = _Setup(
         config=config,
         parts=parts,
@@ -118,6 +121,14 @@ def train(config, workdir: str | os.PathLike, *, quiet: bool = False) -> dict[st
                 limit = (config.max_minutes * 60 - spent) / (len(config.views) - index)
             results[view] = _train_view(setup, workdir / view, view, limit, stop, quiet)
     return results
+
+
+def _with_wanted_labels(store: Store, config: Config) -> list[StoredCase]:
+    """Returns the cases whose masks tell all classes apart; the others would teach that tumour is liver."""
+    left_out = [case.id for case in store.cases if case.liver_only and "tumor" in config.labels]
+    if left_out:
+        _LOG.warning("not used, for their masks do not tell tumours from the liver: %s", ", ".join(left_out))
+    return [case for case in store.cases if case.id not in left_out]
 
 
 def _start_or_resume(workdir: pathlib.Path, config: Config, store: Store, parts: Parts) -> None:

@@ -13,7 +13,7 @@ def test_quickstart_runs_and_shows_its_pictures(tmp_path):
     notebook = nbformat.read(COLAB / "quickstart.ipynb", as_version=4)
     assert all(not cell.get("outputs") for cell in notebook.cells), "notebooks are kept without outputs"
     (parameters,) = [cell for cell in notebook.cells if cell.source.startswith("# How many phantoms")]
-    parameters.source = parameters.source.replace("16, 250", "8, 6")
+    parameters.source = parameters.source.replace("16, 200", "8, 6")
     done = NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
     outputs = [output for cell in done.cells for output in cell.get("outputs", [])]
     pictures = [output.data["image/png"] for output in outputs if "image/png" in output.get("data", {})]

@@ -11,7 +11,7 @@ from liverjax.options import Split
 
 
 def _case(name, patient=None):
-    return StoredCase(name, patient or name, pathlib.Path(), 1.0, (0, 1), ("", ""), {}, {})
+    return StoredCase(name, patient or name, pathlib.Path(), 1.0, (0, 1), ("", ""), False, {}, {})
 
 
 def _ids(part):

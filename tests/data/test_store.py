@@ -12,6 +12,7 @@ from liverjax.data.store import open_store, prepare
 from liverjax.errors import InputError
 from liverjax.options import Preprocess
 from liverjax.scans import nifti, preprocess
+from liverjax.training.loop import train
 from liverjax.views import VIEWS, from_stack
 
 
@@ -114,3 +115,24 @@ def test_a_folder_without_a_store_and_a_store_of_the_future_are_refused(tiny_con
     (tmp_path / "index.json").write_text(json.dumps({"format": 99}))
     with pytest.raises(InputError, match="store of format 99, expected 1"):
         open_store(tmp_path)
+
+
+def test_a_case_without_tumour_labels_does_not_train_tumours(two_scans, tiny_config, tmp_path, caplog):
+    shutil.copytree(two_scans, tmp_path / "three")
+    for part, ending in (("imagesTr", "_0000.nii.gz"), ("labelsTr", ".nii.gz")):
+        folder = tmp_path / "three" / part
+        shutil.copy(folder / f"phantom_001{ending}", folder / f"phantom_003{ending}")
+        shutil.copy(folder / f"phantom_002{ending}", folder / f"phantom_004{ending}")
+    (tmp_path / "three" / "cases.json").write_text(json.dumps({"liver_only": ["phantom_002"]}))
+    store = prepare(tmp_path / "three", tmp_path / "store", tiny_config, quiet=True)
+    assert [case.id for case in store.cases if case.liver_only] == ["phantom_002"]
+    split = dataclasses.replace(tiny_config.split, fold=-1, validation=1)
+    config = dataclasses.replace(tiny_config, store=str(tmp_path / "store"), split=split, views=("axial",))
+    train(config, tmp_path / "run", quiet=True)
+    data = json.loads((tmp_path / "run" / "run.json").read_text())["data"]
+    assert sorted(data["train"] + data["validation"] + data["test"]) == [
+        "phantom_001",
+        "phantom_003",
+        "phantom_004",
+    ]
+    assert "do not tell tumours from the liver: phantom_002" in caplog.text
