@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import ndimage
@@ -94,7 +94,6 @@ def test_unequal_surfaces_tell_the_definitions_apart():
     assert distances.hd95_max_of_directed == pytest.approx(9.5)  # Of [0, 10], at position 0.95.
 
 
-@settings(deadline=None)
 @given(MASK_PAIRS, SPACINGS, st.sampled_from((6, 18)))
 def test_distances_are_those_of_brute_force(masks, spacing, neighbours):
     points = [np.argwhere(surface.surface_voxels(mask, neighbours)) * spacing for mask in masks]
@@ -106,7 +105,6 @@ def test_distances_are_those_of_brute_force(masks, spacing, neighbours):
     assert found.to_prediction == pytest.approx(apart.min(0), rel=1e-6)
 
 
-@settings(deadline=None)
 @given(MASK_PAIRS, SPACINGS, st.permutations(range(3)))
 def test_neither_roles_nor_axes_nor_memory_order_matter(masks, spacing, order):
     def values(a, b, spacing):
@@ -125,14 +123,13 @@ def test_neither_roles_nor_axes_nor_memory_order_matter(masks, spacing, order):
     assert values(np.pad(a, 3), np.pad(b, 3), spacing) == expected
 
 
-@settings(deadline=None)
 @given(MASK_PAIRS, SPACINGS)
 def test_order_of_the_metrics(masks, spacing):
     assume(all(mask.any() for mask in masks))
     distances = surface.between_voxels(*masks, spacing)
     slack = 1e-6 * (1 + distances.msd)
     assert 0 <= distances.assd <= distances.rmsd + slack <= distances.msd + 2 * slack
-    assert distances.hd95 <= distances.hd95_max_of_directed + slack <= distances.msd + 2 * slack
+    assert max(distances.hd95, distances.hd95_max_of_directed) <= distances.msd + slack
     assert (distances.msd == 0) == np.array_equal(*(surface.surface_voxels(mask) for mask in masks))
 
 
