@@ -54,6 +54,7 @@ def main(argv: list[str] | None = None) -> int:
         return _wrong_usage(f"{surplus[0]!r} is not a flag", name)
     # Grain's workers read the process-wide flags, which this command does not use.
     flags.FLAGS.mark_as_parsed()
+    _keep_compiled_programs()
     logging.basicConfig(level=logging.WARNING, format="liverjax: %(message)s", stream=sys.stderr)
     try:
         return command.run(values) or 0
@@ -67,6 +68,12 @@ def main(argv: list[str] | None = None) -> int:
         return 1
     except OSError as error:
         return _failed(f"{error.filename or 'system'}: {error.strerror or error}")
+
+
+def _keep_compiled_programs() -> None:
+    """Lets what jax compiles outlive the process, in a folder that JAX_COMPILATION_CACHE_DIR may name instead."""
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.path.join(cache, "liverjax", "jax"))
 
 
 def _with_overrides(words: list[str]) -> list[str]:

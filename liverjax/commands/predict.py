@@ -2,8 +2,10 @@
 
   liverjax predict --model=RUN -i SCAN.nii.gz -o MASK.nii.gz
   liverjax predict --model=RUN -i DATASET -o FOLDER --part=test --preview
+  liverjax predict --model=MODEL.ljx -i DATASET -o FOLDER --skip_existing --shard=1/4 --save_uncertainty
 
-Masks lie voxel on voxel on their scans: 0 background, 1 liver, 2 tumour. Research use only.
+Masks lie voxel on voxel on their scans: 0 background, 1 liver, 2 tumour. FOLDER/manifest.json says what was done,
+with the time that each part took. A scan that cannot be used is reported, and the others go on. Research use only.
 """
 
 import sys
@@ -13,23 +15,25 @@ from absl import flags
 
 def define(values: flags.FlagValues) -> None:
     """Defines the command's flags."""
-    flags.DEFINE_string("model", None, "folder of a training run", flag_values=values)
-    flags.DEFINE_string(
-        "input", None, "scan, or folder of scans in any known layout", short_name="i", flag_values=values
+    on = {"flag_values": values}
+    flags.DEFINE_string("model", None, "folder of a training run, or a bundle", **on)
+    flags.DEFINE_string("input", None, "scan, or folder of scans in any known layout", short_name="i", **on)
+    flags.DEFINE_string("output", None, "mask file for one scan, or folder", short_name="o", **on)
+    flags.DEFINE_string("phase", None, "of 4D scans, the phase: an index from 0, or last", **on)
+    parts = ["train", "validation", "test"]
+    flags.DEFINE_enum("part", None, parts, "only the cases of this part of the run", **on)
+    flags.DEFINE_bool("skip_existing", False, "leave cases alone whose mask is there", **on)
+    flags.DEFINE_string("shard", "1/1", "i/n: every n-th case from the i-th, for n jobs side by side", **on)
+    flags.DEFINE_bool("save_probabilities", False, "write each class's probability in the scan's grid", **on)
+    flags.DEFINE_bool("save_uncertainty", False, "write maps and a table of slices by doubt", **on)
+    flags.DEFINE_integer(
+        "mc_samples", 0, "draws of dropout that the uncertainty rests on", lower_bound=0, **on
     )
-    flags.DEFINE_string(
-        "output", None, "mask file for one scan, or folder", short_name="o", flag_values=values
-    )
-    flags.DEFINE_string("phase", None, "of 4D scans, the phase: an index from 0, or last", flag_values=values)
-    flags.DEFINE_enum(
-        "part",
-        None,
-        ["train", "validation", "test"],
-        "only the cases of this part of the run",
-        flag_values=values,
-    )
-    flags.DEFINE_bool("preview", False, "write a picture of three views beside each mask", flag_values=values)
-    flags.DEFINE_bool("quiet", False, "print errors only", flag_values=values)
+    fusions = ["mean", "weighted", "majority"]
+    flags.DEFINE_enum("fusion", None, fusions, "another rule than the model's to fuse the views", **on)
+    flags.DEFINE_enum("accumulator", None, ["auto", "device", "host"], "where the views are summed", **on)
+    flags.DEFINE_bool("preview", False, "write a picture of three views beside each mask", **on)
+    flags.DEFINE_bool("quiet", False, "print errors only", **on)
     flags.mark_flags_as_required(["model", "input", "output"], flag_values=values)
 
 
@@ -38,27 +42,40 @@ def run(args: flags.FlagValues) -> int:
     from tqdm import tqdm
 
     from liverjax.errors import InputError
-    from liverjax.inference.predict import predict_cases
+    from liverjax.inference import predict
     from liverjax.inference.segmenter import load_model
     from liverjax.report.figures import preview
     from liverjax.scans.layouts import find_cases
 
     cases = find_cases(args.input)
-    model = load_model(args.model)
+    model = load_model(args.model).with_options(fusion=args.fusion, accumulator=args.accumulator)
     if args.part:
         cases = [case for case in cases if case.id in model.parts[args.part]]
         if not cases:
             raise InputError(f"{args.input}: holds no {args.part} case of {args.model}")
-    failed = 0
+    cases = predict.shard(cases, args.shard)
+    extras = predict.Extras(
+        args.save_probabilities, args.save_uncertainty or bool(args.mc_samples), args.mc_samples
+    )
+    if not args.quiet:
+        print(predict.describe(model, cases, extras), file=sys.stderr)
+    records = []
     with tqdm(total=len(cases), desc="predict", unit="case", disable=args.quiet) as bar:
-        for outcome in predict_cases(model, cases, args.output, phase=args.phase):
+        outcomes = predict.predict_cases(
+            model, cases, args.output, phase=args.phase, extras=extras, skip_existing=args.skip_existing
+        )
+        for outcome in outcomes:
             bar.update()
+            records.append(predict.record(outcome))
             if outcome.error:
-                failed += 1
                 bar.write(f"liverjax: error: {outcome.error}", file=sys.stderr)
-            elif args.preview:
+            elif outcome.prediction and args.preview:
                 picture = str(outcome.path).removesuffix(".gz").removesuffix(".nii") + ".png"
                 preview(outcome.prediction.scan, outcome.prediction.labels, picture, title=outcome.case.id)
+    seconds = predict.write_manifest(args.output, args.shard, model, records, args.model)
+    if not args.quiet:
+        print(seconds)
+    failed = sum(record["status"] == "failed" for record in records)
     if failed:
         print(f"liverjax: {failed} of {len(cases)} cases failed", file=sys.stderr)
     return 1 if failed else 0

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import math
 import os
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -21,8 +21,7 @@ _LIVE_MAPS = 4
 _FLOAT = 4
 
 
-@dataclasses.dataclass(frozen=True)
-class Memory:
+class Memory(NamedTuple):
     """Bytes that one case takes at once.
 
     Attributes:
@@ -34,10 +33,6 @@ class Memory:
     slab: int
     accumulator: int
     scan: int
-
-    def __str__(self) -> str:
-        device, host = (self.slab + self.accumulator) / 2**30, (self.scan + self.accumulator) / 2**30
-        return f"{device:.1f} GiB on the device, {host:.1f} GiB on the host"
 
 
 def estimate(

@@ -1,28 +1,83 @@
-"""From scan files to mask files: many cases, one after the other, each whole or not at all."""
+"""From scan files to mask files: many cases, each whole or not at all.
+
+Each case goes its way, from reading to writing, in a thread of its own, and the devices are handed from case to
+case: while one case is on a device, others are read, resampled and written.
+"""
 
 from __future__ import annotations
 
+import collections
+import contextlib
 import dataclasses
+import logging
 import os
 import pathlib
+import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
+import jax
+import nibabel as nib
+import numpy as np
+
+from liverjax.checkpoint import manifest
+from liverjax.config import to_dict
 from liverjax.errors import InputError, LiverjaxError
-from liverjax.inference.segmenter import Prediction, Segmenter
+from liverjax.files import replacing
+from liverjax.inference import memory
+from liverjax.inference.segmenter import Devices, Prediction, Segmenter
 from liverjax.scans import nifti
 from liverjax.scans.layouts import Case
 
+_LOG = logging.getLogger("liverjax")
+_PARTS = ("read", "resample", "network", "back", "write")
 _ENDINGS = (".nii", ".nii.gz")
+# Cases that are read or written while every device is busy with one: more would only cost memory.
+_WAITING = 2
+# Maps are stored in steps of this: they compress to a fraction, and no more is known of them.
+_MAP_STEP = np.float32(2**-10)
+
+
+@dataclasses.dataclass(frozen=True)
+class Extras:
+    """What is written beside the masks, in folders of their own: ``probabilities/``, ``uncertainty/``.
+
+    Attributes:
+      probabilities: the probability of each class but the background, voxel on voxel with the scan, float32.
+      uncertainty: maps of entropy and mutual information, likewise, and the doubt of each slice as a table.
+      mc_samples: number of draws of dropout that the uncertainty rests on.
+    """
+
+    probabilities: bool = False
+    uncertainty: bool = False
+    mc_samples: int = 0
+
+
+MASKS_ONLY = Extras()
 
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What became of one case: a prediction that was written to `path`, or the error that stopped it."""
+    """What became of one case.
+
+    Attributes:
+      case: the case.
+      path: where its mask is, or would be.
+      prediction: what was written, unless the case was skipped or failed.
+      error: what stopped it, if it failed.
+      seconds: wall time of its parts: "read", "resample", "network", "back", "write".
+    """
 
     case: Case
     path: pathlib.Path
     prediction: Prediction | None = None
-    error: LiverjaxError | OSError | None = None
+    error: Exception | None = None
+    seconds: dict[str, float] = dataclasses.field(default_factory=dict)
+
+    @property
+    def status(self) -> str:
+        """One of "done", "skipped", "failed"."""
+        return "failed" if self.error else "done" if self.prediction else "skipped"
 
 
 def output_path(case: Case, cases: Sequence[Case], output: str | os.PathLike) -> pathlib.Path:
@@ -43,19 +98,182 @@ def output_path(case: Case, cases: Sequence[Case], output: str | os.PathLike) ->
     return path
 
 
+def shard(cases: Sequence[Case], spec: str) -> list[Case]:
+    """Returns the cases of one of several equal jobs: "2/8" is every eighth from the second.
+
+    Raises:
+      InputError: the text is not of this form.
+    """
+    index, slash, count = spec.partition("/")
+    if not (slash and index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)):
+        raise InputError(f"shard is {spec!r}, expected i/n with i from 1 to n")
+    return list(cases[int(index) - 1 :: int(count)])
+
+
 def predict_cases(
-    model: Segmenter, cases: Sequence[Case], output: str | os.PathLike, *, phase: int | str | None = None
+    model: Segmenter,
+    cases: Sequence[Case],
+    output: str | os.PathLike,
+    *,
+    phase: int | str | None = None,
+    extras: Extras = MASKS_ONLY,
+    skip_existing: bool = False,
+    devices: Sequence[jax.Device] | None = None,
 ) -> Iterator[Outcome]:
     """Segments the cases and writes their masks, uint8 and voxel on voxel with the scans.
 
-    A case that cannot be used does not stop the others. Yields an `Outcome` after each case.
+    A case that cannot be used does not stop the others. Yields an `Outcome` after each case, in their order.
+
+    Args:
+      model: the model.
+      cases: see `scans.layouts.find_cases`.
+      output: a folder, or the mask file of a single case.
+      phase: as for `Segmenter.predict`.
+      extras: what to write beside the masks.
+      skip_existing: leave cases alone whose mask is already there.
+      devices: that share the cases; see `default_devices`.
+
+    Raises:
+      InputError: as `output_path`, before anything is done.
     """
     paths = [output_path(case, cases, output) for case in cases]
-    for case, path in zip(cases, paths, strict=True):
+    devices = default_devices() if devices is None else devices
+    shared = Devices(devices)
+
+    def work(case: Case, path: pathlib.Path) -> Outcome:
+        if skip_existing and path.exists():
+            return Outcome(case, path)
         try:
-            prediction = model.predict(case.image, phase=phase)
-            nifti.write(path, prediction.labels)
+            prediction = model.predict(
+                case.image,
+                phase=phase,
+                uncertainty=extras.uncertainty,
+                mc_samples=extras.mc_samples,
+                devices=shared,
+            )
+            start = time.perf_counter()
+            _write_extras(prediction, path, extras, model.config.labels)
+            nifti.write(
+                path, prediction.labels
+            )  # The last: a mask that is there is whole with all its extras.
+            seconds = {**prediction.seconds, "write": time.perf_counter() - start}
+            return Outcome(case, path, prediction, seconds=seconds)
         except (LiverjaxError, OSError) as error:
-            yield Outcome(case, path, error=error)
-        else:
-            yield Outcome(case, path, prediction=prediction)
+            return Outcome(case, path, error=error)
+        except Exception as error:
+            # Whatever it is, such as too little memory for this scan: the other cases are not to suffer.
+            _LOG.debug("case %s", case.id, exc_info=error)
+            message = f"{case.image}: {type(error).__name__}: {error}"
+            return Outcome(case, path, error=LiverjaxError(message))
+
+    with ThreadPoolExecutor(len(devices) + _WAITING, "liverjax-case") as threads:
+        waiting = iter(list(zip(cases, paths, strict=True)))
+        running: collections.deque = collections.deque()
+        try:
+            for _ in range(len(devices) + _WAITING):
+                _start_next(threads, work, waiting, running)
+            while running:
+                outcome = running.popleft().result()
+                # Only now: so that no more results wait to be fetched than there are threads.
+                _start_next(threads, work, waiting, running)
+                yield outcome
+                del outcome
+        finally:
+            for future in running:
+                future.cancel()
+
+
+def default_devices() -> list[jax.Device]:
+    """Returns all local accelerators, or one CPU: what XLA can be told to call several are the same cores."""
+    return jax.local_devices() if jax.default_backend() != "cpu" else jax.local_devices()[:1]
+
+
+def describe(model: Segmenter, cases: Sequence[Case], extras: Extras = MASKS_ONLY) -> str:
+    """Returns a line on what is ahead: cases, devices, and the memory that the largest case takes.
+
+    Only headers are read, and what cannot be read is passed over: it is reported in its turn.
+    """
+    devices = default_devices()
+    line = f"{len(cases)} case{'s' * (len(cases) != 1)} on {len(devices)} x {devices[0].device_kind}"
+    needs = []
+    for case in cases:
+        with contextlib.suppress(Exception):
+            image = nib.load(case.image)
+            needs.append(model.memory(image.shape[:3], image.affine, spread=extras.uncertainty))
+    if not needs:
+        return line
+    slab, accumulator, scan = (max(need[part] for need in needs) / 2**30 for part in range(3))
+    on_device, on_host = slab + accumulator, accumulator + scan * min(len(cases), len(devices) + _WAITING)
+    if devices[0].platform == "cpu":
+        line += f"; about {on_device + on_host:.1f} GiB of memory"
+        on_host += on_device
+    else:
+        line += f"; about {on_device:.1f} GiB of memory on the device and {on_host:.1f} GiB on the host"
+    there = memory.host_memory() / 2**30
+    return line + (f", MORE THAN THE {there:.1f} GiB of this machine" if on_host > there else "")
+
+
+def write_manifest(
+    output: str | os.PathLike, part: str, model: Segmenter, records: Sequence[dict], source: str | os.PathLike
+) -> str:
+    """Writes ``manifest.json`` into the output folder: what was predicted, from what, with what and how fast.
+
+    Args:
+      output: as for `predict_cases`; beside the mask of a single case no manifest is written.
+      part: as for `shard`; each shard has a manifest of its own.
+      model: that predicted.
+      records: of `record`.
+      source: the folder or file that the model was loaded from.
+
+    Returns:
+      A line on the time that each part took.
+    """
+    total = {name: round(sum(r["seconds"].get(name, 0) for r in records), 3) for name in _PARTS}
+    if not str(output).endswith(_ENDINGS):
+        name = "manifest.json" if part == "1/1" else f"manifest_{part.replace('/', '_of_')}.json"
+        manifest.write_manifest(
+            pathlib.Path(output) / name,
+            model=str(source),
+            config=to_dict(model.config),
+            calibration=dataclasses.asdict(model.calibration),
+            seconds=total,
+            cases=list(records),
+        )
+    return "seconds: " + ", ".join(f"{name} {seconds:.1f}" for name, seconds in total.items())
+
+
+def record(outcome: Outcome) -> dict:
+    """Returns an outcome as JSON takes it."""
+    return {
+        "id": outcome.case.id,
+        "status": outcome.status,
+        "scan": str(outcome.case.image),
+        "mask": str(outcome.path),
+        "seconds": {part: round(seconds, 3) for part, seconds in outcome.seconds.items()},
+        "error": str(outcome.error) if outcome.error else None,
+    }
+
+
+def _write_extras(prediction: Prediction, mask: pathlib.Path, extras: Extras, names: Sequence[str]) -> None:
+    stem = mask.name.removesuffix(".gz").removesuffix(".nii")
+
+    def write_map(folder: str, name: str, values: np.ndarray) -> None:
+        on_scan = prediction.on_scan(values)
+        rounded = on_scan.with_voxels(np.round(on_scan.voxels / _MAP_STEP) * _MAP_STEP)
+        nifti.write(mask.parent / folder / f"{stem}_{name}.nii.gz", rounded, dtype=np.float32)
+
+    if extras.probabilities:
+        for label, name in list(enumerate(names))[1:]:
+            write_map("probabilities", name, prediction.grid_probabilities[..., label])
+    if extras.uncertainty:
+        write_map("uncertainty", "entropy", prediction.uncertainty.entropy)
+        write_map("uncertainty", "mutual_information", prediction.uncertainty.mutual_information)
+        doubt = prediction.slice_doubt()
+        rows = [f"{index},{doubt[index]:.4f}" for index in np.argsort(-doubt, kind="stable")]
+        with replacing(mask.parent / "uncertainty" / f"{stem}_doubt.csv") as temporary:
+            temporary.write_text("\n".join(["slice,doubt", *rows]) + "\n", encoding="utf-8")
+
+
+def _start_next(threads: ThreadPoolExecutor, work, waiting: Iterator, running: collections.deque) -> None:
+    with contextlib.suppress(StopIteration):
+        running.append(threads.submit(work, *next(waiting)))

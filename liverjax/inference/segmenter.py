@@ -6,9 +6,10 @@ import contextlib
 import dataclasses
 import os
 import pathlib
+import queue
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +20,7 @@ from liverjax.checkpoint.manifest import read_manifest
 from liverjax.checkpoint.runs import restore_parameters
 from liverjax.config import resolve
 from liverjax.inference import memory, postprocess
-from liverjax.inference.fuse import UNCALIBRATED, Calibration, orthomean
+from liverjax.inference.fuse import UNCALIBRATED, Calibration, Fused, orthomean
 from liverjax.inference.network import fold_batch_norm
 from liverjax.inference.uncertainty import Uncertainty, slice_doubt, uncertainty_maps
 from liverjax.models import build_unet
@@ -63,6 +64,24 @@ class Prediction:
         return slice_doubt(self.grid_probabilities, self.grid, self.scan)
 
 
+class Devices:
+    """Devices that threads share: each is with one thread at a time."""
+
+    def __init__(self, devices: Sequence[jax.Device]):
+        self._free: queue.SimpleQueue[jax.Device] = queue.SimpleQueue()
+        for device in devices:
+            self._free.put(device)
+
+    @contextlib.contextmanager
+    def one(self) -> Iterator[jax.Device]:
+        """Lends a device, as soon as one is free."""
+        device = self._free.get()
+        try:
+            yield device
+        finally:
+            self._free.put(device)
+
+
 class Segmenter:
     """The networks of all views, with the preprocessing that they were trained with.
 
@@ -99,7 +118,7 @@ class Segmenter:
         phase: int | str | None = None,
         uncertainty: bool = False,
         mc_samples: int = 0,
-        device: jax.Device | None = None,
+        devices: Devices | None = None,
     ) -> Prediction:
         """Segments one scan. Several threads may call this at once.
 
@@ -108,7 +127,7 @@ class Segmenter:
           phase: of a 4D file, the phase to segment: an index from 0, or "last".
           uncertainty: also make the maps of uncertainty. Labels and probabilities are the same with and without.
           mc_samples: number of draws of dropout that the maps rest on, as well as on the views; 0: the views alone.
-          device: where to compute; by default where jax does.
+          devices: one of these computes, when it is free; by default jax's first.
 
         Raises:
           InputError: the file cannot be used.
@@ -118,7 +137,7 @@ class Segmenter:
             volume = scan if isinstance(scan, Volume) else scans.read(scan, phase=phase)
         with clock("resample"):
             voxels, grid = self.network_input(volume)
-        with clock("network"):
+        with (devices or Devices(jax.local_devices()[:1])).one() as device, clock("network"):
             fused = self._fuse(voxels, device, spread=uncertainty)
             doubted = self._fuse(voxels, device, spread=True, samples=mc_samples) if mc_samples else fused
         with clock("back"):
@@ -134,20 +153,27 @@ class Segmenter:
         window = preprocess.intensity_window(on_grid.voxels, options)
         return preprocess.normalise(on_grid.voxels, *window), preprocess.Grid(on_grid.shape, on_grid.affine)
 
-    def memory(self, volume: Volume, *, spread: bool = False) -> memory.Memory:
-        """Returns an estimate of what the prediction of a volume takes; its voxels are not looked at."""
-        grid = preprocess.working_grid(volume, self.config.preprocess.spacing)
-        return memory.estimate(
-            volume.shape,
-            grid.shape,
-            self.network,
-            self.config.predict,
-            channels=self.network.classes + spread,
-            voxel_bytes=volume.voxels.dtype.itemsize,
-        )
+    def memory(self, shape: Sequence[int], affine: np.ndarray, *, spread: bool = False) -> memory.Memory:
+        """Returns an estimate of what the prediction of a scan of this geometry takes.
 
-    def _fuse(self, voxels: np.ndarray, device: jax.Device | None, **settings):
-        device = device or jax.local_devices()[0]
+        Args:
+          shape: voxels of the scan.
+          affine: its affine.
+          spread: the maps of uncertainty are made too.
+        """
+        nothing = Volume(np.broadcast_to(np.int16(0), shape), affine)
+        grid = preprocess.working_grid(nothing, self.config.preprocess.spacing)
+        channels = self.network.classes + spread
+        return memory.estimate(shape, grid.shape, self.network, self.config.predict, channels=channels)
+
+    def with_options(self, **changes: object) -> Segmenter:
+        """Returns the same model with other fields of `options.Predict`; those that are None stay."""
+        given = {name: value for name, value in changes.items() if value is not None}
+        options = dataclasses.replace(self.config.predict, **given)
+        config = dataclasses.replace(self.config, predict=options)
+        return Segmenter(config, self.variables, self.parts, self.calibration)
+
+    def _fuse(self, voxels: np.ndarray, device: jax.Device, **settings) -> Fused:
         with self._lock:
             if device not in self._on_device:
                 self._on_device[device] = jax.device_put(self._folded, device)

@@ -12,7 +12,7 @@ import SimpleITK as sitk
 import liverjax
 from liverjax import options
 from liverjax.errors import CheckpointError, InputError
-from liverjax.inference.segmenter import Segmenter
+from liverjax.inference.segmenter import Devices, Segmenter
 from liverjax.models import build_unet
 from liverjax.scans import nifti
 from liverjax.scans.volume import Volume
@@ -133,7 +133,7 @@ def test_the_time_of_each_part_is_told(model):
 
 
 def test_devices_give_the_same_mask(model):
-    first, second = (model.predict(_scan(), device=device) for device in jax.local_devices())
+    first, second = (model.predict(_scan(), devices=Devices([device])) for device in jax.local_devices())
     assert np.array_equal(first.labels.voxels, second.labels.voxels)
 
 

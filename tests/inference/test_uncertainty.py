@@ -47,7 +47,7 @@ def test_doubt_of_slices_by_hand(flipped):
 
 
 def test_doubt_between_slices_of_the_grid():
-    # Working slices of 2 mm at 0, 2, ..., 6 mm hold doubt 0, 0, 1/2, 1/2; the scan's slices of 4 mm lie between.
+    # Working slices at -1, 1, 3, 5 mm hold doubt 0, 0, 1/2, 1/2; those of the scan lie at 0 and 4 mm.
     p = np.broadcast_to(np.array([0.0, 0.0, 0.25, 0.25]), (10, 10, 4))
     probabilities = np.stack([1 - p, p], -1).astype(np.float32)
     scan = Volume(np.zeros((10, 20, 2), np.int16), np.diag([2.0, 1.0, 4.0, 1.0]))

@@ -1,0 +1,49 @@
+"""The commands of prediction, as they are typed."""
+
+import dataclasses
+import json
+
+import nibabel as nib
+import pytest
+
+from liverjax.commands.dispatch import main
+from liverjax.scans.layouts import find_cases
+from liverjax.training.loop import train
+
+
+@pytest.fixture(scope="module")
+def run(tiny_config, tmp_path_factory):
+    """Folder of a run of one view."""
+    folder = tmp_path_factory.mktemp("run")
+    train(dataclasses.replace(tiny_config, views=("coronal",)), folder, quiet=True)
+    return folder
+
+
+def test_predict_writes_masks_and_a_manifest(run, phantom_scans, tmp_path, capsys):
+    words = ["predict", f"--model={run}", "-i", str(phantom_scans), "-o", str(tmp_path), "--part=test"]
+    assert main([*words, "--preview"]) == 0
+    text = capsys.readouterr()
+    assert "seconds: read" in text.out and "GiB of memory" in text.err
+    facts = json.loads((tmp_path / "manifest.json").read_text())
+    test = json.loads((run / "run.json").read_text())["data"]["test"]
+    assert [case["id"] for case in facts["cases"]] == test
+    for id in test:
+        assert nib.load(tmp_path / f"{id}.nii.gz").shape == (48, 40, 36)
+        assert (tmp_path / f"{id}.png").stat().st_size > 1000
+
+    assert main([*words, "--skip_existing", "--quiet"]) == 0
+    assert capsys.readouterr() == ("", "")
+    facts = json.loads((tmp_path / "manifest.json").read_text())
+    assert {case["status"] for case in facts["cases"]} == {"skipped"}
+
+
+def test_predict_fails_where_a_case_fails(run, phantom_scans, tmp_path, capsys):
+    (tmp_path / "scans").mkdir()
+    good = find_cases(phantom_scans)[0].image.read_bytes()
+    (tmp_path / "scans" / "a.nii.gz").write_bytes(good)
+    (tmp_path / "scans" / "b.nii.gz").write_bytes(good[:-100])
+    words = ["predict", f"--model={run}", "-i", str(tmp_path / "scans"), "-o", str(tmp_path / "out")]
+    assert main([*words, "--quiet"]) == 1
+    error = capsys.readouterr().err
+    assert "b.nii.gz" in error and "1 of 2 cases failed" in error and "Traceback" not in error
+    assert (tmp_path / "out" / "a.nii.gz").exists() and not (tmp_path / "out" / "b.nii.gz").exists()
