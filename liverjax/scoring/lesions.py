@@ -123,10 +123,8 @@ def find(prediction: np.ndarray, reference: np.ndarray, spacing: Sequence[float]
     if prediction.shape != reference.shape:
         raise ValueError(f"prediction has shape {prediction.shape}, reference {reference.shape}")
     box = bounding_box((prediction != 0) | (reference != 0))
-    (predicted, n), (referenced, m) = ndimage.label(prediction[box]), ndimage.label(reference[box])
-    # How many voxels each pair of ids shares, background (0) included.
-    shared = np.bincount((predicted * np.intp(m + 1) + referenced).ravel(), minlength=(n + 1) * (m + 1))
-    shared = shared.reshape(n + 1, m + 1)
+    predicted, referenced = ndimage.label(prediction[box])[0], ndimage.label(reference[box])[0]
+    shared = shared_voxels(predicted, referenced)
     matches = []
     for predictions, references in correspondence(shared[1:, 1:]):
         ids = [index + 1 for index in predictions], [index + 1 for index in references]
@@ -168,6 +166,13 @@ def _records(
             )
         )
     return records
+
+
+def shared_voxels(predicted: np.ndarray, referenced: np.ndarray) -> np.ndarray:
+    """Returns (n + 1, m + 1): how many voxels predicted id i and reference id j share, background 0 included."""
+    n, m = int(predicted.max(initial=0)), int(referenced.max(initial=0))
+    pairs = (predicted * np.intp(m + 1) + referenced).ravel()
+    return np.bincount(pairs, minlength=(n + 1) * (m + 1)).reshape(n + 1, m + 1)
 
 
 def correspondence(shared: np.ndarray) -> list[tuple[list[int], list[int]]]:

@@ -16,7 +16,6 @@ import numpy as np
 from liverjax import labels
 from liverjax.scoring import lesions as lesions_
 from liverjax.scoring import overlap, statistics, surface
-from liverjax.scoring.lesions import Lesions
 from liverjax.scoring.overlap import Overlap
 
 #: Metrics of a detected pair: Dice, VOE and RVD in percent, distances (18 neighbours) in mm.
@@ -60,7 +59,7 @@ def score(prediction: np.ndarray, reference: np.ndarray, spacing: Sequence[float
         lesions=found.records,
         corresponding_dice=[match.overlap.dice for match in found.matches],
         pairs=[
-            _pair_metrics(found, match, spacing)
+            pair_metrics(*found.masks(match), spacing)
             for match in found.matches
             if match.overlap.iou > lesions_.THRESHOLDS[-1]
         ],
@@ -69,10 +68,12 @@ def score(prediction: np.ndarray, reference: np.ndarray, spacing: Sequence[float
     )
 
 
-def _pair_metrics(found: Lesions, match: lesions_.Match, spacing: Sequence[float]) -> dict[str, float]:
-    distances = surface.between_voxels(*found.masks(match), spacing)
-    values = (match.overlap.dice, match.overlap.voe, match.overlap.rvd)
-    return dict(zip(PAIR_METRICS, (*values, distances.assd, distances.rmsd, distances.msd), strict=True))
+def pair_metrics(prediction: np.ndarray, reference: np.ndarray, spacing: Sequence[float]) -> dict[str, float]:
+    """Returns `PAIR_METRICS` of (x, y, z) masks of a match."""
+    counted = overlap.count(prediction, reference)
+    distances = surface.between_voxels(prediction, reference, spacing)
+    values = (counted.dice, counted.voe, counted.rvd, distances.assd, distances.rmsd, distances.msd)
+    return dict(zip(PAIR_METRICS, values, strict=True))
 
 
 def burden(mask: np.ndarray) -> float:

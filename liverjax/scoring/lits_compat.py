@@ -23,7 +23,7 @@ from scipy import ndimage
 
 from liverjax import labels
 from liverjax.scoring import lits, overlap, surface
-from liverjax.scoring.lesions import correspondence
+from liverjax.scoring.lesions import correspondence, shared_voxels
 
 #: Stands for "very wrong" in the scorer's means.
 LARGE = 9001.0
@@ -53,17 +53,17 @@ def score(prediction: np.ndarray, reference: np.ndarray, spacing: Sequence[float
     if not tumors[1].any():
         return None
     box = surface.bounding_box(tumors[0] | tumors[1])
-    (predicted, n), (referenced, m) = (ndimage.label(tumor[box]) for tumor in tumors)
-    shared = np.bincount((predicted * np.intp(m + 1) + referenced).ravel(), minlength=(n + 1) * (m + 1))
-    shared = shared.reshape(n + 1, m + 1)
+    predicted, referenced = (ndimage.label(tumor[box])[0] for tumor in tumors)
+    shared = shared_voxels(predicted, referenced)
+    n, m = (size - 1 for size in shared.shape)
     counts, kept = {}, []
     for threshold in (0.0, 0.5):
         detected, kept = _detected(shared, threshold)
         counts[threshold] = (detected, n - detected, m - detected)
-    pairs = [
-        _pair_metrics(np.isin(predicted, predictions), np.isin(referenced, references), spacing)
-        for predictions, references in kept
-    ]
+    pairs = []
+    for predictions, references in kept:
+        pair = lits.pair_metrics(np.isin(predicted, predictions), np.isin(referenced, references), spacing)
+        pairs.append(pair | {"voe": pair["voe"] / 100, "rvd": pair["rvd"] / 100})
     of_prediction = lits.burden(prediction) if (prediction == labels.LIVER).any() else LARGE
     return Case(counts, pairs, overlap.count(*tumors), lits.burden(reference) - of_prediction)
 
@@ -87,21 +87,6 @@ def _detected(shared: np.ndarray, threshold: float) -> tuple[int, list[tuple[lis
             del bears[references[0]]
             detected -= len(references)
     return detected, [match for match in matches if match[1][0] in bears]
-
-
-def _pair_metrics(
-    prediction: np.ndarray, reference: np.ndarray, spacing: Sequence[float]
-) -> dict[str, float]:
-    counted = overlap.count(prediction, reference)
-    distances = surface.between_voxels(prediction, reference, spacing)
-    return {
-        "dice": counted.dice,
-        "voe": counted.voe / 100,
-        "rvd": counted.rvd / 100,
-        "assd": distances.assd,
-        "rmsd": distances.rmsd,
-        "msd": distances.msd,
-    }
 
 
 def table(cases: Sequence[Case | None]) -> dict:

@@ -58,6 +58,8 @@ def pair(
         cases = [_known(id, referenced) for id in cases]
         predicted = {id: predicted[id] for id in cases if id in predicted}
 
+    if cases is not None and not cases:
+        raise InputError(f"{predictions}: no case was chosen to be scored, expected one or more ids")
     wanted = set(referenced if cases is None else cases) | set(predicted)
     without_reference = wanted - set(referenced)
     without_prediction = set() if allow_missing else wanted - without_reference - set(predicted)

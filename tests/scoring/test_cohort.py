@@ -348,6 +348,8 @@ def test_unknown_metrics(folders, metric, message):
 
 
 def test_nothing_to_pair(folders, tmp_path):
+    with pytest.raises(InputError, match="no case was chosen"):
+        cohort.evaluate(*folders, cases=[], quiet=True)
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="empty"):
         cohort.evaluate(tmp_path / "empty", folders[1], quiet=True)

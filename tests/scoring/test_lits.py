@@ -1,6 +1,9 @@
 """The LiTS table, as defined and as its 2017 scorer computed it, on masks that one can read."""
 
+import importlib.util
+import json
 import math
+import pathlib
 
 import numpy as np
 import pytest
@@ -135,3 +138,18 @@ def test_fractions_in_the_table_of_the_2017_scorer():
     table = _scores(("-###----", "-####---"), module=lits_compat)
     assert (table["voe"], table["rvd"]) == pytest.approx((0.25, -0.25))
     assert table["dice"] == pytest.approx(6 / 7)
+
+
+def test_the_published_scorer_gives_the_same_counts_and_dice():
+    here = pathlib.Path(__file__).parent
+    spec = importlib.util.spec_from_file_location("oracle_values", here / "oracle_values.py")
+    oracle = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(oracle)
+    stored = json.loads((here / "lits_2017_values.json").read_text())
+    assert len(stored) == oracle.PAIRS
+    assert sum(min(map(min, values["counts"])) < 0 for values in stored.values()) >= 10
+    for index, values in stored.items():
+        prediction, reference, spacing = oracle.mask_pair(int(index))
+        case = lits_compat.score(prediction * np.uint8(2), reference * np.uint8(2), spacing)
+        assert [list(case.counts[threshold]) for threshold in (0.0, 0.5)] == values["counts"]
+        assert [pair["dice"] for pair in case.pairs] == pytest.approx(values["dice"], abs=1e-9)
