@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 
@@ -136,15 +137,17 @@ def score(pair: Pair, metrics: Sequence[str]) -> CaseScores:
     for name, ids in labels.REGIONS.items():
         if pair.reference.liver_only and labels.LIVER not in ids:
             region, state = Region(*np.zeros((2, 0, 0, 0), bool), spacing), "not labelled"
+            values = dict.fromkeys(metrics, math.nan)
         else:
             region = Region(_mask(predicted, ids), _mask(referenced, ids), spacing)
             state = region.state if pair.prediction else "prediction missing"
+            values = {metric_name: metric(metric_name)(region) for metric_name in metrics}
         rows.append(
             {
                 "case": pair.reference.id,
                 "region": name,
                 "state": state,
-                **{name: metric(name)(region) for name in metrics},
+                **values,
                 "voxels_both": region.overlap.intersection,
                 "voxels_prediction": region.overlap.prediction,
                 "voxels_reference": region.overlap.reference,

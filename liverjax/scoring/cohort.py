@@ -8,6 +8,7 @@ import functools
 import multiprocessing
 import os
 from collections.abc import Sequence
+from concurrent.futures.process import BrokenProcessPool
 
 import tqdm
 
@@ -85,7 +86,7 @@ def _score(pairs: list[Pair], metrics: tuple[str, ...], processes: int, quiet: b
                 scores.append(call())
             except InputError as error:
                 errors.append(str(error))
-            except concurrent.futures.process.BrokenProcessPool:
+            except BrokenProcessPool:
                 raise LiverjaxError(
                     f"one of {processes} scoring processes died, perhaps for want of memory; expected fewer "
                     "--processes"

@@ -14,8 +14,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from liverjax import labels
-from liverjax.scoring import lesions as lesions_
 from liverjax.scoring import overlap, statistics, surface
+from liverjax.scoring.lesions import THRESHOLDS, Lesion, detection, find
 from liverjax.scoring.overlap import Overlap
 
 #: Metrics of a detected pair: Dice, VOE and RVD in percent, distances (18 neighbours) in mm.
@@ -36,7 +36,7 @@ class Case:
     """
 
     tumor: Overlap
-    lesions: list[lesions_.Lesion]
+    lesions: list[Lesion]
     corresponding_dice: list[float]
     pairs: list[dict[str, float]]
     burden_error: float
@@ -52,7 +52,7 @@ def score(prediction: np.ndarray, reference: np.ndarray, spacing: Sequence[float
       spacing: voxel size in mm along x, y, z.
     """
     tumors = prediction == labels.TUMOR, reference == labels.TUMOR
-    found = lesions_.find(*tumors, spacing)
+    found = find(*tumors, spacing)
     counted = overlap.count(*tumors)
     return Case(
         tumor=counted,
@@ -61,7 +61,7 @@ def score(prediction: np.ndarray, reference: np.ndarray, spacing: Sequence[float
         pairs=[
             pair_metrics(*found.masks(match), spacing)
             for match in found.matches
-            if match.overlap.iou > lesions_.THRESHOLDS[-1]
+            if match.overlap.iou > THRESHOLDS[-1]
         ],
         burden_error=burden_error(prediction, reference),
         false_positive_ml=None if counted.reference else counted.prediction * math.prod(spacing) / 1000,
@@ -128,7 +128,7 @@ def table(cases: Sequence[Case]) -> dict:
                 size: _detection([record for record in records if size in ("all", record.size)], threshold)
                 for size in ("all", "small", "medium", "large")
             }
-            for threshold in lesions_.THRESHOLDS
+            for threshold in THRESHOLDS
         },
         "burden_rmse": math.sqrt(np.square(errors).mean()) if errors.size else math.nan,
         "burden_max": float(np.abs(errors).max()) if errors.size else math.nan,
@@ -142,7 +142,7 @@ def table(cases: Sequence[Case]) -> dict:
     }
 
 
-def _detection(records: list[lesions_.Lesion], threshold: float) -> dict[str, float]:
-    counted = lesions_.detection(records, threshold)
+def _detection(records: list[Lesion], threshold: float) -> dict[str, float]:
+    counted = detection(records, threshold)
     scores = {"precision": counted.precision, "recall": counted.recall, "f1": counted.f1}
     return {**dataclasses.asdict(counted), **scores}

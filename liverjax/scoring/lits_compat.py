@@ -36,7 +36,6 @@ class Case:
     Attributes:
       counts: true positives, false positives, false negatives for an overlap above 0 and above 0.5.
       pairs: metrics of each pair that passed 0.5; VOE and RVD as fractions.
-      dice: Dice of the tumour masks.
       tumor: voxel counts of the tumour masks.
       burden_error: tumour burden of the reference minus that of the prediction.
     """

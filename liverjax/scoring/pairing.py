@@ -48,7 +48,11 @@ def pair(
     """
     predictions, references = pathlib.Path(predictions), pathlib.Path(references)
     referenced = _references(references)
-    predicted = {_known(id, referenced): file for id, file in _masks(predictions).items()}
+    predicted = {}
+    for id, file in _masks(predictions).items():
+        other = predicted.setdefault(_known(id, referenced), file)
+        if other is not file:
+            raise InputError(f"{file} and {other.name} are predictions of one case, expected one of them")
     if predictions.is_file() and references.is_file():
         # Two files that are named outright belong together, whatever they are called.
         return [Pair(case, predictions) for case in referenced.values()]

@@ -23,14 +23,16 @@ _NAMES = {
     "reference_ml": "volume of reference [ml]",
 }
 
-#: Values of a region over all its cases; of the counts of cases only those above 0 are shown.
-_OVER_ALL = {"dice_per_case_lits": "Dice per case, both empty = 1", "dice_global": "Dice global"}
-_COUNTS = {
-    "both_empty": "cases: both empty",
-    "reference_empty": "cases: reference empty",
-    "prediction_empty": "cases: prediction empty",
-    "prediction_missing": "cases: prediction missing",
-    "not_labelled": "cases: not labelled",
+#: What a region has beside its metrics: values over all cases, and numbers of cases.
+_OVER_ALL = {
+    "dice_per_case_lits": "Dice per case, both empty = 1",
+    "dice_global": "Dice global",
+    "cases": "cases",
+    "both_empty": "cases, both empty",
+    "reference_empty": "cases, reference empty",
+    "prediction_empty": "cases, prediction empty",
+    "prediction_missing": "cases, prediction missing",
+    "not_labelled": "cases, not labelled",
 }
 
 
@@ -41,32 +43,39 @@ def name(metric: str) -> str:
 
 
 def of_summary(summary: dict) -> dict[str, list[dict[str, str]]]:
-    """Returns the tables of an evaluation's summary by title: regions, LiTS, and a comparison if there is one."""
-    tables = {
-        "Scores per case": region_rows(summary["scores"]),
-        "LiTS table of the tumours": lits_rows(summary["lits"]),
-    }
+    """Returns the tables of a summary by title: each region, LiTS if there are lesions, a comparison if any."""
+    tables = {f"Scores of the {region}": region_rows(scores) for region, scores in summary["scores"].items()}
+    lesions = summary["lits"]["detection"]["iou_above_0"]["all"]
+    if lesions["references"] or lesions["predictions"]:
+        tables["LiTS table of the tumours"] = lits_rows(summary["lits"])
     if "comparison" in summary:
         tables[f"Difference to {summary['comparison']['other']}"] = comparison_rows(summary["comparison"])
     return tables
 
 
 def region_rows(scores: dict) -> list[dict[str, str]]:
-    """Returns the metrics of each region over the cases: mean and standard deviation, median, number."""
-    rows = []
-    for metric in next(iter(scores.values()))["per_case"]:
-        row = {"": name(metric)}
-        for region, of_region in scores.items():
-            values = of_region["per_case"][metric]
-            row[region] = f"{number(values['mean'])} ± {number(values['sd'])}"
-            row[f"{region}, median"] = number(values["median"])
-            row[f"{region}, n"] = number(values["n"])
-        rows.append(row)
-    for key, label in (_OVER_ALL | _COUNTS).items():
-        values = {region: of_region[key] for region, of_region in scores.items()}
-        if key in _OVER_ALL or any(values.values()):
-            rows.append({"": label, **{region: number(value) for region, value in values.items()}})
-    return [dict.fromkeys(rows[0], "") | row for row in rows]
+    """Returns the metrics of a region over the cases, then its values over all cases.
+
+    Metrics that are defined in no case are left out, and so are numbers of cases that are 0.
+    """
+    rows = [
+        {
+            "": name(metric),
+            "mean": number(values["mean"]),
+            "95 % interval": _interval(values),
+            "sd": number(values["sd"]),
+            "median": number(values["median"]),
+            "n": number(values["n"]),
+            "infinite": number(values["infinite"]),
+        }
+        for metric, values in scores["per_case"].items()
+        if values["n"]
+    ]
+    columns = list(rows[0]) if rows else ["", "mean"]
+    for key, label in _OVER_ALL.items():
+        if scores[key] and not math.isnan(scores[key]):
+            rows.append(dict.fromkeys(columns, "") | {"": label, "mean": number(scores[key])})
+    return rows
 
 
 def lits_rows(lits: dict) -> list[dict[str, str]]:
@@ -106,7 +115,7 @@ def comparison_rows(comparison: dict) -> list[dict[str, str]]:
             "": f"{region}: {name(metric)}",
             "pairs": number(test["n"]),
             "difference": number(test["mean_difference"]),
-            "95 % interval": f"{number(test['ci_low'])} to {number(test['ci_high'])}",
+            "95 % interval": _interval(test),
             "p Wilcoxon": _p(test["p_wilcoxon"]),
             "(Holm)": _p(test["p_wilcoxon_holm"]),
             "p permutation": _p(test["p_permutation"]),
@@ -123,6 +132,11 @@ def number(value: float) -> str:
     if isinstance(value, int):
         return str(value)
     return "-" if math.isnan(value) else f"{value:.3f}" if abs(value) < 100 else f"{value:.1f}"
+
+
+def _interval(values: dict[str, float]) -> str:
+    low, high = values["ci_low"], values["ci_high"]
+    return "-" if math.isnan(low) else f"{number(low)} to {number(high)}"
 
 
 def _p(value: float) -> str:

@@ -227,6 +227,14 @@ def test_lits_names(tmp_path, name):
     assert {row["case"] for row in chosen.cases} == {"volume-12"}
 
 
+def test_two_predictions_of_one_case_are_refused(tmp_path):
+    _write(tmp_path / "r" / "segmentation-3.nii", _labels(LIVER))
+    for name in ("3", "volume-3"):
+        _write(tmp_path / "p" / f"{name}.nii", _labels(LIVER))
+    with pytest.raises(InputError, match=r"volume-3\.nii and 3\.nii are predictions of one case"):
+        cohort.evaluate(tmp_path / "p", tmp_path / "r", quiet=True)
+
+
 def test_masks_that_do_not_tell_tumours_from_liver(tmp_path):
     _write(tmp_path / "set" / "images" / "x.nii.gz", np.zeros((8, 7, 6), np.int16))
     _write(tmp_path / "set" / "labels" / "x.nii.gz", _labels(LIVER))
@@ -235,7 +243,7 @@ def test_masks_that_do_not_tell_tumours_from_liver(tmp_path):
     evaluation = cohort.evaluate(tmp_path / "p", tmp_path / "set", quiet=True)
     liver, tumor = evaluation.cases
     assert (liver["dice"], tumor["state"]) == (1, "not labelled")
-    assert math.isnan(tumor["dice"])
+    assert math.isnan(tumor["dice"]) and math.isnan(tumor["prediction_ml"])
     scores = evaluation.summary["scores"]["tumor"]
     assert scores["not_labelled"] == 1
     assert math.isnan(scores["dice_per_case_lits"])
