@@ -12,7 +12,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Mapping
 from typing import NamedTuple
 
 import jax
@@ -20,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from liverjax.inference.calibration import UNCALIBRATED, Calibration
 from liverjax.inference.memory import accumulates_on_host
 from liverjax.inference.network import apply_within
 from liverjax.models import UNet
@@ -30,22 +30,6 @@ from liverjax.views import VIEWS, from_stack, slice_axis, to_stack
 _AIR = -1.0
 # By how much of a vote a view's softmax tells between classes with equally many votes; views together less than one.
 _TIE_BREAK = 0.01
-
-
-@dataclasses.dataclass(frozen=True)
-class Calibration:
-    """What `liverjax calibrate` fits on validation cases; the defaults change nothing.
-
-    Attributes:
-      temperature: for each view what its logits are divided by (Guo 2017).
-      weights: for each view the weight of each class; used by the fusion "weighted".
-    """
-
-    temperature: Mapping[str, float] = dataclasses.field(default_factory=dict)
-    weights: Mapping[str, tuple[float, ...]] = dataclasses.field(default_factory=dict)
-
-
-UNCALIBRATED = Calibration()
 
 
 class Fused(NamedTuple):

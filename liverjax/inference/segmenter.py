@@ -20,7 +20,9 @@ from liverjax.checkpoint.manifest import read_manifest
 from liverjax.checkpoint.runs import restore_parameters
 from liverjax.config import resolve
 from liverjax.inference import memory, postprocess
-from liverjax.inference.fuse import UNCALIBRATED, Calibration, Fused, orthomean
+from liverjax.inference.bundle import read_bundle
+from liverjax.inference.calibration import UNCALIBRATED, Calibration, read_calibration
+from liverjax.inference.fuse import Fused, orthomean
 from liverjax.inference.network import fold_batch_norm
 from liverjax.inference.uncertainty import Uncertainty, slice_doubt, uncertainty_maps
 from liverjax.models import build_unet
@@ -90,6 +92,7 @@ class Segmenter:
       parts: ids of the cases that trained, chose the checkpoint ("validation") and were held out ("test").
       variables: for each view the parameters and statistics of its network, as trained.
       calibration: temperatures and fusion weights.
+      about: what else is known of it: versions, training data, licence, scores.
     """
 
     def __init__(
@@ -98,12 +101,14 @@ class Segmenter:
         variables: dict[str, dict],
         parts: dict[str, list[str]],
         calibration: Calibration = UNCALIBRATED,
+        about: dict | None = None,
     ):
         """See `load_model`; the arguments are the attributes."""
         self.config = config
         self.parts = parts
         self.variables = variables
         self.calibration = calibration
+        self.about = about or {}
         network = build_unet(config.model, len(config.labels), accelerator=jax.default_backend() != "cpu")
         folded = {view: fold_batch_norm(network, variables[view]) for view in config.views}
         self.network = folded[config.views[0]][0]
@@ -171,7 +176,7 @@ class Segmenter:
         given = {name: value for name, value in changes.items() if value is not None}
         options = dataclasses.replace(self.config.predict, **given)
         config = dataclasses.replace(self.config, predict=options)
-        return Segmenter(config, self.variables, self.parts, self.calibration)
+        return Segmenter(config, self.variables, self.parts, self.calibration, self.about)
 
     def _fuse(self, voxels: np.ndarray, device: jax.Device, **settings) -> Fused:
         with self._lock:
@@ -202,18 +207,22 @@ class _Clock:
 
 
 def load_model(path: str | os.PathLike) -> Segmenter:
-    """Returns the model in the folder of a training run: of each view the best checkpoint by validation.
+    """Returns the model in a bundle, or in the folder of a training run: there the best checkpoint of each view.
 
     Raises:
-      CheckpointError: the folder is no run, or a view has no sound checkpoint.
+      CheckpointError: it is neither, is damaged, or a view has no sound checkpoint.
     """
     path = pathlib.Path(path)
+    if path.is_file():
+        config, variables, calibration, about = read_bundle(path, _template)
+        return Segmenter(config, variables, about["cases"], calibration, about)
     facts = read_manifest(path / "run.json")
     config = resolve(facts["config"])
     template = _template(config)
     variables = {view: restore_parameters(path / view / "best", template)[1] for view in config.views}
     parts = {part: facts["data"][part] for part in ("train", "validation", "test")}
-    return Segmenter(config, variables, parts)
+    about = {"versions": facts["versions"], "data": facts["data"]["fingerprint"], "cases": parts}
+    return Segmenter(config, variables, parts, read_calibration(path, config), about)
 
 
 def _template(config: Config) -> dict:

@@ -47,3 +47,26 @@ def test_predict_fails_where_a_case_fails(run, phantom_scans, tmp_path, capsys):
     error = capsys.readouterr().err
     assert "b.nii.gz" in error and "1 of 2 cases failed" in error and "Traceback" not in error
     assert (tmp_path / "out" / "a.nii.gz").exists() and not (tmp_path / "out" / "b.nii.gz").exists()
+
+
+def test_a_bundle_predicts_what_its_run_predicts(run, phantom_scans, tmp_path, capsys):
+    bundle = tmp_path / "model.liverjax"
+    assert main(["bundle", f"--workdir={run}", "-o", str(bundle), "--licence=CC0-1.0"]) == 0
+    assert "licence CC0-1.0" in capsys.readouterr().out
+    scan = find_cases(phantom_scans)[0].image
+    for name, model in (("run", run), ("bundle", bundle)):
+        assert (
+            main(
+                [
+                    "predict",
+                    f"--model={model}",
+                    "-i",
+                    str(scan),
+                    "-o",
+                    str(tmp_path / f"{name}.nii.gz"),
+                    "--quiet",
+                ]
+            )
+            == 0
+        )
+    assert (tmp_path / "run.nii.gz").read_bytes() == (tmp_path / "bundle.nii.gz").read_bytes()

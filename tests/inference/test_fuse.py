@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from liverjax.inference import fuse
-from liverjax.inference.fuse import Calibration
+from liverjax.inference.calibration import Calibration
 from liverjax.models import UNet
 from liverjax.options import Predict
 from liverjax.views import VIEWS
