@@ -19,7 +19,7 @@ _WORST, _BEST = 2, 1
 #: What a distribution is drawn of, if it was computed.
 _DISTRIBUTIONS = {"dice": "Dice", "assd": "ASSD [mm]", "miccai": "MICCAI score"}
 #: What the table of cases leaves out, to fit a page.
-_LEFT_OUT = {"iou", "rmsd", "hd95_max_of_directed", "hd95_area_weighted"}
+_LEFT_OUT = {"iou", "voe", "rmsd", "hd95_max_of_directed", "hd95_area_weighted"}
 
 
 def evaluation_report(

@@ -10,11 +10,12 @@ import pytest
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
-import liverjax.scoring.case
+from liverjax.commands.dispatch import main
 from liverjax.errors import InputError, LiverjaxError
 from liverjax.scans import nifti
 from liverjax.scans.volume import Volume
 from liverjax.scoring import cohort
+from liverjax.scoring.case import LESION_COLUMNS, METRICS
 
 AFFINE = np.array([[-1.5, 0, 0, 10], [0, 2, 0, -20], [0, 0, 4, 30], [0, 0, 0, 1.0]])
 
@@ -123,7 +124,7 @@ def test_lesions_csv_without_lesions_has_its_columns(tmp_path):
         _write(tmp_path / folder / "x.nii.gz", _labels(LIVER))
     cohort.evaluate(tmp_path / "p", tmp_path / "r", tmp_path / "out", quiet=True)
     lines = (tmp_path / "out" / "lesions.csv").read_text().splitlines()
-    assert lines == [",".join(liverjax.scoring.case.LESION_COLUMNS)]
+    assert lines == [",".join(LESION_COLUMNS)]
 
 
 def test_chosen_metrics_and_any_tolerance(folders):
@@ -161,8 +162,12 @@ def test_a_real_mask_moved_by_one_voxel_scored_by_hand(real_data, tmp_path, plac
     x, y, z = (slice(None, -step) if step else slice(None) for step in shift)
     moved[tuple(slice(step, None) for step in shift)] = reference[x, y, z]
     nifti.write(tmp_path / "p" / place.split("/")[-1], mask.with_voxels(moved.astype(np.uint8)))
-    files = tmp_path / "p" / place.split("/")[-1], real_data / place
-    evaluation = cohort.evaluate(*files, metrics=["dice", "voe", "rvd", "assd"], quiet=True)
+    files = [f"--predictions={tmp_path / 'p' / place.split('/')[-1]}", f"--references={real_data / place}"]
+    assert (
+        main(["evaluate", *files, "-o", str(tmp_path / "out"), "--metrics=dice,voe,rvd,assd", "--quiet"]) == 0
+    )
+    with open(tmp_path / "out" / "cases.csv", newline="") as file:
+        liver = {name: float(value) for name, value in next(csv.DictReader(file)).items() if name in METRICS}
 
     both, either = (moved & reference).sum(), (moved | reference).sum()
     points = [
@@ -170,7 +175,6 @@ def test_a_real_mask_moved_by_one_voxel_scored_by_hand(real_data, tmp_path, plac
         for m in (moved, reference)
     ]
     there, back = cKDTree(points[1]).query(points[0])[0], cKDTree(points[0]).query(points[1])[0]
-    liver = evaluation.cases[0]
     assert liver["dice"] == pytest.approx(2 * both / (moved.sum() + reference.sum()), rel=1e-12)
     assert liver["voe"] == pytest.approx(100 * (1 - both / either), rel=1e-12)
     assert liver["rvd"] == pytest.approx(100 * (moved.sum() - reference.sum()) / reference.sum(), abs=1e-12)
