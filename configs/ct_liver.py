@@ -28,9 +28,11 @@ def small(config):
     """Narrows the networks and coarsens the grid: half a million parameters, minutes instead of days."""
     config.preprocess.spacing = (3.0, 3.0, 3.0)
     config.batch.patch = (128, 128)
+    config.batch.size = 8
     config.model.features = (16, 32, 64, 128)
     config.model.dropout = 0.2
     config.model.norm_momentum = 0.9
-    config.train.steps = 1500
+    config.train.steps = 2000
+    config.train.learning_rate = 2e-3
     config.train.validate_every = 250
     config.train.save_every = 250

@@ -25,7 +25,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 
 def _imports(path):
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -45,6 +45,6 @@ def test_imports_keep_to_the_rooms(path):
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_files_are_short_and_named_for_what_they_hold(path):
-    lines = path.read_text().count("\n")
+    lines = path.read_text(encoding="utf-8").count("\n")
     assert lines <= (80 if path.parent.name == "commands" and path.stem != "dispatch" else 400)
     assert path.stem not in {"utils", "util", "helpers", "misc", "common"}

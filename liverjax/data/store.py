@@ -19,6 +19,7 @@ import os
 import pathlib
 import shutil
 import tempfile
+import threading
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -78,7 +79,8 @@ class StoredCase:
     def _open(self, name: str, dtype: type, shape: tuple[int, int, int]) -> np.ndarray:
         path = self.folder / name
         try:
-            array = np.load(path, mmap_mode="r", allow_pickle=False)
+            with _LOCK:
+                array = _memory_map(path, path.stat().st_mtime_ns)
         except (OSError, ValueError) as error:
             raise InputError(f"{path}: not readable ({error}); run `liverjax prepare` again") from None
         if array.dtype != dtype or array.shape != shape:
@@ -154,6 +156,17 @@ def open_store(folder: str | os.PathLike) -> Store:
         )
     options = Preprocess(**{name: _tuple(value) for name, value in index["preprocess"].items()})
     return Store(folder, options, tuple(_open_case(folder / "cases" / name) for name in index["cases"]))
+
+
+# Numpy parses a file's header with `ast`, which is not safe in several threads of CPython 3.11.
+_LOCK = threading.Lock()
+
+
+@functools.lru_cache(maxsize=4096)
+def _memory_map(path: pathlib.Path, modified_ns: int) -> np.ndarray:
+    """Opens an array once, and again when its file has been replaced."""
+    del modified_ns
+    return np.load(path, mmap_mode="r", allow_pickle=False)
 
 
 def _tuple(value):
