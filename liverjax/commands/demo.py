@@ -27,8 +27,7 @@ def run(args: flags.FlagValues) -> None:
     from liverjax.data.store import prepare
     from liverjax.inference.predict import predict_cases
     from liverjax.inference.segmenter import load_model
-    from liverjax.report.cohort import cohort_report
-    from liverjax.report.figures import preview
+    from liverjax.report.evaluation import evaluation_report
     from liverjax.scans.layouts import find_cases
     from liverjax.scans.phantom import write_dataset
     from liverjax.scoring.cohort import evaluate
@@ -46,22 +45,20 @@ def run(args: flags.FlagValues) -> None:
 
     model = load_model(folder / "run")
     held_out = [case for case in find_cases(folder / "scans") if case.id in model.parts["test"]]
-    pictures = []
     for outcome in predict_cases(model, held_out, folder / "masks"):
         if outcome.error:
             raise outcome.error
-        prediction = outcome.prediction
-        picture = preview(prediction.scan, prediction.labels, reference=outcome.case.read_mask())
-        pictures.append((f"{outcome.case.id}, held out: prediction and reference", picture))
     scores = evaluate(
         folder / "masks", folder / "scans", folder / "scores", cases=model.parts["test"], quiet=args.quiet
     )
-    report = cohort_report(
+    report = evaluation_report(
         folder / "report.html",
-        "liverjax demo: phantoms",
+        "liverjax demo: held-out phantoms",
+        scores.tables(),
         scores.cases,
+        scores.lesions,
+        {pair.reference.id: (pair.reference, pair.prediction) for pair in scores.pairs},
         curves={view: read_log(folder / "run" / view / "log.jsonl") for view in config.views},
-        pictures=pictures,
     )
     if not args.quiet:
         print(f"{scores.table()}\nreport: {report}")

@@ -29,6 +29,7 @@ def evaluation_report(
     cases: Sequence[Mapping],
     lesions: Sequence[Mapping],
     files: Mapping[str, tuple[Case, pathlib.Path | None]],
+    curves: Mapping[str, Sequence[Mapping]] | None = None,
 ) -> pathlib.Path:
     """Writes the report of an evaluation as one HTML file.
 
@@ -39,6 +40,7 @@ def evaluation_report(
       cases: a row per case and region, with `case`, `region`, `state` and metrics by name.
       lesions: a row per lesion, with `side`, `diameter_mm` and `detected_0.5`.
       files: for each case id its reference, and the file of its prediction or None.
+      curves: for each view the log records of its training, as for `figures.training_curves`; None draws none.
     """
     page = Page(title)
     for heading, rows in tables.items():
@@ -49,6 +51,8 @@ def evaluation_report(
     _add_pictures(page, cases, files)
     columns = [name for name in cases[0] if name not in _LEFT_OUT and not name.startswith("voxels_")]
     page.section("Cases").text("Every metric of each case is in cases.csv.").table(cases, columns)
+    if curves:
+        page.section("Training").figure(figures.training_curves(curves))
     return page.write(path)
 
 

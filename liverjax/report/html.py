@@ -28,6 +28,7 @@ th, td { padding: 0.3rem 1.25rem 0.3rem 0; text-align: left; vertical-align: top
 th { color: var(--faint); font-weight: 600; border-bottom: 2px solid var(--line); }
 td { border-bottom: 1px solid var(--line); }
 .number { text-align: right; white-space: nowrap; }
+td:first-child { white-space: nowrap; }
 figure { margin: 1.25rem 0; }
 img { max-width: 100%; height: auto; border-radius: 4px; }
 figcaption, footer { color: var(--faint); font-size: 0.85rem; overflow-wrap: anywhere; }
