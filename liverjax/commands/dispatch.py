@@ -25,6 +25,7 @@ COMMANDS = {
     "train": "train the networks of the three views, or resume",
     "predict": "segment a scan or a folder of scans",
     "evaluate": "score predicted masks against references",
+    "calibrate": "make a run's probabilities true on its validation cases",
     "bundle": "put a trained model into one file",
 }
 

@@ -158,6 +158,16 @@ class Segmenter:
         window = preprocess.intensity_window(on_grid.voxels, options)
         return preprocess.normalise(on_grid.voxels, *window), preprocess.Grid(on_grid.shape, on_grid.affine)
 
+    def view_probabilities(self, volume: Volume) -> tuple[dict[str, np.ndarray], preprocess.Grid]:
+        """Returns each view's own softmax (X, Y, Z, C), without calibration, and the working grid."""
+        voxels, grid = self.network_input(volume)
+        options = dataclasses.replace(self.config.predict, fusion="mean")
+        alone = {
+            view: orthomean({view: parameters}, voxels, self.network, options).probabilities
+            for view, parameters in self._folded.items()
+        }
+        return alone, grid
+
     def memory(self, shape: Sequence[int], affine: np.ndarray, *, spread: bool = False) -> memory.Memory:
         """Returns an estimate of what the prediction of a scan of this geometry takes.
 

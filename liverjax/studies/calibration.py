@@ -1,0 +1,195 @@
+"""How far a model's probabilities are true, and temperatures and fusion weights that make them truer.
+
+Fitted on the validation cases of a run, which chose the checkpoint but did not train: each view's temperature
+(Guo 2017) and the views' weights per class, both by the smallest negative log-likelihood of the reference labels.
+What is gained is measured on the validation cases in turn, each left out of the fit.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+import scipy.optimize
+from tqdm import tqdm
+
+from liverjax import labels as label_ids
+from liverjax.errors import InputError
+from liverjax.files import replacing
+from liverjax.inference.calibration import Calibration, write_calibration
+from liverjax.inference.segmenter import Segmenter, load_model
+from liverjax.scans import nifti, preprocess
+from liverjax.scans.layouts import Case, find_cases
+
+#: Voxels looked at lie in the box around the liver with this margin, in mm: elsewhere all is air and no doubt.
+MARGIN = 30.0
+_VOXELS_PER_CASE = 100_000
+_BINS = 15
+# Weight of the squared logarithm of the fusion weights: what the data do not tell stays at 1.
+_PRIOR = 1e-3
+_TINY = np.float32(1e-7)
+
+
+@dataclasses.dataclass(frozen=True)
+class Voxels:
+    """A sample of a case's voxels on the working grid.
+
+    Attributes:
+      logs: (views, n, C) float32, logarithm of each view's softmax.
+      labels: (n,) uint8, class of the reference.
+    """
+
+    logs: np.ndarray
+    labels: np.ndarray
+
+
+def calibrate(workdir: str | os.PathLike, source: str | os.PathLike, *, quiet: bool = False) -> dict:
+    """Fits a run's calibration, and writes ``calibration.json`` and ``calibration.png`` beside its networks.
+
+    Args:
+      workdir: folder of the run.
+      source: data set with the run's validation cases and their masks.
+
+    Returns:
+      The facts in ``calibration.json``: temperatures, weights, and likelihood and calibration error.
+
+    Raises:
+      InputError: the data set holds no validation case of the run, or the run is a bundle.
+    """
+    workdir = pathlib.Path(workdir)
+    if workdir.is_file():
+        raise InputError(f"{workdir}: is a file, expected the folder of a run (bundle it after calibration)")
+    model = load_model(workdir)
+    cases = [case for case in find_cases(source) if case.id in model.parts["validation"] and case.label]
+    if not cases:
+        raise InputError(
+            f"{source}: holds no validation case with a mask, expected {model.parts['validation']}"
+        )
+    samples = [sample(model, case) for case in tqdm(cases, desc="calibrate", unit="case", disable=quiet)]
+    views = model.config.views
+    fitted = fit(samples, views)
+    # Each case by what the others teach; of a single case there is no other, and the fit itself is all there is.
+    held_out = [fit([s for s in samples if s is not left] or samples, views) for left in samples]
+    tables = {"mean": {}, "calibrated mean": {}, "calibrated weighted": {}}
+    curves = {}
+    for name in tables:
+        fused = [
+            fuse(left.logs, views, c if name != "mean" else Calibration(), weighted="weighted" in name)
+            for left, c in zip(samples, held_out, strict=True)
+        ]
+        probabilities, labels = np.concatenate(fused), np.concatenate([left.labels for left in samples])
+        curves[name] = reliability(probabilities, labels)
+        tables[name] = {
+            "negative_log_likelihood": negative_log_likelihood(probabilities, labels),
+            "expected_calibration_error": expected_calibration_error(*curves[name]),
+        }
+    facts = {"cases": [case.id for case in cases], "held_out": len(cases) > 1, "scores": tables}
+    path = write_calibration(workdir, fitted, **facts)
+    _draw(curves, path.with_suffix(".png"))
+    return {"temperature": fitted.temperature, "weights": fitted.weights, **facts}
+
+
+def sample(model: Segmenter, case: Case) -> Voxels:
+    """Returns voxels of a case in the box around its liver, drawn evenly, at most a fixed number."""
+    scan, mask = nifti.read(case.image), case.read_mask()
+    nifti.require_same_geometry(scan, mask)
+    alone, grid = model.view_probabilities(scan)
+    labels = preprocess.to_grid(mask, model.config.preprocess.spacing, labels=True).voxels
+    labels = np.minimum(labels, len(model.config.labels) - 1)
+    if not labels.any():
+        raise InputError(f"{case.label}: holds no liver, expected one to calibrate on")
+    margin = np.ceil(MARGIN / np.linalg.norm(grid.affine[:3, :3], axis=0)).astype(int)
+    places = np.nonzero(labels != label_ids.BACKGROUND)
+    box = tuple(slice(max(p.min() - m, 0), p.max() + m + 1) for p, m in zip(places, margin, strict=True))
+    inside = labels[box].ravel()
+    count = min(_VOXELS_PER_CASE, inside.size)
+    chosen = np.random.default_rng(0).choice(inside.size, count, replace=False)
+    shares = np.stack([alone[view][box].reshape(inside.size, -1)[chosen] for view in model.config.views])
+    return Voxels(np.log(np.maximum(shares, _TINY)), inside[chosen])
+
+
+def fit(samples: Sequence[Voxels], views: Sequence[str]) -> Calibration:
+    """Returns the temperatures and weights of the smallest negative log-likelihood, over all samples together."""
+    logs = np.concatenate([s.logs for s in samples], axis=1)
+    labels = np.concatenate([s.labels for s in samples])
+    temperature = {}
+    for view, own in zip(views, logs, strict=True):
+        found = scipy.optimize.minimize_scalar(
+            lambda log_t, own=own: negative_log_likelihood(_softmax(own / np.exp(log_t)), labels),
+            bounds=(np.log(0.1), np.log(10)),
+            method="bounded",
+            options={"xatol": 1e-3},
+        )
+        temperature[view] = float(np.exp(found.x))
+    shape = (len(views), logs.shape[-1])
+    cooled = np.stack([_softmax(own / temperature[view]) for view, own in zip(views, logs, strict=True)])
+
+    def loss(log_weights):
+        total = np.einsum("vnc,vc->nc", cooled, np.exp(log_weights.reshape(shape)))
+        likelihood = negative_log_likelihood(total / total.sum(-1, keepdims=True), labels)
+        return likelihood + _PRIOR * np.square(log_weights).mean()
+
+    found = scipy.optimize.minimize(
+        loss, np.zeros(np.prod(shape)), method="L-BFGS-B", options={"maxiter": 50}
+    )
+    weights = np.exp(found.x).reshape(shape)
+    return Calibration(temperature, {v: tuple(map(float, w)) for v, w in zip(views, weights, strict=True)})
+
+
+def fuse(logs: np.ndarray, views: Sequence[str], calibration: Calibration, *, weighted: bool) -> np.ndarray:
+    """Returns the fused probabilities (n, C) of (views, n, C) logarithms, as prediction fuses them."""
+    total = 0
+    for view, own in zip(views, logs, strict=True):
+        share = _softmax(own / calibration.temperature.get(view, 1))
+        total = total + share * (calibration.weights[view] if weighted else 1)
+    return total / total.sum(-1, keepdims=True)
+
+
+def negative_log_likelihood(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """Returns the mean of -log p of the reference's class, in nats; (n, C) probabilities, (n,) labels."""
+    own = np.take_along_axis(probabilities, labels[:, None].astype(int), 1)
+    return float(-np.log(np.maximum(own, _TINY)).mean())
+
+
+def reliability(probabilities: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns for each of 15 bins of confidence, the largest probability: mean confidence, accuracy, share of voxels.
+
+    Empty bins are left out.
+    """
+    confidence = probabilities.max(-1)
+    right = probabilities.argmax(-1) == labels
+    index = np.minimum((confidence * _BINS).astype(int), _BINS - 1)
+    count = np.bincount(index, minlength=_BINS)
+    used = count > 0
+    sums = (np.bincount(index, weights, _BINS)[used] for weights in (confidence, right))
+    mean, accuracy = (values / count[used] for values in sums)
+    return mean, accuracy, count[used] / len(labels)
+
+
+def expected_calibration_error(confidence: np.ndarray, accuracy: np.ndarray, share: np.ndarray) -> float:
+    """Returns the mean distance of accuracy and confidence over the bins of `reliability`, by share (Guo 2017)."""
+    return float((share * np.abs(accuracy - confidence)).sum())
+
+
+def _softmax(logs: np.ndarray) -> np.ndarray:
+    shares = np.exp(logs - logs.max(-1, keepdims=True))
+    return shares / shares.sum(-1, keepdims=True)
+
+
+def _draw(curves: dict[str, tuple], path: pathlib.Path) -> None:
+    """Draws accuracy against confidence."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4.5, 4.2), layout="constrained")
+    axes = figure.subplots()
+    axes.plot([0, 1], [0, 1], color="0.8", linewidth=1)
+    for name, (confidence, accuracy, share) in curves.items():
+        error = expected_calibration_error(confidence, accuracy, share)
+        axes.plot(confidence, accuracy, "o-", markersize=4, linewidth=1.2, label=f"{name}: ECE {error:.4f}")
+    axes.set(xlabel="confidence", ylabel="share that is right", xlim=(0.3, 1), ylim=(0.3, 1))
+    axes.legend(frameon=False, fontsize=8)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=100)

@@ -1,0 +1,107 @@
+"""Calibration: measures by hand, known temperatures and weights found again, and the way through a run."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+import liverjax
+from liverjax.commands.dispatch import main
+from liverjax.errors import CheckpointError, InputError
+from liverjax.inference.calibration import Calibration
+from liverjax.studies import calibration
+from liverjax.studies.calibration import Voxels
+from liverjax.training.loop import train
+
+
+def _drawn(logits, seed=0):
+    """Labels drawn from the softmax of logits (n, C)."""
+    shares = np.exp(logits - logits.max(-1, keepdims=True))
+    shares /= shares.sum(-1, keepdims=True)
+    return (np.random.default_rng(seed).random((len(logits), 1)) > shares.cumsum(-1)).sum(-1).astype(np.uint8)
+
+
+def _logs(logits):
+    return logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+
+
+def test_calibration_error_by_hand():
+    # Two bins: 3 voxels at 0.6, of which 1 is right, and 1 at 0.9, which is right: 3/4 |1/3 - 0.6| + 1/4 |1 - 0.9|.
+    probabilities = np.array([[0.6, 0.4], [0.6, 0.4], [0.4, 0.6], [0.1, 0.9]])
+    labels = np.array([0, 1, 0, 1], np.uint8)
+    curve = calibration.reliability(probabilities, labels)
+    np.testing.assert_allclose(curve, [[0.6, 0.9], [1 / 3, 1], [3 / 4, 1 / 4]])
+    assert calibration.expected_calibration_error(*curve) == pytest.approx(0.2 + 0.025)
+
+
+def test_likelihood_by_hand():
+    probabilities = np.array([[0.5, 0.5], [0.25, 0.75]])
+    found = calibration.negative_log_likelihood(probabilities, np.array([0, 0], np.uint8))
+    assert found == pytest.approx((np.log(2) + np.log(4)) / 2)
+
+
+def test_a_known_temperature_is_found_again():
+    logits = np.random.default_rng(1).normal(0, 2, (20_000, 3))
+    # One view is three times too sure of itself, the other half as sure as it could be.
+    logs = np.stack([_logs(3 * logits), _logs(logits / 2)]).astype(np.float32)
+    fitted = calibration.fit([Voxels(logs, _drawn(logits))], ("axial", "coronal"))
+    assert fitted.temperature == pytest.approx({"axial": 3, "coronal": 0.5}, rel=0.05)
+
+
+def test_a_view_that_knows_nothing_loses_its_weight():
+    noise = np.random.default_rng(2)
+    logits = noise.normal(0, 3, (20_000, 2))
+    labels = _drawn(logits)
+    logs = np.stack([_logs(logits), _logs(noise.normal(0, 3, logits.shape))]).astype(np.float32)
+    fitted = calibration.fit([Voxels(logs, labels)], ("axial", "coronal"))
+    assert sum(fitted.weights["axial"]) > 5 * sum(fitted.weights["coronal"])
+    plain = calibration.fuse(logs, ("axial", "coronal"), Calibration(), weighted=False)
+    weighted = calibration.fuse(logs, ("axial", "coronal"), fitted, weighted=True)
+    likelihood = calibration.negative_log_likelihood
+    assert likelihood(weighted, labels) < likelihood(plain, labels)
+
+
+def test_samples_of_several_cases_count_together():
+    logits = np.random.default_rng(3).normal(0, 2, (3000, 2))
+    logs, labels = _logs(2 * logits)[None].astype(np.float32), _drawn(logits)
+    whole = calibration.fit([Voxels(logs, labels)], ("axial",))
+    parts = [Voxels(logs[:, :1000], labels[:1000]), Voxels(logs[:, 1000:], labels[1000:])]
+    assert calibration.fit(parts, ("axial",)).temperature == pytest.approx(whole.temperature)
+
+
+@pytest.fixture
+def run(tiny_config, tmp_path):
+    train(dataclasses.replace(tiny_config, views=("axial", "coronal")), tmp_path / "run", quiet=True)
+    return tmp_path / "run"
+
+
+def test_a_run_is_calibrated_and_predicts_with_it(run, phantom_scans, tmp_path, capsys):
+    before = liverjax.load_model(run)
+    assert main(["calibrate", f"--workdir={run}", "-i", str(phantom_scans)]) == 0
+    text = capsys.readouterr().out
+    assert "axial" in text and "calibration error" in text
+    facts = json.loads((run / "calibration.json").read_text())
+    assert facts["cases"] == before.parts["validation"] and facts["held_out"]
+    assert (run / "calibration.png").read_bytes()[:4] == b"\x89PNG"
+
+    after = liverjax.load_model(run)
+    assert after.calibration.temperature == facts["temperature"]
+    scan = phantom_scans / "imagesTr" / "phantom_000_0000.nii.gz"
+    one, other = (model.predict(scan).grid_probabilities for model in (before, after))
+    assert np.abs(one - other).max() > 1e-4
+    # A few steps of training leave networks that are wrong, and so the fit has much to gain.
+    scores = facts["scores"]
+    assert scores["calibrated mean"]["negative_log_likelihood"] < scores["mean"]["negative_log_likelihood"]
+
+
+def test_what_cannot_be_calibrated_is_refused(run, phantom_scans, tmp_path):
+    (tmp_path / "file").write_bytes(b"x")
+    with pytest.raises(InputError, match="expected the folder of a run"):
+        calibration.calibrate(tmp_path / "file", phantom_scans)
+    scan = phantom_scans / "imagesTr" / "phantom_000_0000.nii.gz"
+    with pytest.raises(InputError, match="holds no validation case"):
+        calibration.calibrate(run, scan)
+    (run / "calibration.json").write_text('{"temperature": {"oblique": 1}, "weights": {}}')
+    with pytest.raises(CheckpointError, match=r"calibration\.json: not a calibration of views"):
+        liverjax.load_model(run)
