@@ -6,7 +6,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test slow lint lock clean
+.PHONY: demo test slow lint golden lock clean
 
 demo: $(VENV)/run.done
 	$(BIN)/liverjax demo -o demo_output
@@ -20,6 +20,10 @@ slow: $(VENV)/test.done
 lint: $(VENV)/test.done
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+# The resolved values of the shipped configs, after a change of a default: look at the difference.
+golden: $(VENV)/test.done
+	LIVERJAX_WRITE_GOLDEN=1 $(BIN)/python -m pytest -q tests/test_golden_configs.py
 
 $(VENV)/bin/python:
 	@test -n "$(PYTHON)" || { echo "liverjax needs Python 3.11 to 3.13, and none was found" >&2; exit 1; }

@@ -72,6 +72,19 @@ def _convert(type_: type, value: object, path: str):
     return value
 
 
+def make_small(config: ConfigDict) -> None:
+    """Turns a system into one that trains on two CPU cores in minutes: narrow networks on a grid of 3 mm."""
+    config.preprocess.spacing = (3.0, 3.0, 3.0)
+    config.batch.size = 8
+    config.model.features = (16, 32, 64, 128)
+    config.model.dropout = 0.2
+    config.model.norm_momentum = 0.9  # 0.99 keeps a third of the first statistics after 100 steps.
+    config.train.steps = 2000
+    config.train.learning_rate = 2e-3
+    config.train.validate_every = 250
+    config.train.save_every = 250
+
+
 def config_file(name: str) -> pathlib.Path:
     """Returns the file of a config given by path or by the name of a shipped one."""
     if name.endswith(".py"):
