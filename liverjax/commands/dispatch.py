@@ -27,6 +27,7 @@ COMMANDS = {
     "evaluate": "score predicted masks against references",
     "calibrate": "make a run's probabilities true on its validation cases",
     "bundle": "put a trained model into one file",
+    "export": "write a model's networks for other programs, as StableHLO or ONNX",
 }
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -54,6 +55,7 @@ def orthomean(
     spread: bool = False,
     samples: int = 0,
     device: jax.Device | None = None,
+    elsewhere: Callable[[str, np.ndarray], np.ndarray] | None = None,
 ) -> Fused:
     """Fuses the views' class probabilities of a volume, by default to their mean.
 
@@ -69,9 +71,12 @@ def orthomean(
       spread: also return the members' own entropy.
       samples: number of draws of the decoder's dropout per view; one draw holds for all slices. 0: no dropout.
       device: where to compute; by default where jax does.
+      elsewhere: takes the place of jax: a function that returns the calibrated softmax (N, H, W, C) of a view's
+        slices (N, H, W) of any size; of ``variables`` only the names of the views count then.
     """
     multiple = 2 ** (len(network.features) - 1)
-    padded = np.pad(voxels, [(0, -size % options.bucket) for size in voxels.shape], constant_values=_AIR)
+    bucket = options.bucket if elsewhere is None else multiple
+    padded = np.pad(voxels, [(0, -size % bucket) for size in voxels.shape], constant_values=_AIR)
     views = {
         view: {
             "variables": variables[view],
@@ -82,8 +87,18 @@ def orthomean(
         for view in variables
     }
     rule = _Rule(network, options.fusion, spread, samples)
-    if accumulates_on_host(padded.shape, network, options, device, channels=rule.channels):
-        fused = _add_on_host(views, padded, rule, options.batch_size, device)
+    if elsewhere is not None:
+
+        def add(settings, slab, view, _):
+            return _share(elsewhere(view, slab), settings["weights"], rule=rule)
+
+        fused = _add_on_host(views, padded, rule, options.batch_size, add)
+    elif accumulates_on_host(padded.shape, network, options, device, channels=rule.channels):
+
+        def add(settings, slab, view, sample):
+            return _seen(settings, jax.device_put(slab, device), sample, rule=rule, view=view)
+
+        fused = _add_on_host(views, padded, rule, options.batch_size, add)
     else:
         fused = _add_on_device(
             views, jax.device_put(padded, device), rule=rule, batch_size=options.batch_size
@@ -115,16 +130,18 @@ class _Rule:
         """Returns what slices (N, H, W) of a view add: (N, H, W, channels)."""
         dropout = jax.random.fold_in(jax.random.key(VIEWS.index(view)), sample) if self.samples else None
         logits = apply_within(self.network, settings["variables"], slices, settings["extent"][1:], dropout)
-        logs = jax.nn.log_softmax(logits / settings["temperature"])
-        probabilities = jnp.exp(logs)
+        return self.share(jax.nn.softmax(logits / settings["temperature"]), settings["weights"])
+
+    def share(self, probabilities: jax.Array, weights: jax.Array) -> jax.Array:
+        """Returns what a view's softmax (N, H, W, C) adds to the sum: (N, H, W, channels)."""
         if self.fusion == "weighted":
-            share = probabilities * settings["weights"][None, None, None]
+            share = probabilities * weights[None, None, None]
         elif self.fusion == "majority":
             vote = jax.nn.one_hot(probabilities.argmax(-1), self.network.classes)
             share = vote + _TIE_BREAK * probabilities
         else:
             share = probabilities
-        entropy = [-(probabilities * logs).sum(-1, keepdims=True)] if self.spread else []
+        entropy = [jax.scipy.special.entr(probabilities).sum(-1, keepdims=True)] if self.spread else []
         return jnp.concatenate([share, *entropy], axis=-1)
 
     def mean(self, total, views: int):
@@ -166,10 +183,23 @@ def _seen(settings: dict, slices: jax.Array, sample: int, *, rule: _Rule, view: 
     return rule.seen(settings, slices, view, sample)
 
 
+@functools.partial(jax.jit, static_argnames="rule")
+def _share(probabilities: jax.Array, weights: jax.Array, *, rule: _Rule) -> jax.Array:
+    return rule.share(probabilities, weights)
+
+
 def _add_on_host(
-    views: dict[str, dict], volume: np.ndarray, rule: _Rule, batch_size: int, device: jax.Device | None
+    views: dict[str, dict], volume: np.ndarray, rule: _Rule, batch_size: int, seen: Callable
 ) -> tuple:
-    """Does what `_add_on_device` does, with no more on the device than a slab."""
+    """Does what `_add_on_device` does, with no more on the device than a slab.
+
+    Args:
+      views: as for `_add_on_device`.
+      volume: the padded volume.
+      rule: how to add and divide.
+      batch_size: number of slices at once.
+      seen: returns what a slab adds, of a view's settings, the slab, the view and the number of the sample.
+    """
     total = np.zeros((*volume.shape, rule.channels), np.float32)
     for view, settings in views.items():
         slices, sums = to_stack(volume, view), to_stack(total, view)
@@ -179,9 +209,9 @@ def _add_on_host(
             for start in range(0, int(settings["extent"][0]), thickness):
                 slab = slice(start, start + thickness)
                 # The device works on this slab while the host adds the one before.
-                seen = _seen(settings, jax.device_put(slices[slab], device), sample, rule=rule, view=view)
+                added = seen(settings, slices[slab], view, sample)
                 if ahead is not None:
                     sums[ahead[0]] += np.asarray(ahead[1])
-                ahead = slab, seen
+                ahead = slab, added
             sums[ahead[0]] += np.asarray(ahead[1])
     return rule.mean(total, len(views))

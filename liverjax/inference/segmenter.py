@@ -19,6 +19,7 @@ from liverjax import scans
 from liverjax.checkpoint.manifest import read_manifest
 from liverjax.checkpoint.runs import restore_parameters
 from liverjax.config import resolve
+from liverjax.errors import ConfigError
 from liverjax.inference import memory, postprocess
 from liverjax.inference.bundle import read_bundle
 from liverjax.inference.calibration import UNCALIBRATED, Calibration, read_calibration
@@ -91,8 +92,11 @@ class Segmenter:
       config: the config of the run.
       parts: ids of the cases that trained, chose the checkpoint ("validation") and were held out ("test").
       variables: for each view the parameters and statistics of its network, as trained.
+      network: of every view, with batch norms folded.
+      folded_variables: for each view those that `network` is applied with.
       calibration: temperatures and fusion weights.
       about: what else is known of it: versions, training data, licence, scores.
+      runtime: what computes the networks, "jax" or "onnx" (on CPUs only, and without dropout).
     """
 
     def __init__(
@@ -102,17 +106,24 @@ class Segmenter:
         parts: dict[str, list[str]],
         calibration: Calibration = UNCALIBRATED,
         about: dict | None = None,
+        runtime: str = "jax",
     ):
-        """See `load_model`; the arguments are the attributes."""
+        """See `load_model`; the arguments are attributes."""
         self.config = config
         self.parts = parts
         self.variables = variables
         self.calibration = calibration
         self.about = about or {}
+        self.runtime = runtime
         network = build_unet(config.model, len(config.labels), accelerator=jax.default_backend() != "cpu")
         folded = {view: fold_batch_norm(network, variables[view]) for view in config.views}
         self.network = folded[config.views[0]][0]
-        self._folded = {view: parameters for view, (_, parameters) in folded.items()}
+        self.folded_variables = {view: parameters for view, (_, parameters) in folded.items()}
+        self._elsewhere = None
+        if runtime == "onnx":
+            from liverjax.inference.onnx import OnnxNetworks
+
+            self._elsewhere = OnnxNetworks(self.network, self.folded_variables, calibration.temperature)
         self._on_device: dict[jax.Device, dict] = {}
         self._lock = threading.Lock()
 
@@ -137,6 +148,8 @@ class Segmenter:
         Raises:
           InputError: the file cannot be used.
         """
+        if mc_samples and self.runtime != "jax":
+            raise ConfigError(f"{mc_samples} samples of dropout need the runtime 'jax', not {self.runtime!r}")
         clock = _Clock()
         with clock("read"):
             volume = scan if isinstance(scan, Volume) else scans.read(scan, phase=phase)
@@ -164,7 +177,7 @@ class Segmenter:
         options = dataclasses.replace(self.config.predict, fusion="mean")
         alone = {
             view: orthomean({view: parameters}, voxels, self.network, options).probabilities
-            for view, parameters in self._folded.items()
+            for view, parameters in self.folded_variables.items()
         }
         return alone, grid
 
@@ -181,24 +194,27 @@ class Segmenter:
         channels = self.network.classes + spread
         return memory.estimate(shape, grid.shape, self.network, self.config.predict, channels=channels)
 
-    def with_options(self, **changes: object) -> Segmenter:
-        """Returns the same model with other fields of `options.Predict`; those that are None stay."""
+    def with_options(self, runtime: str | None = None, **changes: object) -> Segmenter:
+        """Returns the same model with another runtime or fields of `options.Predict`; those that are None stay."""
         given = {name: value for name, value in changes.items() if value is not None}
         options = dataclasses.replace(self.config.predict, **given)
         config = dataclasses.replace(self.config, predict=options)
-        return Segmenter(config, self.variables, self.parts, self.calibration, self.about)
+        return Segmenter(
+            config, self.variables, self.parts, self.calibration, self.about, runtime or self.runtime
+        )
 
     def _fuse(self, voxels: np.ndarray, device: jax.Device, **settings) -> Fused:
         with self._lock:
-            if device not in self._on_device:
-                self._on_device[device] = jax.device_put(self._folded, device)
+            if device not in self._on_device and not self._elsewhere:
+                self._on_device[device] = jax.device_put(self.folded_variables, device)
         return orthomean(
-            self._on_device[device],
+            self._on_device.get(device, self.folded_variables),
             voxels,
             self.network,
             self.config.predict,
             calibration=self.calibration,
             device=device,
+            elsewhere=self._elsewhere,
             **settings,
         )
 

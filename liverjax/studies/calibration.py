@@ -1,7 +1,7 @@
 """How far a model's probabilities are true, and temperatures and fusion weights that make them truer.
 
-Fitted on the validation cases of a run, which chose the checkpoint but did not train: each view's temperature
-(Guo 2017) and the views' weights per class, both by the smallest negative log-likelihood of the reference labels.
+Fitted on the validation cases of a run, which chose the checkpoint but did not train: the views' temperatures
+(Guo 2017) and their weights per class, both by the smallest negative log-likelihood of the reference labels.
 What is gained is measured on the validation cases in turn, each left out of the fit.
 """
 
@@ -113,17 +113,18 @@ def sample(model: Segmenter, case: Case) -> Voxels:
 
 def fit(samples: Sequence[Voxels], views: Sequence[str]) -> Calibration:
     """Returns the temperatures and weights of the smallest negative log-likelihood, over all samples together."""
-    logs = np.concatenate([s.logs for s in samples], axis=1)
+    # In float64: the optimiser takes gradients from differences.
+    logs = np.concatenate([s.logs for s in samples], axis=1).astype(np.float64)
     labels = np.concatenate([s.labels for s in samples])
-    temperature = {}
-    for view, own in zip(views, logs, strict=True):
-        found = scipy.optimize.minimize_scalar(
-            lambda log_t, own=own: negative_log_likelihood(_softmax(own / np.exp(log_t)), labels),
-            bounds=(np.log(0.1), np.log(10)),
-            method="bounded",
-            options={"xatol": 1e-3},
-        )
-        temperature[view] = float(np.exp(found.x))
+
+    # Of the mean, not of each view: a mean of views that err in different places is less sure than they are.
+    def loss_of_mean(log_temperature):
+        shares = _softmax(logs / np.exp(log_temperature)[:, None, None])
+        return negative_log_likelihood(shares.mean(0), labels)
+
+    bounds = [(np.log(0.1), np.log(10))] * len(views)
+    found = scipy.optimize.minimize(loss_of_mean, np.zeros(len(views)), method="L-BFGS-B", bounds=bounds)
+    temperature = {view: float(np.exp(value)) for view, value in zip(views, found.x, strict=True)}
     shape = (len(views), logs.shape[-1])
     cooled = np.stack([_softmax(own / temperature[view]) for view, own in zip(views, logs, strict=True)])
 

@@ -70,3 +70,10 @@ def test_a_bundle_predicts_what_its_run_predicts(run, phantom_scans, tmp_path, c
             == 0
         )
     assert (tmp_path / "run.nii.gz").read_bytes() == (tmp_path / "bundle.nii.gz").read_bytes()
+
+
+def test_export_writes_a_folder(run, tmp_path, capsys):
+    assert main(["export", f"--model={run}", "--format=stablehlo", "-o", str(tmp_path / "out")]) == 0
+    assert capsys.readouterr().out.split() == [
+        str(tmp_path / "out" / f) for f in ("coronal.stablehlo", "model.json")
+    ]

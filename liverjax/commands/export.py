@@ -1,0 +1,29 @@
+"""Write a model's networks for other programs.
+
+  liverjax export --model=RUN --format=onnx -o FOLDER
+  liverjax export --model=liver.liverjax --format=stablehlo -o FOLDER
+
+Writes one file per view, from normalised slices to probabilities, and model.json, which says what to do with a scan
+before and with the probabilities after, with every number. ONNX needs the extra: pip install 'liverjax[onnx]'.
+"""
+
+from absl import flags
+
+
+def define(values: flags.FlagValues) -> None:
+    """Defines the command's flags."""
+    flags.DEFINE_string("model", None, "folder of a training run, or a bundle", flag_values=values)
+    flags.DEFINE_enum("format", "stablehlo", ["stablehlo", "onnx"], "what to write", flag_values=values)
+    flags.DEFINE_string("output", None, "folder to write to", short_name="o", flag_values=values)
+    flags.DEFINE_bool("quiet", False, "print errors only", flag_values=values)
+    flags.mark_flags_as_required(["model", "output"], flag_values=values)
+
+
+def run(args: flags.FlagValues) -> None:
+    """Runs the command."""
+    from liverjax.inference.export import export_model
+    from liverjax.inference.segmenter import load_model
+
+    for file in export_model(load_model(args.model), args.output, args.format):
+        if not args.quiet:
+            print(file)
