@@ -13,7 +13,7 @@ from liverjax.config import to_dict
 from liverjax.errors import ConfigError
 from liverjax.files import replacing, sha256, write_json
 from liverjax.inference.calibration import to_json
-from liverjax.inference.onnx import onnx_graph
+from liverjax.inference.onnx import onnx_graph, package
 from liverjax.inference.segmenter import Segmenter
 from liverjax.models import UNet
 
@@ -91,6 +91,8 @@ def export_model(model: Segmenter, folder: str | os.PathLike, format: str) -> li
 
 
 def _stablehlo(network: UNet, variables: dict, temperature: float) -> bytes:
+    package("flatbuffers")  # in which jax.export writes
+
     def probabilities(slices: jax.Array) -> jax.Array:
         return jax.nn.softmax(network.apply(variables, slices) / temperature)
 

@@ -48,7 +48,7 @@ class OnnxNetworks:
 
     def __init__(self, network: UNet, variables: dict[str, dict], temperature: Mapping[str, float]):
         """Args: as of `onnx_graph`, by view; a view without temperature has 1."""
-        runtime = _package("onnxruntime")
+        runtime = package("onnxruntime")
         self._sessions = {
             view: runtime.InferenceSession(
                 onnx_graph(network, parameters, temperature.get(view, 1.0)).SerializeToString(),
@@ -67,7 +67,7 @@ class _Graph:
     """A graph under construction. Feature maps are NCHW; methods return the name of what they add."""
 
     def __init__(self, network: UNet, params: dict, temperature: float):
-        self._onnx = _package("onnx")
+        self._onnx = package("onnx")
         self._nodes = []
         self._arrays = []
         self._classes = network.classes
@@ -150,7 +150,8 @@ class _Graph:
         return x
 
 
-def _package(name: str) -> types.ModuleType:
+def package(name: str) -> types.ModuleType:
+    """Returns a package of the extra ``liverjax[onnx]``, or raises an `InputError` that says how to get it."""
     try:
         return importlib.import_module(name)
     except ImportError:

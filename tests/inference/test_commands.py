@@ -1,7 +1,9 @@
 """The commands of prediction, as they are typed."""
 
 import dataclasses
+import importlib.util
 import json
+import sys
 
 import nibabel as nib
 import pytest
@@ -72,8 +74,29 @@ def test_a_bundle_predicts_what_its_run_predicts(run, phantom_scans, tmp_path, c
     assert (tmp_path / "run.nii.gz").read_bytes() == (tmp_path / "bundle.nii.gz").read_bytes()
 
 
+@pytest.mark.skipif(importlib.util.find_spec("flatbuffers") is None, reason="liverjax[onnx] is not installed")
 def test_export_writes_a_folder(run, tmp_path, capsys):
     assert main(["export", f"--model={run}", "--format=stablehlo", "-o", str(tmp_path / "out")]) == 0
     assert capsys.readouterr().out.split() == [
         str(tmp_path / "out" / f) for f in ("coronal.stablehlo", "model.json")
     ]
+
+
+def test_what_is_not_installed_is_named(run, phantom_scans, tmp_path, capsys, monkeypatch):
+    for name in ("onnx", "flatbuffers"):
+        monkeypatch.setitem(sys.modules, name, None)
+    scan = find_cases(phantom_scans)[0].image
+    words = [
+        "predict",
+        f"--model={run}",
+        "-i",
+        str(scan),
+        "-o",
+        str(tmp_path / "mask.nii.gz"),
+        "--runtime=onnx",
+    ]
+    assert main(words) == 1
+    assert "package onnx is missing; install it with: pip install 'liverjax[onnx]'" in capsys.readouterr().err
+    assert main(["export", f"--model={run}", "-o", str(tmp_path / "out")]) == 1
+    assert "package flatbuffers is missing" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

@@ -1,6 +1,7 @@
 """Exported networks: the same probabilities in another program, with all that is needed around them."""
 
 import hashlib
+import importlib.util
 import json
 import re
 
@@ -38,6 +39,12 @@ def _expected(model, view, slices):
     return jax.nn.softmax(network.apply(model.variables[view], slices) / temperature)
 
 
+needs_flatbuffers = pytest.mark.skipif(
+    importlib.util.find_spec("flatbuffers") is None, reason="the extra liverjax[onnx] is not installed"
+)
+
+
+@needs_flatbuffers
 @pytest.mark.parametrize("shape", [(1, 16, 24, 1), (3, 8, 4, 1)])
 def test_stablehlo_gives_the_probabilities_at_any_size(model, tmp_path, shape):
     export_model(model, tmp_path, "stablehlo")
@@ -59,6 +66,7 @@ def test_onnx_gives_the_probabilities(model, tmp_path):
         np.testing.assert_allclose(found.transpose(0, 2, 3, 1), _expected(model, view, slices), atol=1e-5)
 
 
+@needs_flatbuffers
 def test_the_description_holds_what_is_needed(model, tmp_path):
     files = export_model(model, tmp_path, "stablehlo")
     assert {file.name for file in files} == {"axial.stablehlo", "sagittal.stablehlo", "model.json"}
