@@ -83,7 +83,7 @@ def test_export_writes_a_folder(run, tmp_path, capsys):
 
 
 def test_what_is_not_installed_is_named(run, phantom_scans, tmp_path, capsys, monkeypatch):
-    for name in ("onnx", "flatbuffers"):
+    for name in ("onnxruntime", "flatbuffers"):
         monkeypatch.setitem(sys.modules, name, None)
     scan = find_cases(phantom_scans)[0].image
     words = [
@@ -96,7 +96,7 @@ def test_what_is_not_installed_is_named(run, phantom_scans, tmp_path, capsys, mo
         "--runtime=onnx",
     ]
     assert main(words) == 1
-    assert "package onnx is missing; install it with: pip install 'liverjax[onnx]'" in capsys.readouterr().err
+    assert "package onnxruntime is missing; install it with: pip install 'liverjax[onnx]'" in capsys.readouterr().err
     assert main(["export", f"--model={run}", "-o", str(tmp_path / "out")]) == 1
     assert "package flatbuffers is missing" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
