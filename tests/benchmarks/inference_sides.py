@@ -1,0 +1,234 @@
+"""The sides of the inference benchmark: one process each, started by `test_inference.py`.
+
+  python inference_sides.py SIDE FOLDER
+
+Reads FOLDER/inputs.npz (parameters of a network by path, slices, a volume) and writes FOLDER/SIDE.npy; prints CPU
+seconds and memory as JSON. One thread. The torch sides need torch (and monai), the others liverjax.
+"""
+
+import json
+import os
+import pathlib
+import resource
+import statistics
+import sys
+import time
+
+import numpy as np
+
+REPEATS = 5
+BATCH = 8
+VIEWS = ("axial", "coronal", "sagittal")
+AXES = {"axial": (2, 1, 0), "coronal": (1, 2, 0), "sagittal": (0, 2, 1)}
+
+
+def measure(work):
+    """Returns the result of work(), its median CPU seconds after a first call, and the memory it took, in MB."""
+    before = _resident()
+    result = work()
+    seconds = []
+    for _ in range(REPEATS):
+        start = time.process_time()
+        work()
+        seconds.append(time.process_time() - start)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return result, {"seconds": statistics.median(seconds), "added_mb": peak - before, "peak_mb": peak}
+
+
+def _resident() -> float:
+    pages = int(pathlib.Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+# --- liverjax -----------------------------------------------------------------------------------------------------
+
+
+def _variables(inputs) -> dict:
+    tree = {}
+    for path in inputs.files:
+        *parents, name = path.split("/")
+        if parents:
+            node = tree
+            for parent in parents:
+                node = node.setdefault(parent, {})
+            node[name] = inputs[path]
+    return tree
+
+
+def _network(inputs):
+    import jax.numpy as jnp
+
+    from liverjax.inference.network import fold_batch_norm
+    from liverjax.models import UNet
+
+    network = UNet(classes=2, features=tuple(inputs["features"].tolist()), dtype=jnp.dtype("float32"))
+    return fold_batch_norm(network, _variables(inputs))
+
+
+def jax_slice(inputs):
+    import jax
+
+    network, variables = _network(inputs)
+    apply = jax.jit(lambda slices: jax.nn.softmax(network.apply(variables, slices[..., None])))
+    return measure(lambda: np.asarray(apply(inputs["slices"])))
+
+
+def onnx_slice(inputs):
+    import onnxruntime
+
+    from liverjax.inference.onnx import onnx_graph
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    graph = onnx_graph(*_network(inputs)).SerializeToString()
+    session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    slices = inputs["slices"][:, None]
+    return measure(lambda: session.run(None, {"slices": slices})[0].transpose(0, 2, 3, 1))
+
+
+def jax_volume(inputs):
+    from liverjax.inference.fuse import orthomean
+    from liverjax.options import Predict
+
+    network, variables = _network(inputs)
+    views = dict.fromkeys(VIEWS, variables)
+    options = Predict(batch_size=BATCH, bucket=8)
+    return measure(lambda: orthomean(views, inputs["volume"], network, options).probabilities)
+
+
+# --- torch --------------------------------------------------------------------------------------------------------
+
+
+def _torch_network(inputs):
+    import torch
+    from torch import nn
+
+    torch.set_num_threads(1)
+    params = _variables(inputs)
+    params, statistics_ = params["params"], params["batch_stats"]
+    features = inputs["features"].tolist()
+
+    def tensor(array):
+        return torch.from_numpy(np.array(array))
+
+    def conv(p):
+        size = p["kernel"].shape[0]
+        layer = nn.Conv2d(*p["kernel"].shape[2:], size, padding=size // 2, bias="bias" in p)
+        layer.weight.data = tensor(p["kernel"].transpose(3, 2, 0, 1))
+        if "bias" in p:
+            layer.bias.data = tensor(p["bias"])
+        return layer
+
+    def conv_norm(p, s):
+        norm = nn.BatchNorm2d(len(p["norm"]["scale"]))
+        norm.weight.data, norm.bias.data = tensor(p["norm"]["scale"]), tensor(p["norm"]["bias"])
+        norm.running_mean, norm.running_var = tensor(s["norm"]["mean"]), tensor(s["norm"]["var"])
+        return nn.Sequential(conv(p["conv"]), norm)
+
+    class Block(nn.Module):
+        def __init__(self, name):
+            super().__init__()
+            self.first, self.second = (
+                conv_norm(params[name][n], statistics_[name][n]) for n in ("first", "second")
+            )
+            self.width = self.second[0].out_channels
+
+        def forward(self, x):
+            y = self.second(torch.relu(self.first(x)))
+            missing = self.width - x.shape[1]
+            skip = nn.functional.pad(x, (0, 0, 0, 0, 0, missing)) if missing > 0 else x[:, : self.width]
+            return torch.relu(y + skip)
+
+    def up(p):
+        width = len(p["bias"])
+        layer = nn.ConvTranspose2d(width, width, 2, stride=2)
+        layer.weight.data = tensor(p["kernel"].reshape(width, 2, 2, width).transpose(0, 3, 1, 2))
+        layer.bias.data = tensor(p["bias"])
+        return layer
+
+    class UNet(nn.Module):
+        def __init__(self):
+            super().__init__()
+            levels = range(len(features))
+            self.stem = conv_norm(params["stem"], statistics_["stem"])
+            self.encoder = nn.ModuleList(Block(f"encoder_{level}") for level in levels)
+            self.up = nn.ModuleList(up(params[f"up_{level}"]) for level in levels[:-1])
+            self.decoder = nn.ModuleList(Block(f"decoder_{level}") for level in levels[:-1])
+            self.head = conv(params["head"])
+
+        def forward(self, x):
+            x = torch.relu(self.stem(x))
+            skips = []
+            for level, block in enumerate(self.encoder):
+                if level:
+                    skips.append(x)
+                    x = nn.functional.max_pool2d(x, 2)
+                x = block(x)
+            for level in reversed(range(len(self.decoder))):
+                x = self.decoder[level](torch.cat([skips[level], self.up[level](x)], 1))
+            return torch.softmax(self.head(x), 1)
+
+    return UNet().eval().to(memory_format=torch.channels_last)
+
+
+def torch_slice(inputs, compiled=False):
+    import torch
+
+    network = _torch_network(inputs)
+    slices = torch.from_numpy(inputs["slices"][:, None]).contiguous(memory_format=torch.channels_last)
+    if compiled:
+        network = torch.compile(network)
+    with torch.inference_mode():
+        return measure(lambda: network(slices).numpy().transpose(0, 2, 3, 1))
+
+
+def torch_compiled_slice(inputs):
+    return torch_slice(inputs, compiled=True)
+
+
+def torch_volume(inputs):
+    """As FastSurfer does it: one volume of sums, to which each batch of slices of each view is added in place."""
+    import torch
+
+    network = _torch_network(inputs)
+    volume = torch.from_numpy(inputs["volume"])
+
+    def work():
+        total = torch.zeros((*volume.shape, 2))
+        for view in VIEWS:
+            slices, sums = volume.permute(AXES[view]), total.permute(*AXES[view], 3)
+            for start in range(0, len(slices), BATCH):
+                batch = slices[start : start + BATCH, None].contiguous(memory_format=torch.channels_last)
+                sums[start : start + BATCH] += network(batch).permute(0, 2, 3, 1) / 3
+        return total.numpy()
+
+    with torch.inference_mode():
+        return measure(work)
+
+
+def monai_volume(inputs):
+    """MONAI's SliceInferer along each axis, and the mean of the three volumes."""
+    import torch
+    from monai.inferers import SliceInferer
+
+    network = _torch_network(inputs)
+    volume = torch.from_numpy(inputs["volume"])
+
+    def one(view):
+        order = AXES[view]
+        stack = volume.permute(order)[None, None]
+        inferer = SliceInferer(
+            roi_size=tuple(stack.shape[3:]), spatial_dim=0, sw_batch_size=BATCH, progress=False
+        )
+        found = inferer(stack, network)[0].permute(1, 2, 3, 0)
+        return found.permute(*np.argsort(order).tolist(), 3)
+
+    with torch.inference_mode():
+        return measure(lambda: ((one("axial") + one("coronal") + one("sagittal")) / 3).numpy())
+
+
+if __name__ == "__main__":
+    side, folder = sys.argv[1], pathlib.Path(sys.argv[2])
+    found, facts = globals()[side](np.load(folder / "inputs.npz"))
+    np.save(folder / f"{side}.npy", found)
+    print(json.dumps(facts))

@@ -1,0 +1,96 @@
+"""Slice network and three-view inference on a CPU, side by side with torch and MONAI: CPU seconds of one thread.
+
+  LIVERJAX_TORCH_PYTHON=/path/to/python python -m pytest -m slow -s tests/benchmarks/test_inference.py
+
+That Python has torch (and, for some sides, monai); by default it is the one that runs the tests. All sides have the
+same parameters, and their results must agree before their times count. They take turns, twice, in processes of their
+own, so that a busy machine slows all; the smaller of both medians counts.
+"""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from liverjax.models import UNet
+
+pytestmark = pytest.mark.slow
+
+TORCH_PYTHON = os.environ.get("LIVERJAX_TORCH_PYTHON", sys.executable)
+SIDES = pathlib.Path(__file__).parent / "inference_sides.py"
+
+
+def _inputs(folder: pathlib.Path, features: tuple[int, ...], slices: tuple, volume: tuple) -> None:
+    noise = np.random.default_rng(0)
+    variables = UNet(classes=2, features=features).init(jax.random.key(0), jnp.zeros((1, 16, 16, 1)))
+    leaves = jax.tree_util.tree_leaves_with_path(variables)
+    # Statistics as after some training, so that nothing is the identity.
+    arrays = {
+        "/".join(key.key for key in keys): np.asarray(leaf)
+        + noise.uniform(0, 0.05, leaf.shape).astype(np.float32)
+        for keys, leaf in leaves
+    }
+    shapes = {"slices": slices, "volume": volume}
+    shapes = {name: noise.uniform(-1, 1, shape).astype(np.float32) for name, shape in shapes.items()}
+    np.savez(folder / "inputs.npz", features=features, **shapes, **arrays)
+
+
+def _needs(python: str, package: str) -> None:
+    if subprocess.run([python, "-c", f"import {package}"], capture_output=True).returncode:
+        pytest.skip(f"{python} has no {package}; set LIVERJAX_TORCH_PYTHON")
+
+
+def _run(side: str, folder: pathlib.Path) -> dict:
+    python = TORCH_PYTHON if side.startswith(("torch", "monai")) else sys.executable
+    settings = {"XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false", "OMP_NUM_THREADS": "1"}
+    words = [python, str(SIDES), side, str(folder)]
+    done = subprocess.run(words, env={**os.environ, **settings}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def _race(sides: list[str], folder: pathlib.Path) -> dict[str, dict]:
+    found = {}
+    for side in (*sides, *sides):
+        facts = _run(side, folder)
+        if side not in found or facts["seconds"] < found[side]["seconds"]:
+            found[side] = facts
+    expected = np.load(folder / f"{sides[0]}.npy")
+    for side, facts in found.items():
+        np.testing.assert_allclose(np.load(folder / f"{side}.npy"), expected, atol=1e-4)
+        print(
+            f"{side:22} {facts['seconds']:7.3f} CPU-s, {facts['added_mb']:6.0f} MB added, {facts['peak_mb']:6.0f} peak"
+        )
+    return found
+
+
+def test_slice_network_against_torch(tmp_path):
+    _needs(TORCH_PYTHON, "torch")
+    _inputs(tmp_path, (64, 128, 256, 512), slices=(1, 256, 256), volume=(1, 1, 1))
+    found = _race(["jax_slice", "torch_slice", "torch_compiled_slice"], tmp_path)
+    ours = found["jax_slice"]["seconds"]
+    assert ours <= 0.9 * found["torch_slice"]["seconds"]
+    assert ours <= 1.0 * found["torch_compiled_slice"]["seconds"]
+
+
+def test_slice_network_in_onnx_runtime(tmp_path):
+    pytest.importorskip("onnx", reason="the extra liverjax[onnx] is not installed")
+    pytest.importorskip("onnxruntime", reason="the extra liverjax[onnx] is not installed")
+    _inputs(tmp_path, (64, 128, 256, 512), slices=(1, 256, 256), volume=(1, 1, 1))
+    found = _race(["jax_slice", "onnx_slice"], tmp_path)
+    assert found["onnx_slice"]["seconds"] <= 0.75 * found["jax_slice"]["seconds"]
+
+
+@pytest.mark.parametrize("peer", ["torch_volume", "monai_volume"])
+def test_three_views_of_a_volume(tmp_path, peer):
+    _needs(TORCH_PYTHON, peer.split("_")[0])
+    _inputs(tmp_path, (16, 32, 64, 128), slices=(1, 16, 16), volume=(96, 96, 80))
+    found = _race(["jax_volume", peer], tmp_path)
+    assert found["jax_volume"]["seconds"] < found[peer]["seconds"]
+    assert found["jax_volume"]["added_mb"] < found[peer]["added_mb"]
