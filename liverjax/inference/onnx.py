@@ -86,10 +86,10 @@ class _Graph:
         for level in reversed(range(levels - 1)):
             skip, skip_width = long_skips[level]
             x = self._add("Concat", skip, self._up(x, params[f"up_{level}"]), axis=1)
-            x = self._block(
-                x, skip_width + width, network.features[level], decoder_skip, params[f"decoder_{level}"]
-            )
-            width = network.features[level]
+            features = network.features[level]
+            # The long skip has the block's width, so that it is what the rectangular identity keeps.
+            x = self._block(x, skip_width + width, features, decoder_skip, params[f"decoder_{level}"], skip)
+            width = features
         head = {name: array / np.float32(temperature) for name, array in params["head"].items()}
         self._add("Softmax", self._conv(x, head), axis=1, output="probabilities")
 
@@ -130,13 +130,16 @@ class _Graph:
         kernel = {"kernel": params["kernel"][None, None], "bias": np.tile(params["bias"], 4)}
         return self._add("DepthToSpace", self._conv(x, kernel), blocksize=2, mode="DCR")
 
-    def _block(self, x: str, width: int, features: int, skip: str, params: dict) -> str:
+    def _block(
+        self, x: str, width: int, features: int, skip: str, params: dict, first_channels: str | None = None
+    ) -> str:
+        """As `blocks.Block`; ``first_channels`` holds the first ``features`` channels of x, if something does."""
         y = self._add("Relu", self._conv(x, params["first"]["conv"]))
         y = self._conv(y, params["second"]["conv"])
         if "projection" in params:
             y = self._add("Add", y, self._conv(x, params["projection"]))
         elif skip != "none":
-            y = self._add("Add", y, self._resized(x, width, features))
+            y = self._add("Add", y, first_channels or self._resized(x, width, features))
         return self._add("Relu", y)
 
     def _resized(self, x: str, width: int, features: int) -> str:

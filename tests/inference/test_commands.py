@@ -96,7 +96,10 @@ def test_what_is_not_installed_is_named(run, phantom_scans, tmp_path, capsys, mo
         "--runtime=onnx",
     ]
     assert main(words) == 1
-    assert "package onnxruntime is missing; install it with: pip install 'liverjax[onnx]'" in capsys.readouterr().err
+    assert (
+        "package onnxruntime is missing; install it with: pip install 'liverjax[onnx]'"
+        in capsys.readouterr().err
+    )
     assert main(["export", f"--model={run}", "-o", str(tmp_path / "out")]) == 1
     assert "package flatbuffers is missing" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

@@ -1,0 +1,57 @@
+"""The memory estimate against what XLA plans, and the choice of where to add."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from liverjax.inference.memory import accumulates_on_host, estimate
+from liverjax.inference.network import apply_within
+from liverjax.models import UNet
+from liverjax.options import Predict
+
+
+@pytest.mark.parametrize("features", [(16, 32, 64), (16, 24, 32, 48)])
+def test_the_estimate_of_a_slab_is_what_xla_plans(features):
+    network = UNet(classes=2, features=features, norm="none")
+    variables = jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, 16, 16, 1)))
+    slices = jax.ShapeDtypeStruct((8, 64, 96), jnp.float32)
+    apply = jax.jit(lambda v, s, e: apply_within(network, v, s, e))
+    planned = (
+        apply.lower(variables, slices, jax.ShapeDtypeStruct((2,), jnp.int32)).compile().memory_analysis()
+    )
+    planned = planned.temp_size_in_bytes + planned.argument_size_in_bytes + planned.output_size_in_bytes
+    # The largest slice of this grid is one of 64 x 96.
+    estimated = estimate((1, 1, 1), (64, 96, 32), network, Predict(batch_size=8, bucket=8)).slab
+    assert 0.8 < estimated / planned < 1.3
+
+
+def test_an_accumulator_counts_volume_sum_and_result():
+    need = estimate((10, 10, 10), (30, 32, 33), UNet(classes=3, features=(4, 8)), Predict(bucket=32))
+    assert need.accumulator == 32 * 32 * 64 * 4 * (1 + 3 + 3)
+    assert need.scan == 1000 * 3 + 30 * 32 * 33 * 4
+
+
+class _Small:
+    """A device with a limit, which no machine of the tests has."""
+
+    platform, device_kind = "gpu", "small"
+
+    def __init__(self, limit):
+        self._limit = limit
+
+    def memory_stats(self):
+        return {"bytes_limit": self._limit}
+
+
+def test_the_host_adds_where_the_device_is_too_small(caplog):
+    network = UNet(classes=2, features=(4, 8))
+    need = estimate((0, 0, 0), (64, 64, 64), network, Predict())
+
+    def on_host(device, **options):
+        return accumulates_on_host((64, 64, 64), network, Predict(**options), device, channels=2)
+
+    assert not on_host(_Small(need.slab + need.accumulator)) and not caplog.records
+    assert on_host(_Small(need.slab + need.accumulator - 1))
+    assert "small has" in caplog.text and "summed on the host" in caplog.text
+    assert on_host(_Small(2**40), accumulator="host") and not on_host(_Small(1), accumulator="device")
+    assert not on_host(jax.local_devices()[0])
