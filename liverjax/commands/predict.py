@@ -16,26 +16,22 @@ from absl import flags
 def define(values: flags.FlagValues) -> None:
     """Defines the command's flags."""
     on = {"flag_values": values}
-    flags.DEFINE_string("model", None, "folder of a training run, or a bundle", **on)
-    flags.DEFINE_string("input", None, "scan, or folder of scans in any known layout", short_name="i", **on)
-    flags.DEFINE_string("output", None, "mask file for one scan, or folder", short_name="o", **on)
-    flags.DEFINE_string("phase", None, "of 4D scans, the phase: an index from 0, or last", **on)
-    parts = ["train", "validation", "test"]
-    flags.DEFINE_enum("part", None, parts, "only the cases of this part of the run", **on)
-    flags.DEFINE_bool("skip_existing", False, "leave cases alone whose mask is there", **on)
-    flags.DEFINE_string("shard", "1/1", "i/n: every n-th case from the i-th, for n jobs side by side", **on)
-    flags.DEFINE_bool("save_probabilities", False, "write each class's probability in the scan's grid", **on)
-    flags.DEFINE_bool("save_uncertainty", False, "write maps and a table of slices by doubt", **on)
-    flags.DEFINE_integer(
-        "mc_samples", 0, "draws of dropout that the uncertainty rests on", lower_bound=0, **on
-    )
-    fusions = ["mean", "weighted", "majority"]
-    flags.DEFINE_enum("fusion", None, fusions, "another rule than the model's to fuse the views", **on)
-    flags.DEFINE_enum("accumulator", None, ["auto", "device", "host"], "where the views are summed", **on)
-    runtimes = ["jax", "onnx"]
-    flags.DEFINE_enum("runtime", "jax", runtimes, "onnx is faster on CPUs; extra liverjax[onnx]", **on)
-    flags.DEFINE_bool("preview", False, "write a picture of three views beside each mask", **on)
-    flags.DEFINE_bool("quiet", False, "print errors only", **on)
+    string, choice, boolean = flags.DEFINE_string, flags.DEFINE_enum, flags.DEFINE_bool
+    string("model", None, "folder of a training run, or a bundle", **on)
+    string("input", None, "scan, or folder of scans in any known layout", short_name="i", **on)
+    string("output", None, "mask file for one scan, or folder", short_name="o", **on)
+    string("phase", None, "of 4D scans, the phase: an index from 0, or last", **on)
+    choice("part", None, ["train", "validation", "test"], "only the cases of this part of the run", **on)
+    boolean("skip_existing", False, "leave cases alone whose mask is there", **on)
+    string("shard", "1/1", "i/n: every n-th case from the i-th, for n jobs side by side", **on)
+    boolean("save_probabilities", False, "write each class's probability in the scan's grid", **on)
+    boolean("save_uncertainty", False, "write maps and a table of slices by doubt", **on)
+    flags.DEFINE_integer("mc_samples", 0, "draws of dropout for the uncertainty", lower_bound=0, **on)
+    choice("fusion", None, ["mean", "weighted", "majority"], "another rule to fuse the views", **on)
+    choice("accumulator", None, ["auto", "device", "host"], "where the views are summed", **on)
+    choice("runtime", "jax", ["jax", "onnx"], "onnx is faster on CPUs; extra liverjax[onnx]", **on)
+    boolean("preview", False, "write a picture of three views beside each mask", **on)
+    boolean("quiet", False, "print errors only", **on)
     flags.mark_flags_as_required(["model", "input", "output"], flag_values=values)
 
 
@@ -57,9 +53,8 @@ def run(args: flags.FlagValues) -> int:
         if not cases:
             raise InputError(f"{args.input}: holds no {args.part} case of {args.model}")
     cases = predict.shard(cases, args.shard)
-    extras = predict.Extras(
-        args.save_probabilities, args.save_uncertainty or bool(args.mc_samples), args.mc_samples
-    )
+    doubt = args.save_uncertainty or args.mc_samples > 0
+    extras = predict.Extras(args.save_probabilities, doubt, args.mc_samples)
     if not args.quiet:
         print(predict.describe(model, cases, extras), file=sys.stderr)
     records = []

@@ -7,7 +7,6 @@ What is gained is measured on the validation cases in turn, each left out of the
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import pathlib
 from collections.abc import Sequence
@@ -16,34 +15,16 @@ import numpy as np
 import scipy.optimize
 from tqdm import tqdm
 
-from liverjax import labels as label_ids
 from liverjax.errors import InputError
 from liverjax.files import replacing
 from liverjax.inference.calibration import Calibration, write_calibration
-from liverjax.inference.segmenter import Segmenter, load_model
-from liverjax.scans import nifti, preprocess
-from liverjax.scans.layouts import Case, find_cases
+from liverjax.inference.labelled import Voxels, labelled_cases, sample
+from liverjax.inference.segmenter import load_model
 
-#: Voxels looked at lie in the box around the liver with this margin, in mm: elsewhere all is air and no doubt.
-MARGIN = 30.0
-_VOXELS_PER_CASE = 100_000
 _BINS = 15
 # Weight of the squared logarithm of the fusion weights: what the data do not tell stays at 1.
 _PRIOR = 1e-3
-_TINY = np.float32(1e-7)
-
-
-@dataclasses.dataclass(frozen=True)
-class Voxels:
-    """A sample of a case's voxels on the working grid.
-
-    Attributes:
-      logs: (views, n, C) float32, logarithm of each view's softmax.
-      labels: (n,) uint8, class of the reference.
-    """
-
-    logs: np.ndarray
-    labels: np.ndarray
+_TINY = 1e-7
 
 
 def calibrate(workdir: str | os.PathLike, source: str | os.PathLike, *, quiet: bool = False) -> dict:
@@ -63,11 +44,7 @@ def calibrate(workdir: str | os.PathLike, source: str | os.PathLike, *, quiet: b
     if workdir.is_file():
         raise InputError(f"{workdir}: is a file, expected the folder of a run (bundle it after calibration)")
     model = load_model(workdir)
-    cases = [case for case in find_cases(source) if case.id in model.parts["validation"] and case.label]
-    if not cases:
-        raise InputError(
-            f"{source}: holds no validation case with a mask, expected {model.parts['validation']}"
-        )
+    cases = labelled_cases(model, source, "validation")
     samples = [sample(model, case) for case in tqdm(cases, desc="calibrate", unit="case", disable=quiet)]
     views = model.config.views
     fitted = fit(samples, views)
@@ -90,25 +67,6 @@ def calibrate(workdir: str | os.PathLike, source: str | os.PathLike, *, quiet: b
     path = write_calibration(workdir, fitted, **facts)
     _draw(curves, path.with_suffix(".png"))
     return {"temperature": fitted.temperature, "weights": fitted.weights, **facts}
-
-
-def sample(model: Segmenter, case: Case) -> Voxels:
-    """Returns voxels of a case in the box around its liver, drawn evenly, at most a fixed number."""
-    scan, mask = nifti.read(case.image), case.read_mask()
-    nifti.require_same_geometry(scan, mask)
-    alone, grid = model.view_probabilities(scan)
-    labels = preprocess.to_grid(mask, model.config.preprocess.spacing, labels=True).voxels
-    labels = np.minimum(labels, len(model.config.labels) - 1)
-    if not labels.any():
-        raise InputError(f"{case.label}: holds no liver, expected one to calibrate on")
-    margin = np.ceil(MARGIN / np.linalg.norm(grid.affine[:3, :3], axis=0)).astype(int)
-    places = np.nonzero(labels != label_ids.BACKGROUND)
-    box = tuple(slice(max(p.min() - m, 0), p.max() + m + 1) for p, m in zip(places, margin, strict=True))
-    inside = labels[box].ravel()
-    count = min(_VOXELS_PER_CASE, inside.size)
-    chosen = np.random.default_rng(0).choice(inside.size, count, replace=False)
-    shares = np.stack([alone[view][box].reshape(inside.size, -1)[chosen] for view in model.config.views])
-    return Voxels(np.log(np.maximum(shares, _TINY)), inside[chosen])
 
 
 def fit(samples: Sequence[Voxels], views: Sequence[str]) -> Calibration:
