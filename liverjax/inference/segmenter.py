@@ -157,7 +157,9 @@ class Segmenter:
             voxels, grid = self.network_input(volume)
         with (devices or Devices(jax.local_devices()[:1])).one() as device, clock("network"):
             fused = self._fuse(voxels, device, spread=uncertainty)
-            doubted = self._fuse(voxels, device, spread=True, samples=mc_samples) if mc_samples else fused
+            doubted = fused
+            if uncertainty and mc_samples:
+                doubted = self._fuse(voxels, device, spread=True, samples=mc_samples)
         with clock("back"):
             labels = preprocess.labels_on_scan(fused.probabilities, grid, volume)
             labels = labels.with_voxels(postprocess.clean(labels.voxels, labels.spacing, self.config.predict))
