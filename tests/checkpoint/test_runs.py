@@ -55,7 +55,7 @@ def test_an_unfinished_checkpoint_is_passed_over(folder, fault):
     elif fault == "no checksums":
         checksums.unlink()
     else:
-        checksums.write_text(checksums.read_text()[:-30])
+        checksums.write_text(checksums.read_text(encoding="utf-8")[:-30])
     assert _restore(folder)[0] == 2
 
 

@@ -15,11 +15,11 @@ def test_the_demo_goes_all_the_way_and_goes_on_when_it_is_started_again(tmp_path
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "devices: " in done.stdout and f"report: {tmp_path / 'demo' / 'report.html'}" in done.stdout
-    summary = json.loads((tmp_path / "demo" / "scores" / "summary.json").read_text())
+    summary = json.loads((tmp_path / "demo" / "scores" / "summary.json").read_text(encoding="utf-8"))
     assert [case["case"] for case in summary["metric_per_case"]] == [
         f"phantom_0{n}" for n in ("00", "04", "08", "12")
     ]
-    page = (tmp_path / "demo" / "report.html").read_text()
+    page = (tmp_path / "demo" / "report.html").read_text(encoding="utf-8")
     assert page.count("data:image/png;base64,") >= 5 and "http" not in page.split("</style>")[1]
     best = tmp_path / "demo" / "run" / "axial" / "best" / "8" / "checksums.json"
     written = best.stat().st_mtime_ns
@@ -31,6 +31,6 @@ def test_the_demo_goes_all_the_way_and_goes_on_when_it_is_started_again(tmp_path
 @pytest.mark.slow
 def test_the_demo_finds_the_liver_of_unseen_phantoms(tmp_path):
     subprocess.run([*_COMMAND, "-o", str(tmp_path / "demo"), "--quiet"], check=True)
-    summary = json.loads((tmp_path / "demo" / "scores" / "summary.json").read_text())
+    summary = json.loads((tmp_path / "demo" / "scores" / "summary.json").read_text(encoding="utf-8"))
     dice = [case["metrics"]["(1, 2)"]["Dice"] for case in summary["metric_per_case"]]
     assert len(dice) == 4 and sum(dice) / 4 >= 0.90

@@ -46,7 +46,7 @@ def test_tables_are_printed_and_files_written(folders, tmp_path, capsys):
     assert ["Dice", "global", "1.000"] in lines
     assert any(line[:2] == ["MICCAI", "score"] for line in lines)
     assert ["recall", "at", "50", "%", "overlap", "1.000", "(3", "of", "3)"] in lines
-    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text(encoding="utf-8"))
     assert summary["mean"]["(1, 2)"]["Dice"] == pytest.approx(dice)
     assert {path.name for path in (tmp_path / "out").iterdir()} >= {
         "summary.json",
@@ -63,7 +63,7 @@ def test_quiet_prints_nothing(folders, tmp_path, capsys):
 def test_chosen_cases_and_metrics_against_another_method(folders, tmp_path, capsys):
     more = ("--cases=y,z", "--metrics=dice,assd", f"--compare={folders[1]}", "--quiet")
     assert main(_command(folders, tmp_path / "out", *more)) == 0
-    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text(encoding="utf-8"))
     assert [row["case"] for row in summary["metric_per_case"]] == ["y", "z"]
     assert summary["comparison"]["liver"].keys() == {"dice", "assd"}
     assert summary["comparison"]["liver"]["dice"]["mean_difference"] < 0
@@ -88,7 +88,7 @@ def test_missing_predictions_need_a_flag(folders, tmp_path, capsys):
     assert main(_command(folders, tmp_path / "out")) == 1
     assert "1 case: x" in capsys.readouterr().err
     assert main(_command(folders, tmp_path / "out", "--allow_missing", "--quiet")) == 0
-    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text(encoding="utf-8"))
     assert summary["metric_per_case"][0]["metrics"]["2"]["Dice"] == 0
     assert summary["metric_per_case"][0]["prediction_file"] is None
 

@@ -129,7 +129,7 @@ def test_a_case_without_tumour_labels_does_not_train_tumours(two_scans, tiny_con
     split = dataclasses.replace(tiny_config.split, fold=-1, validation=1)
     config = dataclasses.replace(tiny_config, store=str(tmp_path / "store"), split=split, views=("axial",))
     train(config, tmp_path / "run", quiet=True)
-    data = json.loads((tmp_path / "run" / "run.json").read_text())["data"]
+    data = json.loads((tmp_path / "run" / "run.json").read_text(encoding="utf-8"))["data"]
     assert sorted(data["train"] + data["validation"] + data["test"]) == [
         "phantom_001",
         "phantom_003",

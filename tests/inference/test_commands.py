@@ -26,8 +26,8 @@ def test_predict_writes_masks_and_a_manifest(run, phantom_scans, tmp_path, capsy
     assert main([*words, "--preview"]) == 0
     text = capsys.readouterr()
     assert "seconds: read" in text.out and "GiB of memory" in text.err
-    facts = json.loads((tmp_path / "manifest.json").read_text())
-    test = json.loads((run / "run.json").read_text())["data"]["test"]
+    facts = json.loads((tmp_path / "manifest.json").read_text(encoding="utf-8"))
+    test = json.loads((run / "run.json").read_text(encoding="utf-8"))["data"]["test"]
     assert [case["id"] for case in facts["cases"]] == test
     for id in test:
         assert nib.load(tmp_path / f"{id}.nii.gz").shape == (48, 40, 36)
@@ -35,7 +35,7 @@ def test_predict_writes_masks_and_a_manifest(run, phantom_scans, tmp_path, capsy
 
     assert main([*words, "--skip_existing", "--quiet"]) == 0
     assert capsys.readouterr() == ("", "")
-    facts = json.loads((tmp_path / "manifest.json").read_text())
+    facts = json.loads((tmp_path / "manifest.json").read_text(encoding="utf-8"))
     assert {case["status"] for case in facts["cases"]} == {"skipped"}
 
 

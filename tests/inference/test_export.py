@@ -70,7 +70,7 @@ def test_onnx_gives_the_probabilities(model, tmp_path):
 def test_the_description_holds_what_is_needed(model, tmp_path):
     files = export_model(model, tmp_path, "stablehlo")
     assert {file.name for file in files} == {"axial.stablehlo", "sagittal.stablehlo", "model.json"}
-    facts = json.loads((tmp_path / "model.json").read_text())
+    facts = json.loads((tmp_path / "model.json").read_text(encoding="utf-8"))
     for view in ("axial", "sagittal"):
         entry = facts["networks"][view]
         data = (tmp_path / entry["file"]).read_bytes()

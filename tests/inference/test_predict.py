@@ -111,7 +111,7 @@ def test_extras_lie_on_the_scan(model, phantom_scans, tmp_path):
         assert 0 <= np.min(image.dataobj) <= np.max(image.dataobj) <= 1
     liver = np.asarray(nib.load(tmp_path / "probabilities/phantom_000_liver.nii.gz").dataobj)
     np.testing.assert_allclose(liver, outcome.prediction.probabilities()[..., 1], atol=2**-11 + 1e-6)
-    header, *rows = (tmp_path / "uncertainty/phantom_000_doubt.csv").read_text().splitlines()
+    header, *rows = (tmp_path / "uncertainty/phantom_000_doubt.csv").read_text(encoding="utf-8").splitlines()
     slices, doubt = zip(*(row.split(",") for row in rows), strict=True)
     assert header == "slice,doubt" and sorted(map(int, slices)) == list(range(36))
     assert list(doubt) == sorted(doubt, reverse=True)
@@ -139,7 +139,7 @@ def test_the_manifest_lists_every_case(model, three_with_one_damaged, tmp_path):
     cases = find_cases(three_with_one_damaged)
     records = [predict.record(outcome) for outcome in predict_cases(model, cases, tmp_path / "out")]
     line = predict.write_manifest(tmp_path / "out", "2/4", model, records, "RUN")
-    facts = json.loads((tmp_path / "out" / "manifest_2_of_4.json").read_text())
+    facts = json.loads((tmp_path / "out" / "manifest_2_of_4.json").read_text(encoding="utf-8"))
     assert [case["status"] for case in facts["cases"]] == ["done", "failed", "done"]
     assert "case_1" in facts["cases"][1]["error"]
     parts = ["read", "resample", "network", "back", "write"]

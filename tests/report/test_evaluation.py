@@ -33,7 +33,7 @@ def _report(tmp_path, references="r", **options):
         evaluation.lesions,
         {pair.reference.id: (pair.reference, pair.prediction) for pair in evaluation.pairs},
     )
-    return path.read_text()
+    return path.read_text(encoding="utf-8")
 
 
 def _pictures(page):

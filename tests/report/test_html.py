@@ -46,7 +46,7 @@ def test_a_page_is_well_formed_and_needs_nothing_else(tmp_path):
     kind, data = image["src"].split(",")
     assert kind == "data:image/png;base64"
     assert base64.b64decode(data) == png
-    assert "://" not in (tmp_path / "report.html").read_text()
+    assert "://" not in (tmp_path / "report.html").read_text(encoding="utf-8")
     assert parsed.of("h1") == parsed.of("title") == ["Title"]
     assert "Research use only" in parsed.of("footer")[0]
 

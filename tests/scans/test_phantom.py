@@ -213,7 +213,7 @@ def test_dataset_is_what_outside_readers_expect(tmp_path):
         "labelsTr/phantom_001.nii.gz",
         "labelsTr/phantom_012.nii.gz",
     ]
-    description = json.loads((tmp_path / "raw" / "dataset.json").read_text())
+    description = json.loads((tmp_path / "raw" / "dataset.json").read_text(encoding="utf-8"))
     assert description == {
         "channel_names": {"0": "CT"},
         "labels": {"background": 0, "liver": 1, "tumor": 2},

@@ -83,7 +83,7 @@ def test_a_case_without_tumour_is_undefined_and_counted(folders):
 
 def test_nnunets_blocks(folders, tmp_path):
     cohort.evaluate(*folders, tmp_path / "out", quiet=True)
-    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text(encoding="utf-8"))
     _, second, third = summary["metric_per_case"]
     assert second["prediction_file"] == str(folders[0] / "a_10.nii.gz")
     assert second["reference_file"] == str(folders[1] / "a_10.nii.gz")
@@ -123,7 +123,7 @@ def test_lesions_csv_without_lesions_has_its_columns(tmp_path):
     for folder in ("p", "r"):
         _write(tmp_path / folder / "x.nii.gz", _labels(LIVER))
     cohort.evaluate(tmp_path / "p", tmp_path / "r", tmp_path / "out", quiet=True)
-    lines = (tmp_path / "out" / "lesions.csv").read_text().splitlines()
+    lines = (tmp_path / "out" / "lesions.csv").read_text(encoding="utf-8").splitlines()
     assert lines == [",".join(LESION_COLUMNS)]
 
 
@@ -200,7 +200,7 @@ def test_comparison_of_two_methods(folders, tmp_path):
     assert (tests["tumor"]["dice"]["n"], tests["tumor"]["dice"]["undefined"]) == (2, 1)
     assert tests["liver"].keys() == {"dice"}
     assert (
-        json.loads((tmp_path / "out" / "summary.json").read_text())["comparison"]["liver"]["dice"]["n"] == 3
+        json.loads((tmp_path / "out" / "summary.json").read_text(encoding="utf-8"))["comparison"]["liver"]["dice"]["n"] == 3
     )
 
 
@@ -299,7 +299,7 @@ def test_empty_masks_in_every_combination(tmp_path, state):
     values = [row[metric] for row in evaluation.cases for metric in ("dice", "miccai")]
     assert np.isnan(values).all() if state == "both empty" else values == [0, 0, 0, 0]
     assert state in evaluation.table()
-    json.loads((tmp_path / "out" / "summary.json").read_text(), parse_constant=pytest.fail)
+    json.loads((tmp_path / "out" / "summary.json").read_text(encoding="utf-8"), parse_constant=pytest.fail)
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (5, 5, 1), (1, 6, 4)])

@@ -145,7 +145,7 @@ def test_the_published_scorer_gives_the_same_counts_and_dice():
     spec = importlib.util.spec_from_file_location("oracle_values", here / "oracle_values.py")
     oracle = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(oracle)
-    stored = json.loads((here / "lits_2017_values.json").read_text())
+    stored = json.loads((here / "lits_2017_values.json").read_text(encoding="utf-8"))
     assert len(stored) == oracle.PAIRS
     assert sum(min(map(min, values["counts"])) < 0 for values in stored.values()) >= 10
     for index, values in stored.items():

@@ -23,7 +23,7 @@ def _load(name):
 
 
 oracle = _load("oracle_values")
-STORED = json.loads(oracle.STORED.read_text())["pairs"]
+STORED = json.loads(oracle.STORED.read_text(encoding="utf-8"))["pairs"]
 REAL = [name for name in STORED if name.startswith("real")]
 
 

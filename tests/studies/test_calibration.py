@@ -81,7 +81,7 @@ def test_a_run_is_calibrated_and_predicts_with_it(run, phantom_scans, tmp_path, 
     assert main(["calibrate", f"--workdir={run}", "-i", str(phantom_scans)]) == 0
     text = capsys.readouterr().out
     assert "axial" in text and "calibration error" in text
-    facts = json.loads((run / "calibration.json").read_text())
+    facts = json.loads((run / "calibration.json").read_text(encoding="utf-8"))
     assert facts["cases"] == before.parts["validation"] and facts["held_out"]
     assert (run / "calibration.png").read_bytes()[:4] == b"\x89PNG"
 
