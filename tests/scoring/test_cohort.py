@@ -199,9 +199,8 @@ def test_comparison_of_two_methods(folders, tmp_path):
     assert tests["liver"]["dice"]["mean_difference"] == pytest.approx((0 + (1 - 180 / 210) + 0) / 3)
     assert (tests["tumor"]["dice"]["n"], tests["tumor"]["dice"]["undefined"]) == (2, 1)
     assert tests["liver"].keys() == {"dice"}
-    assert (
-        json.loads((tmp_path / "out" / "summary.json").read_text(encoding="utf-8"))["comparison"]["liver"]["dice"]["n"] == 3
-    )
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text(encoding="utf-8"))
+    assert summary["comparison"]["liver"]["dice"]["n"] == 3
 
 
 # --- which mask belongs to which ----------------------------------------------------------------------------
