@@ -111,8 +111,19 @@ class Augment:
     gamma: float = 0.3
     #: Largest standard deviation of added white noise, in units of the normalised intensity.
     noise: float = 0.05
+    #: Probability of mirroring rows, and likewise columns. A mirrored patient has the liver on the wrong side.
+    flip: float = 0.0
+    #: Largest displacement in pixels, either way, of the control points of a smooth deformation.
+    elastic: float = 0.0
+    #: Largest standard deviation of a Gaussian blur, in pixels.
+    blur: float = 0.0
+    #: Largest log2 of the factor by which the slice is sampled coarser, and back to its own pixels.
+    low_resolution: float = 0.0
+    #: Largest |ln| of the smooth factor that multiplies the intensity, scaled to [0, 1]: the bias field of MR.
+    bias_field: float = 0.0
 
     def __post_init__(self):
+        _require(self.flip <= 1, "augment.flip", self.flip, "a probability in [0, 1]")
         for field in dataclasses.fields(self):
             _require(
                 getattr(self, field.name) >= 0,
@@ -169,11 +180,28 @@ class Train:
     #: Steps of each view.
     steps: int = 20_000
     learning_rate: float = 1e-3
-    #: Steps over which the rate rises from 0, and the share of all steps over which it falls to 0 at the end.
+    #: "adam", "adamw" (with `weight_decay`) or "sgd" (with Nesterov's `momentum`).
+    optimizer: str = "adam"
+    #: Decoupled decay of kernels, not of biases and norms, per step and unit of the rate; read by "adamw".
+    weight_decay: float = 0.01
+    #: Read by "sgd".
+    momentum: float = 0.99
+    #: The rate after the warm-up: "constant" with a linear cool-down, "cosine", or "poly" of power 0.9.
+    schedule: str = "constant"
+    #: Steps over which the rate rises from 0, and the share of all steps over which a constant one
+    #: falls to 0 at the end.
     warmup_steps: int = 100
     cooldown_share: float = 0.3
     #: Global norm that the gradient is clipped to; 0 is off.
     clip_norm: float = 1.0
+    #: Parts that the batch is worked through in, one after the other, for less memory. Dice and batch norm are
+    #: then those of a part: another objective than that of the whole batch.
+    accumulate: int = 1
+    #: Share of the moving average of parameters and norm statistics that survives a step; 0 is off. Where on,
+    #: validation and the best checkpoint use the average.
+    ema_decay: float = 0.0
+    #: A loss or gradient that is not finite: "stop", or "skip" the step, counted in the log.
+    on_nonfinite: str = "stop"
     #: Steps between two looks at the validation slices, between two saves, and between two lines of the log.
     validate_every: int = 1000
     save_every: int = 1000
@@ -185,10 +213,23 @@ class Train:
     min_delta: float = 1e-3
 
     def __post_init__(self):
-        for name in ("steps", "validate_every", "save_every", "log_every", "validation_slices"):
+        at_least_one = (
+            "steps",
+            "validate_every",
+            "save_every",
+            "log_every",
+            "validation_slices",
+            "accumulate",
+        )
+        for name in at_least_one:
             _require(getattr(self, name) >= 1, f"train.{name}", getattr(self, name), "1 or more")
-        for name in ("warmup_steps", "clip_norm", "patience", "min_delta"):
+        for name in ("warmup_steps", "clip_norm", "patience", "min_delta", "weight_decay"):
             _require(getattr(self, name) >= 0, f"train.{name}", getattr(self, name), "0 or more")
+        for name in ("momentum", "ema_decay"):
+            _require(0 <= getattr(self, name) < 1, f"train.{name}", getattr(self, name), "a share in [0, 1)")
+        _choose("train.optimizer", self.optimizer, ("adam", "adamw", "sgd"))
+        _choose("train.schedule", self.schedule, ("constant", "cosine", "poly"))
+        _choose("train.on_nonfinite", self.on_nonfinite, ("stop", "skip"))
         _require(self.learning_rate > 0, "train.learning_rate", self.learning_rate, "above 0")
         _require(
             0 <= self.cooldown_share <= 1, "train.cooldown_share", self.cooldown_share, "a share in [0, 1]"

@@ -17,17 +17,24 @@ from liverjax.files import write_json
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "nibabel")
 
 
-def write_manifest(path: pathlib.Path, **facts: object) -> None:
-    """Writes ``run.json``: versions and machine, and the run's own facts."""
+def surroundings() -> dict[str, dict]:
+    """Returns what a run's last bits may depend on beside its config: "versions" and "machine"."""
     versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
     versions |= {"liverjax": __version__, "python": platform.python_version()}
+    cpus = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
     machine = {
         "platform": platform.platform(),
         "devices": [device.device_kind for device in jax.devices()],
         "processes": jax.process_count(),
-        "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cpus": len(cpus),
+        "cpu_set": list(cpus),
     }
-    write_json(path, {"versions": versions, "machine": machine, **facts})
+    return {"versions": versions, "machine": machine}
+
+
+def write_manifest(path: pathlib.Path, **facts: object) -> None:
+    """Writes ``run.json``: versions and machine, and the run's own facts."""
+    write_json(path, {**surroundings(), **facts})
 
 
 def read_manifest(path: pathlib.Path) -> dict:

@@ -51,8 +51,16 @@ class Checkpoints:
         self._unfinished = step
 
     def poll(self) -> None:
-        """Seals the checkpoint that was being written, if it is complete. Costs nothing otherwise."""
-        if self._unfinished is not None and not self._manager.is_saving_in_progress():
+        """Seals the checkpoint that was being written, if it is complete. Costs nothing otherwise.
+
+        Where there are many processes the next save does it: they would not all see it complete at the same step,
+        and those that wait for one another in different places wait for ever.
+        """
+        if (
+            jax.process_count() == 1
+            and self._unfinished is not None
+            and not self._manager.is_saving_in_progress()
+        ):
             self.finish()
 
     def finish(self) -> None:

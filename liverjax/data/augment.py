@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import jax
 import jax.numpy as jnp
 from jax.scipy.ndimage import map_coordinates
@@ -29,14 +31,79 @@ def augment(
 
     def one(key, image, label):
         affine_key, intensity_key = jax.random.split(key)
-        if options.rotation or options.scale or options.shift:
+        # Keys of their own: switching one change on leaves the draws of the others as they were.
+        elastic_key, flip_key, bias_key, blur_key, coarse_key = (
+            jax.random.fold_in(key, place) for place in range(5)
+        )
+        if options.rotation or options.scale or options.shift or options.elastic:
             coordinates = _affine_coordinates(affine_key, image.shape, options)
+            if options.elastic:
+                coordinates = tuple(
+                    along + _smooth_field(part_key, image.shape, options.elastic)
+                    for along, part_key in zip(coordinates, jax.random.split(elastic_key), strict=True)
+                )
             image = map_coordinates(image, coordinates, order=1, mode="constant", cval=AIR)
             label = map_coordinates(label, coordinates, order=0, mode="constant", cval=0)
+        if options.flip:
+            for axis, mirrored in enumerate(jax.random.bernoulli(flip_key, options.flip, (2,))):
+                image = jnp.where(mirrored, jnp.flip(image, axis), image)
+                label = jnp.where(mirrored, jnp.flip(label, axis), label)
+        if options.bias_field:
+            factor = jnp.exp(_smooth_field(bias_key, image.shape, options.bias_field, cell=128))
+            image = (image + 1) * factor - 1
+        if options.blur:
+            image = _blur(image, jax.random.uniform(blur_key, (), maxval=options.blur), options.blur)
+        if options.low_resolution:
+            factor = jnp.exp2(jax.random.uniform(coarse_key, (), maxval=options.low_resolution))
+            image = _coarser(_coarser(image, factor).T, factor).T
         return _change_intensity(intensity_key, image, options), label
 
     images, labels = jax.vmap(one)(keys, images[..., 0], labels)
     return images[..., None], labels
+
+
+def _smooth_field(key: jax.Array, shape: tuple[int, int], limit: float, cell: int = 32) -> jax.Array:
+    """Returns a smooth random field (H, W) within +-limit: control points every ``cell`` pixels, interpolated."""
+    control = _symmetric(key, limit, tuple(-(-size // cell) + 3 for size in shape))
+    for axis, size in enumerate(shape):
+        control = jnp.moveaxis(_spline(jnp.moveaxis(control, axis, 0), size, cell), 0, axis)
+    return control
+
+
+def _spline(control: jax.Array, size: int, cell: int) -> jax.Array:
+    """Returns the uniform cubic B-spline of the control values along the first axis at ``size`` pixels.
+
+    Its four weights are 0 or more and sum to 1, so that the result stays within the range of the control values.
+    """
+    place = jnp.arange(size) / cell
+    first = place.astype(int)
+    t = (place - first)[:, None]
+    weights = ((1 - t) ** 3, 3 * t**3 - 6 * t**2 + 4, -3 * t**3 + 3 * t**2 + 3 * t + 1, t**3)
+    return sum(weight / 6 * control[first + offset] for offset, weight in enumerate(weights))
+
+
+def _blur(image: jax.Array, sigma: jax.Array, largest: float) -> jax.Array:
+    """Returns the image after a Gaussian of ``sigma`` pixels, whose kernel is cut at 3 of the ``largest``."""
+    radius = max(1, math.ceil(3 * largest))
+    offsets = jnp.arange(-radius, radius + 1)
+    kernel = jax.nn.softmax(-0.5 * (offsets / jnp.maximum(sigma, 1e-3)) ** 2)
+    padded = jnp.pad(image, radius, mode="edge")
+    rows = sum(kernel[i] * padded[i : i + image.shape[0]] for i in range(2 * radius + 1))
+    return sum(kernel[i] * rows[:, i : i + image.shape[1]] for i in range(2 * radius + 1))
+
+
+def _coarser(image: jax.Array, factor: jax.Array) -> jax.Array:
+    """Returns the image sampled every ``factor`` rows and interpolated linearly back to its own rows."""
+    size = image.shape[0]
+    place = (jnp.arange(size) + 0.5) / factor - 0.5
+    first = jnp.floor(place)
+    t = (place - first)[:, None]
+
+    def sample(index):
+        row = jnp.rint((index + 0.5) * factor - 0.5).astype(int)
+        return image[jnp.clip(row, 0, size - 1)]
+
+    return (1 - t) * sample(first) + t * sample(first + 1)
 
 
 def _symmetric(key: jax.Array, limit: float, shape: tuple[int, ...] = ()) -> jax.Array:

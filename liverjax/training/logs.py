@@ -7,6 +7,7 @@ import os
 import pathlib
 
 import jax
+import numpy as np
 from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
@@ -61,6 +62,31 @@ class RunLog:
             name: f"{value:.3f}" for name, value in values.items() if name in ("loss", "validation_dice")
         }
         self._bar.set_postfix(shown, refresh=False)
+
+    def show(self, step: int, images: np.ndarray, reference: np.ndarray, predicted: np.ndarray) -> None:
+        """Puts slices with their outlines on TensorBoard: the reference's in green, the prediction's in red.
+
+        Args:
+          step: the step that the prediction is of.
+          images: (N, H, W) in [-1, 1], and ``reference`` and ``predicted`` their labels.
+        """
+        if not self._leader:
+            return
+        for place, (image, *masks) in enumerate(zip(images, reference, predicted, strict=True)):
+            colours = np.repeat((image[..., None] + 1) / 2, 3, axis=2)
+            for mask, channel in zip(masks, (1, 0), strict=True):
+                outline = _outline(mask)
+                colours[outline] = 0
+                colours[outline, channel] = 1
+            self._board.add_image(f"validation/{place}", colours, step, dataformats="HWC")
+
+
+def _outline(mask: np.ndarray) -> np.ndarray:
+    """Returns the pixels whose label is not that of the pixel below or to the right."""
+    outline = np.zeros(mask.shape, bool)
+    outline[:-1] |= mask[:-1] != mask[1:]
+    outline[:, :-1] |= mask[:, :-1] != mask[:, 1:]
+    return outline
 
 
 def read_log(path: str | os.PathLike) -> list[dict]:

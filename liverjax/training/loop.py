@@ -4,50 +4,38 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
-import json
 import logging
 import math
 import os
 import pathlib
-import time
+from collections.abc import Iterator
 
 import jax
 import numpy as np
 import optax
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
-from liverjax.checkpoint.manifest import read_manifest, write_manifest
 from liverjax.checkpoint.runs import Checkpoints
-from liverjax.config import differences, resolve, to_dict
+from liverjax.config import differences, resolve
 from liverjax.data.pipeline import train_batches
 from liverjax.data.splits import Parts, split_cases
 from liverjax.data.store import Store, StoredCase, open_store
-from liverjax.errors import CheckpointError, ConfigError, Interrupted, TrainingError
-from liverjax.files import write_json
+from liverjax.errors import ConfigError, Interrupted, LiverjaxError, TrainingError
 from liverjax.models import UNet, build_unet
 from liverjax.options import Config
+from liverjax.training.health import FiniteWatch
 from liverjax.training.logs import RunLog
-from liverjax.training.mesh import data_mesh, describe_devices, replicated, to_devices
+from liverjax.training.mesh import data_mesh, describe_devices, on_any_process, replicated, to_devices
 from liverjax.training.optim import build_optimizer, learning_rate
+from liverjax.training.pace import Clock, device_memory, peak_flops, step_flops
+from liverjax.training.resume import start_or_resume
 from liverjax.training.signals import StopSignals
-from liverjax.training.state import init_state
+from liverjax.training.state import TrainState, init_state
 from liverjax.training.step import jitted_train_step
 from liverjax.training.validation import Validation
-from liverjax.views import VIEWS
 
 _LOG = logging.getLogger("liverjax")
-
-#: Config fields that may differ between a run and its resumption: none of them changes what a step computes.
-_FREE_FIELDS = (
-    "store",
-    "max_minutes",
-    "views",
-    "batch.threads",
-    "batch.workers",
-    "batch.prefetch",
-    "predict",
-)
 
 
 @dataclasses.dataclass
@@ -61,6 +49,7 @@ class Progress:
       best_dice: highest validation Dice so far, mean of the foreground classes.
       best_step: the step where it was.
       looks_without_gain: looks since the validation Dice last rose by ``train.min_delta``.
+      skipped: steps that changed nothing, for their loss or gradient was not finite (``train.on_nonfinite``).
     """
 
     end_step: int
@@ -69,9 +58,12 @@ class Progress:
     best_dice: float = -1.0
     best_step: int = 0
     looks_without_gain: int = 0
+    skipped: int = 0
 
 
-def train(config, workdir: str | os.PathLike, *, quiet: bool = False) -> dict[str, Progress]:
+def train(
+    config, workdir: str | os.PathLike, *, resume: str = "auto", quiet: bool = False
+) -> dict[str, Progress]:
     """Trains the network of each view, or goes on where an earlier call stopped.
 
     On the same CPUs a resumed run ends with the same bits as one that was never stopped. With a time limit
@@ -81,6 +73,7 @@ def train(config, workdir: str | os.PathLike, *, quiet: bool = False) -> dict[st
       config: a `liverjax.options.Config`, or a ConfigDict as config files make it; ``config.store`` names the store.
       workdir: folder of the run. Written: ``run.json``, and for each view ``<view>/last`` and ``<view>/best``
         (checkpoints), ``<view>/log.jsonl``, ``<view>/tensorboard``.
+      resume: "auto" refuses to go on with a run of another config or other scans; "force" goes on.
       quiet: print nothing and show no progress bars.
 
     Returns:
@@ -89,7 +82,8 @@ def train(config, workdir: str | os.PathLike, *, quiet: bool = False) -> dict[st
     Raises:
       ConfigError: a value that does not fit the store or the machine.
       CheckpointError: the folder holds a run of another config or other data.
-      TrainingError: a loss that is not finite. The last checkpoint is kept.
+      InputError: a case of the store cannot be read.
+      TrainingError: a loss or gradient that is not finite, or a data worker that ended. The last checkpoint is kept.
       Interrupted: SIGTERM or SIGINT came; the state was saved.
     """
     config = resolve(config)
@@ -104,12 +98,12 @@ def train(config, workdir: str | os.PathLike, *, quiet: bool = False) -> dict[st
     setup = _Setup(
         config=config,
         parts=parts,
-        mesh=data_mesh(config.batch.size),
+        mesh=data_mesh(config.batch.size, config.train.accumulate),
         network=build_unet(config.model, len(config.labels), accelerator=jax.default_backend() != "cpu"),
-        optimizer=build_optimizer(config.train.clip_norm),
+        optimizer=build_optimizer(config.train),
     )
-    _start_or_resume(workdir, config, store, parts)
-    if not quiet:
+    start_or_resume(workdir, config, store, parts, resume)
+    if not quiet and jax.process_index() == 0:
         print(f"devices: {describe_devices()}")
 
     results: dict[str, Progress] = {}
@@ -129,39 +123,6 @@ def _with_wanted_labels(store: Store, config: Config) -> list[StoredCase]:
     if left_out:
         _LOG.warning("not used, for their masks do not tell tumours from the liver: %s", ", ".join(left_out))
     return [case for case in store.cases if case.id not in left_out]
-
-
-def _start_or_resume(workdir: pathlib.Path, config: Config, store: Store, parts: Parts) -> None:
-    """Writes ``run.json``, or refuses to go on with a run that was started with something else."""
-    manifest = workdir / "run.json"
-    fingerprint = hashlib.sha256(
-        json.dumps([(c.id, c.fingerprint) for c in store.cases]).encode()
-    ).hexdigest()
-    if manifest.exists():
-        before = read_manifest(manifest)
-        changed = [
-            text
-            for path, text in differences(resolve(before["config"]), config).items()
-            if not path.startswith(_FREE_FIELDS)
-        ]
-        if before["data"]["fingerprint"] != fingerprint:
-            changed.append(f"the scans and masks of the store {config.store}")
-        if changed:
-            raise CheckpointError(
-                f"{workdir} holds a run that differs in: {', '.join(changed)}; choose another --workdir, "
-                "or the values of that run"
-            )
-        # Views may be trained by separate calls: the run is that of all of them.
-        views = tuple(view for view in VIEWS if view in {*before["config"]["views"], *config.views})
-        if list(views) != list(before["config"]["views"]) and jax.process_index() == 0:
-            write_json(manifest, {**before, "config": {**before["config"], "views": views}})
-        return
-    data = {
-        "fingerprint": fingerprint,
-        **{f.name: [case.id for case in getattr(parts, f.name)] for f in dataclasses.fields(parts)},
-    }
-    if jax.process_index() == 0:
-        write_manifest(manifest, config=to_dict(config), data=data)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -187,83 +148,112 @@ def _train_view(
         optimizer=optimizer,
         augmentation=config.augment,
         loss_weights=config.loss,
+        accumulate=options.accumulate,
+        ema_decay=options.ema_decay,
+        skip_nonfinite=options.on_nonfinite == "skip",
     )
-    key = jax.random.key(config.seed)
-    state = init_state(network, optimizer, config.batch.patch, config.seed, replicated(mesh))
+    key = jax.jit(lambda: jax.random.key(config.seed), out_shardings=replicated(mesh))()
+    averaged = bool(options.ema_decay)
+    state = init_state(
+        network, optimizer, config.batch.patch, config.seed, replicated(mesh), averaged=averaged
+    )
     progress = Progress(end_step=options.steps)
 
     with Checkpoints(folder / "last", keep=2) as last, Checkpoints(folder / "best", keep=1) as best:
-        if restored := last.restore(state):
-            _, state, facts = restored
-            progress = Progress(**facts)
+        if restored := last.restore(state.arrays()):
+            _, arrays, facts = restored
+            state, progress = TrainState(**arrays), Progress(**facts)
         if progress.finished:
             return progress
         step = first_step = int(state.step)
-        clock = _Clock(step, progress.seconds)
+        clock = Clock(step, progress.seconds)
+        watch = FiniteWatch(folder, skip=options.on_nonfinite == "skip", skipped=progress.skipped)
         validate = Validation(setup.parts.validation, view, config, network, mesh)
         rows = {"process": jax.process_index(), "processes": jax.process_count()}
         batches = train_batches(
             setup.parts.train, view, config, first_step=step, last_step=options.steps, **rows
         )
+        flops, asked = None, None
 
         with RunLog(folder, view, first_step=step, steps=progress.end_step, quiet=quiet) as log:
             while not progress.finished:
-                batch = to_devices(next(batches), mesh)
+                with clock.waiting():
+                    batch = to_devices(_next_batch(batches, folder), mesh)
                 rate = learning_rate(options, step, progress.end_step)
-                state, metrics = step_fn(state, batch, np.float32(rate), key)
+                arguments = (state, batch, np.float32(rate), key)
+                if step == first_step and peak_flops():
+                    flops = step_flops(jitted_train_step, arguments, step_fn.keywords)
+                state, metrics = step_fn(*arguments)
+                if jax.process_count() == 1:
+                    stops = bool(stop.received)
+                else:  # The answer to the question of the step before: it is there without a wait.
+                    stops = asked is not None and bool(asked)
+                    asked = on_any_process(bool(stop.received), mesh)
                 step += 1
+                watch.note(step, metrics)
                 last.poll()
                 if step == first_step + 1:
                     jax.block_until_ready(metrics)
                     clock.compiled(step)
                 if step % options.log_every == 0:
-                    loss, norm = _finite(metrics, step, folder)
                     pace = clock.steps_per_second(step)
-                    slices_per_second = pace * config.batch.size
-                    log.write(
-                        step,
-                        loss=loss,
-                        gradient_norm=norm,
-                        learning_rate=rate,
-                        slices_per_second=slices_per_second,
-                    )
+                    values = {
+                        **watch.settle(),
+                        "learning_rate": rate,
+                        "slices_per_second": pace * config.batch.size,
+                        **clock.look(step),
+                        **device_memory(),
+                    }
+                    if options.on_nonfinite == "skip":
+                        values["skipped_steps"] = watch.skipped
+                    if flops and pace:
+                        values["peak_flops_share"] = flops * pace / peak_flops()
+                    log.write(step, **values)
                     if limit < math.inf and pace:
                         left = int((limit - clock.total()) * pace)
-                        progress.end_step = min(options.steps, step + max(0, left))
+                        progress.end_step = _of_first_process(min(options.steps, step + max(0, left)))
                 progress.finished = step >= progress.end_step
                 if step % options.validate_every == 0 or progress.finished:
-                    _finite(metrics, step, folder)
-                    dice = validate(state.variables)
-                    log.write(step, validation_dice=float(np.mean(list(dice.values()))), **_prefixed(dice))
-                    if _note_look(progress, float(np.mean(list(dice.values()))), step, options.min_delta):
-                        best.save(
-                            step, state.variables, {"view": view, "step": step, "validation_dice": dice}
-                        )
+                    watch.settle()
+                    dice = validate(state.chosen_variables)
+                    mean = float(np.mean(list(dice.values())))
+                    log.write(step, validation_dice=mean, **_prefixed(dice))
+                    log.show(step, *validate.examples)
+                    if _note_look(progress, mean, step, options.min_delta):
+                        facts = {"view": view, "step": step, "validation_dice": dice}
+                        best.save(step, state.chosen_variables, facts)
                     if options.patience and progress.looks_without_gain >= options.patience:
                         progress.finished = True
                 log.advance(step, progress.end_step)
-                if step % options.save_every == 0 or progress.finished or stop.received:
-                    _finite(metrics, step, folder)
-                    progress.seconds = clock.total()
+                if step % options.save_every == 0 or progress.finished or stops:
+                    watch.settle()
+                    progress.seconds, progress.skipped = clock.total(), watch.skipped
                     best.finish()  # Before the last says that there is one.
-                    last.save(step, state, dataclasses.asdict(progress))
-                if stop.received and not progress.finished:
+                    last.save(step, state.arrays(), dataclasses.asdict(progress))
+                if stops and not progress.finished:
                     last.finish()
+                    reason = stop.received or "a signal to another process"
                     raise Interrupted(
-                        f"{stop.received} after step {step} of {view}; saved, the same command goes on"
+                        f"{reason} after step {step} of {view}; saved, the same command goes on"
                     )
     return progress
 
 
-def _finite(metrics: dict[str, jax.Array], step: int, folder: pathlib.Path) -> tuple[float, float]:
-    """Returns loss and gradient norm, or raises `TrainingError` if one of them is not finite."""
-    loss, norm = float(metrics["loss"]), float(metrics["gradient_norm"])
-    if not (math.isfinite(loss) and math.isfinite(norm)):
+def _next_batch(batches: Iterator[dict[str, np.ndarray]], folder: pathlib.Path) -> dict[str, np.ndarray]:
+    """Returns the next batch; whatever ends a thread or worker of the pipeline becomes an error that says so."""
+    try:
+        return next(batches)
+    except LiverjaxError:
+        raise
+    except Exception as error:
         raise TrainingError(
-            f"{folder}: loss {loss} and gradient norm {norm} at step {step}, expected finite values; the last "
-            "checkpoint is kept. A lower train.learning_rate or train.clip_norm may help"
-        )
-    return loss, norm
+            f"{folder}: reading batches failed: {error}; the last checkpoint is kept"
+        ) from error
+
+
+def _of_first_process(value: int) -> int:
+    """Returns the first process's value on all: their clocks differ, their last step must not."""
+    return value if jax.process_count() == 1 else int(multihost_utils.broadcast_one_to_all(np.int32(value)))
 
 
 def _prefixed(dice: dict[str, float]) -> dict[str, float]:
@@ -279,25 +269,3 @@ def _note_look(progress: Progress, dice: float, step: int, min_delta: float) -> 
         return False
     progress.best_dice, progress.best_step = dice, step
     return True
-
-
-class _Clock:
-    """Wall-clock time of a view, and its pace without the compilation that the first step waits for."""
-
-    def __init__(self, first_step: int, seconds_before: float):
-        self._start = time.monotonic()
-        self._before = seconds_before
-        self._first_step = first_step
-        self._pace_start = self._start
-
-    def total(self) -> float:
-        """Returns the seconds spent on the view over all starts."""
-        return self._before + time.monotonic() - self._start
-
-    def compiled(self, step: int) -> None:
-        """Tells that the first step of this start is done."""
-        self._first_step, self._pace_start = step, time.monotonic()
-
-    def steps_per_second(self, step: int) -> float:
-        """Returns the pace, or 0 where it is not known yet."""
-        return (step - self._first_step) / max(time.monotonic() - self._pace_start, 1e-9)

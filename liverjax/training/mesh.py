@@ -9,17 +9,24 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from liverjax.errors import ConfigError
 
 
-def data_mesh(batch_size: int) -> Mesh:
+def data_mesh(batch_size: int, accumulate: int = 1) -> Mesh:
     """Returns a mesh of all devices with the axis "data".
 
     Raises:
-      ConfigError: the global batch cannot be divided evenly over the devices.
+      ConfigError: the global batch, or a part of it, cannot be divided evenly over the devices.
     """
     devices = jax.device_count()
-    if batch_size % devices:
+    if batch_size % (devices * accumulate):
+        if accumulate > 1:
+            raise ConfigError(
+                f"batch.size is {batch_size}, expected a multiple of {devices} devices times {accumulate} parts "
+                "(train.accumulate)"
+            )
         raise ConfigError(f"batch.size is {batch_size}, expected a multiple of the {devices} devices")
-    # Flax's linen modules need automatic axes; jax.make_mesh makes explicit ones by default.
-    return jax.make_mesh((devices,), ("data",), axis_types=(AxisType.Auto,))
+    # In the order of processes, whose rows of the batch are contiguous: jax.make_mesh may choose another one.
+    ordered = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
+    # Flax's linen modules need automatic axes.
+    return Mesh(np.array(ordered), ("data",), axis_types=(AxisType.Auto,))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -36,6 +43,24 @@ def to_devices(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]
     """Returns a process's rows of the global batch as global arrays on the mesh."""
     sharding = divided(mesh)
     return {name: jax.make_array_from_process_local_data(sharding, rows) for name, rows in batch.items()}
+
+
+def on_any_process(flag: bool, mesh: Mesh) -> jax.Array:
+    """Returns whether any process called with True, as an array that is read without a wait a step later.
+
+    Every process must call this at the same place. All read the same answer, so that all stop at the same step.
+    """
+    flags = np.full(len(mesh.local_devices), flag)
+    return _any(jax.make_array_from_process_local_data(divided(mesh), flags))
+
+
+_any = jax.jit(lambda flags: flags.any())
+
+
+def local_rows(array: jax.Array) -> np.ndarray:
+    """Returns this process's rows of an array whose rows are divided over the devices."""
+    shards = {shard.index[0].start or 0: shard.data for shard in array.addressable_shards}
+    return np.concatenate([np.asarray(shards[start]) for start in sorted(shards)])
 
 
 def describe_devices() -> str:

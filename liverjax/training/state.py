@@ -20,17 +20,29 @@ class TrainState:
       params: float32 parameters of the network.
       batch_stats: float32 running statistics of its batch norms.
       opt_state: the optimiser's state.
+      average: moving average of `variables`, or None where ``train.ema_decay`` is 0.
     """
 
     step: jax.Array
     params: dict
     batch_stats: dict
     opt_state: optax.OptState
+    average: dict | None = None
 
     @property
     def variables(self) -> dict:
         """What the network is applied with."""
         return {"params": self.params, "batch_stats": self.batch_stats}
+
+    @property
+    def chosen_variables(self) -> dict:
+        """What validation looks at and ``best`` keeps: the average where there is one."""
+        return self.variables if self.average is None else self.average
+
+    def arrays(self) -> dict:
+        """Returns what a checkpoint holds: the fields by name, without an average that there is not."""
+        fields = {name: getattr(self, name) for name in ("step", "params", "batch_stats", "opt_state")}
+        return fields if self.average is None else {**fields, "average": self.average}
 
 
 def init_state(
@@ -39,17 +51,20 @@ def init_state(
     patch: tuple[int, int],
     seed: int,
     sharding: Sharding,
+    *,
+    averaged: bool = False,
 ) -> TrainState:
     """Returns the state before the first step, made on the devices."""
 
     def init() -> TrainState:
         variables = network.init(jax.random.key(seed), jnp.zeros((1, *patch, 1)))
         params = variables["params"]
-        return TrainState(
+        state = TrainState(
             step=jnp.int32(0),
             params=params,
             batch_stats=variables.get("batch_stats", {}),
             opt_state=optimizer.init(params),
         )
+        return state.replace(average=state.variables) if averaged else state
 
     return jax.jit(init, out_shardings=sharding)()

@@ -15,12 +15,19 @@ from liverjax.data.pipeline import validation_batches
 from liverjax.data.store import StoredCase
 from liverjax.models import UNet
 from liverjax.options import Config
-from liverjax.training.mesh import to_devices
+from liverjax.training.mesh import local_rows, to_devices
 from liverjax.training.step import jitted_overlap_counts
+
+#: Slices that TensorBoard shows.
+_EXAMPLES = 4
 
 
 class Validation:
-    """Calling it with a state's variables gives the proxy Dice of each foreground class."""
+    """Calling it with a state's variables gives the proxy Dice of each foreground class.
+
+    Attributes:
+      examples: after a call, images (N, H, W), reference and predicted labels (N, H, W) of a few slices.
+    """
 
     def __init__(self, cases: Sequence[StoredCase], view: str, config: Config, network: UNet, mesh: Mesh):
         rows = config.batch.size // jax.process_count()
@@ -34,10 +41,13 @@ class Validation:
 
     def __call__(self, variables: dict) -> dict[str, float]:
         """Returns class name -> Dice over all validation slices together; 0 for a class in neither mask."""
-        per_batch = (
-            jitted_overlap_counts(variables, batch, network=self._network) for batch in self._batches
-        )
-        counts = sum(np.asarray(count, np.float64) for count in per_batch)
+        counts = 0.0
+        for place, batch in enumerate(self._batches):
+            count, labels = jitted_overlap_counts(variables, batch, network=self._network)
+            counts += np.asarray(count, np.float64)
+            if place == 0:  # The slices with liver come first.
+                shown = (batch["image"][..., 0], batch["label"], labels)
+                self.examples = tuple(local_rows(array)[:_EXAMPLES] for array in shown)
         return {
             name: float(2 * overlap / max(sizes, 1))
             for name, (overlap, sizes) in zip(self._names, counts, strict=True)

@@ -11,7 +11,8 @@ from liverjax.data.augment import AIR, augment
 from liverjax.options import Augment
 
 OFF = Augment(**{field.name: 0.0 for field in dataclasses.fields(Augment)})
-FULL = Augment()
+#: All on at once.
+FULL = Augment(flip=0.5, elastic=6.0, blur=1.5, low_resolution=1.5, bias_field=0.5)
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +35,7 @@ def test_each_range_has_an_influence(batch, name):
     options = dataclasses.replace(OFF, **{name: getattr(FULL, name)})
     images, labels = augment(jax.random.key(0), *batch, options)
     assert np.abs(images - batch[0]).max() > 1e-3
-    geometric = name in ("rotation", "scale", "shift")
+    geometric = name in ("rotation", "scale", "shift", "flip", "elastic")
     assert (labels != batch[1]).any() == geometric
 
 

@@ -34,9 +34,11 @@ def _final_state(config, workdir):
     """Returns step and all arrays of the newest checkpoint of the axial view."""
     network = build_unet(config.model, len(config.labels), accelerator=False)
     sharding = replicated(data_mesh(config.batch.size))
-    template = init_state(network, build_optimizer(config.train.clip_norm), config.batch.patch, 0, sharding)
+    averaged = bool(config.train.ema_decay)
+    optimizer = build_optimizer(config.train)
+    template = init_state(network, optimizer, config.batch.patch, 0, sharding, averaged=averaged)
     with Checkpoints(workdir / "axial" / "last", keep=2) as checkpoints:
-        step, state, _ = checkpoints.restore(template)
+        step, state, _ = checkpoints.restore(template.arrays())
     return step, [np.asarray(leaf) for leaf in jax.tree.leaves(state)]
 
 
