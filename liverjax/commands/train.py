@@ -17,6 +17,9 @@ def define(values: flags.FlagValues) -> None:
     flags.DEFINE_string("workdir", None, "folder of the run", flag_values=values)
     flags.DEFINE_list("views", None, "views to train (default: all of the config)", flag_values=values)
     flags.DEFINE_float("max_minutes", None, "minutes in all, shared by the views", flag_values=values)
+    flags.DEFINE_enum(
+        "resume", "auto", ["auto", "force"], "force: go on with another config or store", flag_values=values
+    )
     flags.DEFINE_bool("quiet", False, "no progress bars", flag_values=values)
     flags.mark_flags_as_required(["config", "store", "workdir"], flag_values=values)
 
@@ -32,7 +35,8 @@ def run(args: flags.FlagValues) -> None:
         config.views = tuple(args.views)
     if args.max_minutes is not None:
         config.max_minutes = args.max_minutes
-    results = train(resolve(override(config, args.override)), args.workdir, quiet=args.quiet)
+    config = resolve(override(config, args.override))
+    results = train(config, args.workdir, resume=args.resume, quiet=args.quiet)
     if not args.quiet:
         for view, progress in results.items():
             print(

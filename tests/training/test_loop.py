@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import jax
@@ -15,7 +16,7 @@ import pytest
 
 from liverjax.checkpoint.runs import Checkpoints
 from liverjax.data.store import open_store
-from liverjax.errors import CheckpointError, ConfigError, TrainingError
+from liverjax.errors import CheckpointError, ConfigError, InputError, TrainingError
 from liverjax.inference.segmenter import load_model
 from liverjax.models import build_unet
 from liverjax.training.logs import read_log
@@ -152,6 +153,58 @@ def test_a_loss_that_is_not_finite_stops_the_run_with_its_step(tiny_config, tmp_
     with pytest.raises(TrainingError, match=r"axial: loss .* at step [23], expected finite values"):
         train(config, tmp_path, quiet=True)
     assert (tmp_path / "axial" / "last" / "1").is_dir()
+
+
+def test_steps_that_are_not_finite_can_be_skipped_and_are_counted(tiny_config, tmp_path):
+    config = _one_view(
+        tiny_config, learning_rate=1e38, warmup_steps=0, validate_every=100, on_nonfinite="skip"
+    )
+    progress = train(config, tmp_path, quiet=True)["axial"]
+    counts = [r["skipped_steps"] for r in read_log(tmp_path / "axial" / "log.jsonl") if "skipped_steps" in r]
+    assert progress.finished and progress.skipped == counts[-1] >= 2
+    _, state = _final_state(config, tmp_path)
+    assert all(np.isfinite(leaf).all() for leaf in state)
+
+
+def test_a_store_file_that_vanishes_ends_the_run_with_the_case_named(tiny_config, tmp_path):
+    store = tmp_path / "store"
+    shutil.copytree(tiny_config.store, store)
+    config = dataclasses.replace(_one_view(tiny_config, steps=10**6, save_every=10**6), store=str(store))
+    removed = []
+
+    def remove_when_under_way():
+        while not read_log(tmp_path / "run" / "axial" / "log.jsonl"):
+            time.sleep(0.05)
+        for path in store.glob("cases/*/axial.npy"):
+            path.unlink()
+        removed.append(time.monotonic())
+
+    thread = threading.Thread(target=remove_when_under_way, daemon=True)
+    thread.start()
+    with pytest.raises(InputError, match=r"case phantom_00\d, axial slice \d+: .*axial.npy"):
+        train(config, tmp_path / "run", quiet=True)
+    thread.join()
+    assert time.monotonic() - removed[0] < 30
+
+
+def test_a_forced_resume_takes_the_new_config_and_notes_it(uninterrupted, tmp_path, caplog):
+    config, workdir, _ = uninterrupted
+    shutil.copytree(workdir, tmp_path / "run")
+    other = dataclasses.replace(config, loss=dataclasses.replace(config.loss, dice=0.5))
+    train(other, tmp_path / "run", resume="force", quiet=True)
+    manifest = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert manifest["forced"] == ["loss.dice 1.0, now 0.5"] and manifest["config"]["loss"]["dice"] == 0.5
+    assert "its result is that of no single config" in caplog.text
+
+
+def test_other_surroundings_are_told_at_resume(uninterrupted, tmp_path, caplog):
+    config, workdir, _ = uninterrupted
+    shutil.copytree(workdir, tmp_path / "run")
+    manifest = json.loads((workdir / "run.json").read_text())
+    manifest["versions"]["jax"] = "0.1"
+    (tmp_path / "run" / "run.json").write_text(json.dumps(manifest))
+    train(config, tmp_path / "run", quiet=True)
+    assert f"jax 0.1, now {jax.__version__}" in caplog.text and "not the uninterrupted run's" in caplog.text
 
 
 def test_patience_ends_a_run_that_does_not_gain(tiny_config, tmp_path):

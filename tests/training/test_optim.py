@@ -1,0 +1,37 @@
+"""Rates of the schedules, and first steps of the optimisers, against values derived by hand."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from liverjax.options import Train
+from liverjax.training.optim import build_optimizer, learning_rate
+
+
+@pytest.mark.parametrize(("schedule", "halfway"), [("constant", 1.0), ("cosine", 0.5), ("poly", 0.5**0.9)])
+def test_schedules_at_the_start_halfway_and_at_the_end(schedule, halfway):
+    options = Train(learning_rate=1.0, warmup_steps=0, cooldown_share=0.25, schedule=schedule)
+    rates = [learning_rate(options, step, 100) for step in (0, 50, 100)]
+    np.testing.assert_allclose(rates, [1.0, halfway, 0.0], atol=1e-12)
+
+
+def test_the_rate_rises_over_the_warm_up():
+    options = Train(learning_rate=1.0, warmup_steps=3)
+    assert [learning_rate(options, step, 100) for step in range(4)] == [0.25, 0.5, 0.75, 1.0]
+
+
+def _first_direction(**options):
+    params = {"kernel": jnp.full((1, 1), 4.0), "bias": jnp.full(1, 4.0)}
+    gradient = {"kernel": jnp.full((1, 1), 0.5), "bias": jnp.full(1, -0.5)}
+    optimizer = build_optimizer(Train(clip_norm=0.0, **options))
+    direction, _ = optimizer.update(gradient, optimizer.init(params), params)
+    return [float(direction[name].squeeze()) for name in ("kernel", "bias")]
+
+
+def test_first_steps_of_the_optimisers():
+    # Adam's bias correction makes the first step the sign of the gradient.
+    np.testing.assert_allclose(_first_direction(optimizer="adam"), [1, -1], atol=1e-5)
+    # 0.1 of the kernel 4 is added; biases do not decay.
+    np.testing.assert_allclose(_first_direction(optimizer="adamw", weight_decay=0.1), [1.4, -1], atol=1e-5)
+    # Nesterov: g + momentum * (g + momentum * 0).
+    np.testing.assert_allclose(_first_direction(optimizer="sgd", momentum=0.9), [0.95, -0.95], atol=1e-6)
