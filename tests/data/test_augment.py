@@ -70,3 +70,31 @@ def test_what_comes_from_outside_is_air_and_background(batch):
 def test_intensities_stay_in_the_window(batch):
     images, _ = augment(jax.random.key(5), *batch, FULL)
     assert images.min() >= -1 and images.max() <= 1
+
+
+def test_a_certain_flip_mirrors_both_axes_and_leaves_values(batch):
+    images, labels = augment(jax.random.key(0), *batch, dataclasses.replace(OFF, flip=1.0))
+    np.testing.assert_array_equal(images, np.clip(batch[0], -1, 1)[:, ::-1, ::-1])
+    np.testing.assert_array_equal(labels, batch[1][:, ::-1, ::-1])
+
+
+@pytest.mark.parametrize("name", ["blur", "low_resolution"])
+def test_smoothing_keeps_a_constant_and_lessens_noise(name):
+    options = dataclasses.replace(OFF, **{name: 2.0})
+    labels = jnp.zeros((4, 64, 64), jnp.uint8)
+    images, _ = augment(jax.random.key(0), jnp.full((4, 64, 64, 1), 0.25), labels, options)
+    np.testing.assert_allclose(images, 0.25, atol=1e-5)
+    noise = 0.2 * jax.random.normal(jax.random.key(1), (4, 64, 64, 1))
+    images, _ = augment(jax.random.key(0), noise, labels, options)
+    assert (jnp.abs(jnp.diff(images, axis=1)).mean() < 0.8 * jnp.abs(jnp.diff(noise, axis=1)).mean()).all()
+
+
+def test_a_bias_field_is_smooth_and_within_its_range():
+    options = dataclasses.replace(OFF, bias_field=0.4)
+    images, _ = augment(
+        jax.random.key(0), jnp.full((2, 96, 96, 1), -0.5), jnp.zeros((2, 96, 96), jnp.uint8), options
+    )
+    logarithm = np.log((np.asarray(images) + 1) / 0.5)
+    assert np.abs(logarithm).max() <= 0.4 + 1e-5 and np.ptp(logarithm) > 0.01
+    # The slope of a uniform cubic B-spline is at most the largest step of its control values, 0.8 per 128 pixels.
+    assert np.abs(np.diff(logarithm, axis=1)).max() <= 0.8 / 128 + 1e-5
