@@ -243,7 +243,7 @@ class Predict:
     #: Slices that the network sees at once.
     batch_size: int = 8
     #: Shapes of the working grid are padded up to multiples of this, so that few programs are compiled.
-    bucket: int = 32
+    bucket: int = 16
     #: What the views' softmax maps become: their mean, their mean weighted by view and class (the weights are
     #: fitted by `liverjax calibrate`), or the majority of their labels.
     fusion: str = "mean"
