@@ -1,0 +1,59 @@
+"""One step: the moving average, and the parts that a batch is worked through in."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from liverjax.models import build_unet
+from liverjax.options import Augment, Loss, Model, Train
+from liverjax.training.optim import build_optimizer
+from liverjax.training.state import init_state
+from liverjax.training.step import train_step
+
+OFF = Augment(**{field.name: 0.0 for field in dataclasses.fields(Augment)})
+
+
+@pytest.fixture(scope="module")
+def step():
+    # No batch norm and no dropout, and cross-entropy alone: a mean over rows, whatever the parts are.
+    network = build_unet(Model(features=(2, 4), norm="none", dropout=0.0), 2, accelerator=False)
+    optimizer = build_optimizer(Train(clip_norm=0.0, optimizer="sgd", momentum=0.0))
+    random = np.random.default_rng(0)
+    batch = {
+        "image": jnp.asarray(random.uniform(-1, 1, (4, 8, 8, 1)), jnp.float32),
+        "label": jnp.asarray(random.integers(0, 2, (4, 8, 8)), jnp.uint8),
+    }
+    sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+
+    def run(**options):
+        averaged = bool(options.get("ema_decay"))
+        state = init_state(network, optimizer, (8, 8), 0, sharding, averaged=averaged)
+        settings = {
+            "network": network,
+            "optimizer": optimizer,
+            "augmentation": OFF,
+            "loss_weights": Loss(dice=0.0),
+        }
+        after, metrics = train_step(state, batch, jnp.float32(0.1), jax.random.key(0), **settings, **options)
+        return state, after, metrics
+
+    return run
+
+
+def test_parts_add_up_to_the_batch_where_the_loss_is_a_mean_over_rows(step):
+    _, whole, metrics = step()
+    _, parts, part_metrics = step(accumulate=2)
+    np.testing.assert_allclose(part_metrics["loss"], metrics["loss"], rtol=1e-5)
+    for a, b in zip(jax.tree.leaves(whole.params), jax.tree.leaves(parts.params), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+
+
+def test_the_first_average_keeps_a_tenth_of_the_first_parameters(step):
+    before, after, _ = step(ema_decay=0.99)
+    leaves = (before.params, after.params, after.average["params"])
+    for old, new, average in zip(*map(jax.tree.leaves, leaves), strict=True):
+        np.testing.assert_allclose(average, 0.1 * old + 0.9 * new, atol=1e-6)
+    assert after.chosen_variables is after.average
