@@ -90,9 +90,15 @@ class UpConv(nn.Module):
 
 
 def max_pool(x: jax.Array) -> jax.Array:
-    """2x2 max pooling of (N, H, W, C). As a reshape: its gradient is cheaper than that of a window sum."""
+    """2x2 max pooling of (N, H, W, C), as maxima of pairs; equal pixels share the gradient.
+
+    The gradient of a maximum over axes divides by the number of pixels that equal it. A compiler that computes x
+    anew for the comparison, rounded otherwise, may find none: 0 / 0. Pairs are compared with each other.
+    """
     n, rows, columns, channels = x.shape
-    return x.reshape(n, rows // 2, 2, columns // 2, 2, channels).max((2, 4))
+    x = x.reshape(n, rows // 2, 2, columns // 2, 2, channels)
+    x = jnp.maximum(x[:, :, 0], x[:, :, 1])
+    return jnp.maximum(x[:, :, :, 0], x[:, :, :, 1])
 
 
 def resize_channels(x: jax.Array, features: int) -> jax.Array:
