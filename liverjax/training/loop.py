@@ -15,6 +15,7 @@ import optax
 from jax.sharding import Mesh
 
 from liverjax.checkpoint.runs import Checkpoints
+from liverjax.checkpoint.starts import start_folder
 from liverjax.config import differences, resolve
 from liverjax.data.pipeline import train_batches
 from liverjax.data.splits import Parts, split_cases
@@ -29,6 +30,7 @@ from liverjax.training.optim import build_optimizer, learning_rate
 from liverjax.training.pace import peak_flops, step_flops
 from liverjax.training.resume import start_or_resume
 from liverjax.training.signals import StopAgreement, StopSignals
+from liverjax.training.starts import start_seed, train_starts
 from liverjax.training.state import TrainState, init_state
 from liverjax.training.step import jitted_train_step
 from liverjax.training.validation import Validation
@@ -47,12 +49,13 @@ def train(
     Args:
       config: a `liverjax.options.Config`, or a ConfigDict as config files make it; ``config.store`` names the store.
       workdir: folder of the run. Written: ``run.json``, and for each view ``<view>/last`` and ``<view>/best``
-        (checkpoints), ``<view>/log.jsonl``, ``<view>/tensorboard``.
+        (checkpoints), ``<view>/log.jsonl``, ``<view>/tensorboard``. With several starts (``config.train.starts``)
+        these lie in ``<view>/start_<k>``, and ``<view>/starts.json`` says which were kept when.
       resume: "auto" refuses to go on with a run of another config or other scans; "force" goes on.
       quiet: print nothing and show no progress bars.
 
     Returns:
-      The `Progress` of each view.
+      The `Progress` of each view, with several starts that of the best.
 
     Raises:
       ConfigError: a value that does not fit the store or the machine.
@@ -88,7 +91,12 @@ def train(
             if config.max_minutes:
                 spent = sum(progress.seconds for progress in results.values())
                 limit = (config.max_minutes * 60 - spent) / (len(config.views) - index)
-            results[view] = _train_view(setup, workdir / view, view, limit, stop, quiet)
+            if config.train.starts > 1:
+                results[view] = _train_starts(setup, workdir / view, view, stop, quiet)
+            else:
+                results[view] = _train_view(
+                    setup, workdir / view, view, config.train.steps, limit, stop, quiet
+                )
     return results
 
 
@@ -137,35 +145,66 @@ class _Setup:
         }
 
 
-def _train_view(
-    setup: _Setup, folder: pathlib.Path, view: str, limit: float, stop: StopSignals, quiet: bool
-) -> Progress:
-    """Trains one view, for at most ``limit`` seconds over all starts."""
+def _train_starts(setup: _Setup, folder: pathlib.Path, view: str, stop: StopSignals, quiet: bool) -> Progress:
+    """Trains several networks of a view, each with its own seed; returns how far the best is."""
     config = setup.config
+    tells = not quiet and jax.process_index() == 0
+
+    def train_start(start: int, until: int) -> Progress:
+        seeded = dataclasses.replace(config, seed=start_seed(config.seed, start))
+        own = dataclasses.replace(setup, config=seeded)
+        return _train_view(own, start_folder(folder, start), view, until, math.inf, stop, quiet)
+
+    return train_starts(folder, config.train, train_start, tell=print if tells else lambda line: None)
+
+
+def _train_view(
+    setup: _Setup,
+    folder: pathlib.Path,
+    view: str,
+    until: int,
+    limit: float,
+    stop: StopSignals,
+    quiet: bool,
+) -> Progress:
+    """Trains one network up to step ``until``, saved there, for at most ``limit`` seconds over all calls.
+
+    What is stopped at a step before the last, and goes on later, ends with the bits of what never stopped.
+    """
+    config = setup.config
+    name = view if folder.name == view else f"{view}/{folder.name}"
     with Checkpoints(folder / "last", keep=2) as last, Checkpoints(folder / "best", keep=1) as best:
         state, progress = setup.first_state(), Progress(end_step=config.train.steps)
         if restored := last.restore(state.arrays()):
             _, arrays, facts = restored
             state, progress = TrainState(**arrays), Progress(**facts)
-        if progress.finished:
+        if progress.finished or int(state.step) >= until:
             return progress
         validation = Validation(setup.parts.validation, view, config, setup.network, setup.mesh)
-        with RunLog(folder, view, first_step=int(state.step), steps=progress.end_step, quiet=quiet) as log:
+        with RunLog(folder, name, first_step=int(state.step), steps=progress.end_step, quiet=quiet) as log:
             looks = Looks(config, folder, int(state.step), limit, progress, validation, log, last, best)
-            _take_steps(setup, view, state, looks, StopAgreement(stop, setup.mesh))
+            _take_steps(setup, view, state, until, looks, StopAgreement(stop, setup.mesh), name)
     return progress
 
 
-def _take_steps(setup: _Setup, view: str, state: TrainState, looks: Looks, stop: StopAgreement) -> None:
-    """Takes steps until the view is finished; raises `Interrupted` where a signal ends it before, saved."""
+def _take_steps(
+    setup: _Setup,
+    view: str,
+    state: TrainState,
+    until: int,
+    looks: Looks,
+    stop: StopAgreement,
+    name: str,
+) -> None:
+    """Takes steps up to ``until`` or the end; raises `Interrupted` where a signal ends them before, saved."""
     options, progress = setup.config.train, looks.progress
     key, step_options = setup.key(), setup.step_options()
     step = first_step = int(state.step)
     rows = {"process": jax.process_index(), "processes": jax.process_count()}
     batches = train_batches(
-        setup.parts.train, view, setup.config, first_step=step, last_step=options.steps, **rows
+        setup.parts.train, view, setup.config, first_step=step, last_step=min(until, options.steps), **rows
     )
-    while not progress.finished:
+    while step < until and not progress.finished:
         with looks.clock.waiting():
             batch = to_devices(_next_batch(batches, looks.folder), setup.mesh)
         rate = learning_rate(options, step, progress.end_step)
@@ -182,11 +221,11 @@ def _take_steps(setup: _Setup, view: str, state: TrainState, looks: Looks, stop:
         if step % options.validate_every == 0 or progress.finished:
             looks.validate(step, state)
         looks.log.advance(step, progress.end_step)
-        if step % options.save_every == 0 or progress.finished or stops:
+        if step % options.save_every == 0 or step == until or progress.finished or stops:
             looks.save(step, state)
         if stops and not progress.finished:
             looks.last.finish()
-            raise Interrupted(f"{stop.reason} after step {step} of {view}; saved, the same command goes on")
+            raise Interrupted(f"{stop.reason} after step {step} of {name}; saved, the same command goes on")
 
 
 def _next_batch(batches: Iterator[dict[str, np.ndarray]], folder: pathlib.Path) -> dict[str, np.ndarray]:

@@ -12,9 +12,10 @@ from collections.abc import Callable, Mapping
 import jax
 import numpy as np
 
-from liverjax.checkpoint.starts import Selection, read_selections, start_folder, write_selections
+from liverjax.checkpoint.starts import Selection, read_selections, write_selections
 from liverjax.errors import CheckpointError
 from liverjax.options import Train
+from liverjax.training.looks import Progress
 
 
 def start_seed(seed: int, start: int) -> int:
@@ -46,17 +47,18 @@ def ranked(dice: Mapping[int, float]) -> list[int]:
 def train_starts(
     folder: pathlib.Path,
     options: Train,
-    train_start: Callable[[int, pathlib.Path, int], float],
+    train_start: Callable[[int, int], Progress],
     tell: Callable[[str], None],
-) -> int:
-    """Trains the starts of a view one after another, or goes on where an earlier call stopped; returns the best.
+) -> Progress:
+    """Trains the starts of a view one after another, or goes on where an earlier call stopped.
+
+    Returns how far the best is.
 
     Args:
       folder: of the view. Beside the starts' folders ``starts.json`` is written: who was kept when.
       options: of the config.
-      train_start: trains a start in its folder up to a step, goes on there, or does nothing where that is done;
-        returns its highest validation Dice so far.
-      tell: is given a line after each comparison.
+      train_start: trains a start up to a step, goes on with it, or does nothing where that is done.
+      tell: is given a line on what is ahead, and one after each comparison.
 
     Raises:
       CheckpointError: ``starts.json`` is damaged, or tells of comparisons that are not the config's.
@@ -67,13 +69,16 @@ def train_starts(
         raise CheckpointError(
             f"{folder}: its record of (steps, starts compared, starts kept) is {before}, the config's is {plan}"
         )
+    if len(done) < len(plan):
+        ahead = ", ".join(f"after {step} steps {number} kept" for step, _, number in plan[len(done) :])
+        tell(f"{folder.name}: {options.starts} starts, {ahead}")
     kept = done[-1].kept if done else range(options.starts)
     for step, _, number in plan[len(done) :]:
-        dice = {start: train_start(start, start_folder(folder, start), step) for start in sorted(kept)}
+        dice = {start: train_start(start, step).best_dice for start in sorted(kept)}
         kept = tuple(ranked(dice)[:number])
         done.append(Selection(step, dice, kept))
         if jax.process_index() == 0:
             write_selections(folder, done)
         names = ", ".join(f"{start} ({dice[start]:.3f})" for start in kept)
         tell(f"{folder.name}: after {step} steps {len(kept)} of {len(dice)} starts kept: {names}")
-    return kept[0]
+    return train_start(kept[0], options.steps)
