@@ -28,6 +28,7 @@ def define(values: flags.FlagValues) -> None:
     boolean("save_uncertainty", False, "write maps and a table of slices by doubt", **on)
     flags.DEFINE_integer("mc_samples", 0, "draws of dropout for the uncertainty", lower_bound=0, **on)
     choice("fusion", None, ["mean", "weighted", "majority"], "another rule to fuse the views", **on)
+    choice("ensemble", None, ["all", "best"], "of several starts, those to fuse", **on)
     choice("accumulator", None, ["auto", "device", "host"], "where the views are summed", **on)
     choice("runtime", "jax", ["jax", "onnx"], "onnx is faster on CPUs; extra liverjax[onnx]", **on)
     boolean("preview", False, "write a picture of three views beside each mask", **on)
@@ -46,8 +47,8 @@ def run(args: flags.FlagValues) -> int:
     from liverjax.scans.layouts import find_cases
 
     cases = find_cases(args.input)
-    model = load_model(args.model)
-    model = model.with_options(args.runtime, fusion=args.fusion, accumulator=args.accumulator)
+    changes = {"fusion": args.fusion, "accumulator": args.accumulator, "ensemble": args.ensemble}
+    model = load_model(args.model).with_options(args.runtime, **changes)
     if args.part:
         cases = [case for case in cases if case.id in model.parts[args.part]]
         if not cases:

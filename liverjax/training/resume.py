@@ -63,10 +63,11 @@ def start_or_resume(
         return
     before = read_manifest(manifest)
     _tell_of_other_surroundings(workdir, before)
+    free = _FREE_FIELDS if config.train.starts > 1 else (*_FREE_FIELDS, "train.halve_at")
     changed = [
         text
         for path, text in differences(resolve(before["config"]), config).items()
-        if not path.startswith(_FREE_FIELDS)
+        if not path.startswith(free)
     ]
     if before["data"]["fingerprint"] != data["fingerprint"]:
         changed.append(f"the scans and masks of the store {config.store}")
