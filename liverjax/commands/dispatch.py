@@ -28,6 +28,7 @@ COMMANDS = {
     "calibrate": "make a run's probabilities true on its validation cases",
     "bundle": "put a trained model into one file",
     "export": "write a model's networks for other programs, as StableHLO or ONNX",
+    "bench": "measure how fast this machine trains",
 }
 
 
