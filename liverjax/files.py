@@ -12,6 +12,16 @@ from collections.abc import Iterator
 
 
 @contextlib.contextmanager
+def naming(path: str | os.PathLike) -> Iterator[None]:
+    """Names the file in an error of the system within: a full disk is told by a write, which knows no name."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or os.fspath(path)
+        raise
+
+
+@contextlib.contextmanager
 def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
     """Gives the path of a temporary file beside ``path``; at the end it takes its place, or is removed.
 
@@ -23,7 +33,8 @@ def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
     os.close(handle)
     temporary = pathlib.Path(name)
     try:
-        yield temporary
+        with naming(path):
+            yield temporary
         umask = os.umask(0)
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pathlib
+import time
 
 import jax
 import numpy as np
-from tensorboardX import SummaryWriter
+from tensorboardX import summary
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tqdm import tqdm
 
-from liverjax.files import replacing
+from liverjax.files import naming, replacing
 
 
 class RunLog:
@@ -28,7 +32,7 @@ class RunLog:
             kept = [record for record in read_log(self._path) if record["step"] <= first_step]
             with replacing(self._path) as temporary:
                 temporary.write_text("".join(json.dumps(record) + "\n" for record in kept), encoding="utf-8")
-            self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=first_step + 1)
+            self._board = _Board(folder / "tensorboard", first_step)
         self._bar = tqdm(
             total=steps,
             initial=first_step,
@@ -54,10 +58,9 @@ class RunLog:
         """Writes named numbers of a step."""
         if not self._leader:
             return
-        with open(self._path, "a", encoding="utf-8") as file:
+        with naming(self._path), open(self._path, "a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step, **values}) + "\n")
-        for name, value in values.items():
-            self._board.add_scalar(name, value, step)
+        self._board.write(step, *(summary.scalar(name, value) for name, value in values.items()))
         shown = {
             name: f"{value:.3f}" for name, value in values.items() if name in ("loss", "validation_dice")
         }
@@ -72,13 +75,45 @@ class RunLog:
         """
         if not self._leader:
             return
+        pictures = []
         for place, (image, *masks) in enumerate(zip(images, reference, predicted, strict=True)):
             colours = np.repeat((image[..., None] + 1) / 2, 3, axis=2)
             for mask, channel in zip(masks, (1, 0), strict=True):
                 outline = _outline(mask)
                 colours[outline] = 0
                 colours[outline, channel] = 1
-            self._board.add_image(f"validation/{place}", colours, step, dataformats="HWC")
+            pictures.append(summary.image(f"validation/{place}", colours, dataformats="HWC"))
+        self._board.write(step, *pictures)
+
+
+class _Board:
+    """A TensorBoard events file, on disk when `write` returns.
+
+    The writer of tensorboardX keeps up to two minutes in memory, which a kill would take, and its thread dies
+    unheard on a full disk.
+    """
+
+    def __init__(self, folder: pathlib.Path, first_step: int):
+        """Starts a file in ``folder``; of the files before, TensorBoard shows only what is up to ``first_step``."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
+        with naming(folder):
+            self._writer = EventsWriter(str(folder / "events"), f".{time.time_ns()}")
+            start = SessionLog(status=SessionLog.START)
+            self._writer.write_event(Event(wall_time=time.time(), step=first_step + 1, session_log=start))
+            self._writer.flush()
+
+    def write(self, step: int, *summaries) -> None:
+        """Writes summaries of a step."""
+        with naming(self._folder):
+            for each in summaries:
+                self._writer.write_event(Event(wall_time=time.time(), step=step, summary=each))
+            self._writer.flush()
+
+    def close(self) -> None:
+        """Closes the file; what could not be written to it was told by `write`."""
+        with contextlib.suppress(OSError):
+            self._writer.close()
 
 
 def _outline(mask: np.ndarray) -> np.ndarray:
