@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import pathlib
+import struct
 import time
 
 import jax
 import numpy as np
 from tensorboardX import summary
-from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.record_writer import masked_crc32c
 from tqdm import tqdm
 
 from liverjax.files import naming, replacing
@@ -46,8 +46,6 @@ class RunLog:
 
     def __exit__(self, *_) -> None:
         self._bar.close()
-        if self._leader:
-            self._board.close()
 
     def advance(self, step: int, steps: int) -> None:
         """Moves the bar to ``step`` of ``steps``."""
@@ -87,7 +85,7 @@ class RunLog:
 
 
 class _Board:
-    """A TensorBoard events file, on disk when `write` returns.
+    """A TensorBoard events file, written when `write` returns.
 
     The writer of tensorboardX keeps up to two minutes in memory, which a kill would take, and its thread dies
     unheard on a full disk.
@@ -96,24 +94,24 @@ class _Board:
     def __init__(self, folder: pathlib.Path, first_step: int):
         """Starts a file in ``folder``; of the files before, TensorBoard shows only what is up to ``first_step``."""
         folder.mkdir(parents=True, exist_ok=True)
-        self._folder = folder
-        with naming(folder):
-            self._writer = EventsWriter(str(folder / "events"), f".{time.time_ns()}")
-            start = SessionLog(status=SessionLog.START)
-            self._writer.write_event(Event(wall_time=time.time(), step=first_step + 1, session_log=start))
-            self._writer.flush()
+        # TensorBoard reads a folder's files in the order of their names.
+        self._path = folder / f"events.out.tfevents.{time.time_ns()}"
+        start = SessionLog(status=SessionLog.START)
+        self._append(Event(file_version="brain.Event:2"), Event(step=first_step + 1, session_log=start))
 
     def write(self, step: int, *summaries) -> None:
         """Writes summaries of a step."""
-        with naming(self._folder):
-            for each in summaries:
-                self._writer.write_event(Event(wall_time=time.time(), step=step, summary=each))
-            self._writer.flush()
+        self._append(*(Event(step=step, summary=each) for each in summaries))
 
-    def close(self) -> None:
-        """Closes the file; what could not be written to it was told by `write`."""
-        with contextlib.suppress(OSError):
-            self._writer.close()
+    def _append(self, *events: Event) -> None:
+        """Writes records as TensorBoard reads them: length and content, each followed by its checksum."""
+        with naming(self._path), open(self._path, "ab") as file:
+            for event in events:
+                event.wall_time = time.time()
+                content = event.SerializeToString()
+                length = struct.pack("<Q", len(content))
+                for part in (length, content):
+                    file.write(part + struct.pack("<I", masked_crc32c(part)))
 
 
 def _outline(mask: np.ndarray) -> np.ndarray:
