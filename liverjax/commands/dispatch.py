@@ -60,6 +60,8 @@ def main(argv: list[str] | None = None) -> int:
     flags.FLAGS.mark_as_parsed()
     _keep_compiled_programs()
     logging.basicConfig(level=logging.WARNING, format="liverjax: %(message)s", stream=sys.stderr)
+    # Orbax logs with its traceback what it also raises.
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
     try:
         return command.run(values) or 0
     except Interrupted as interruption:

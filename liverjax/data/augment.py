@@ -15,6 +15,11 @@ from liverjax.options import Augment
 AIR = -1.0
 
 
+def step_keys(key: jax.Array, step: int | jax.Array) -> jax.Array:
+    """Returns the two keys of a training step, for its augmentation and for its dropout, from the run's key."""
+    return jax.random.split(jax.random.fold_in(key, step))
+
+
 def augment(
     key: jax.Array, images: jax.Array, labels: jax.Array, options: Augment
 ) -> tuple[jax.Array, jax.Array]:

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from liverjax.data.augment import augment
+from liverjax.data.augment import augment, step_keys
 from liverjax.models import UNet
 from liverjax.options import Augment, Loss
 from liverjax.training.losses import segmentation_loss
@@ -48,7 +48,7 @@ def train_step(
     Returns:
       The state after the step, and the float32 scalars "loss" and "gradient_norm".
     """
-    augment_key, dropout_key = jax.random.split(jax.random.fold_in(key, state.step))
+    augment_key, dropout_key = step_keys(key, state.step)
     image, label = augment(augment_key, batch["image"], batch["label"], augmentation)
 
     def loss_fn(params, batch_stats, image, label, key):
