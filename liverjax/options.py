@@ -308,3 +308,15 @@ class Config:
             self.predict.bucket,
             f"a multiple of {multiple}",
         )
+
+
+#: Fields that may differ between a run and its resumption: none of them changes what a step of training computes.
+FREE_FIELDS = (
+    "store",
+    "max_minutes",
+    "views",
+    "batch.threads",
+    "batch.workers",
+    "batch.prefetch",
+    "predict",
+)

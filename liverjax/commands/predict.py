@@ -27,9 +27,11 @@ def define(values: flags.FlagValues) -> None:
     boolean("save_probabilities", False, "write each class's probability in the scan's grid", **on)
     boolean("save_uncertainty", False, "write maps and a table of slices by doubt", **on)
     flags.DEFINE_integer("mc_samples", 0, "draws of dropout for the uncertainty", lower_bound=0, **on)
+    flags.DEFINE_list("views", None, "trained views to fuse (default: all)", **on)
     choice("fusion", None, ["mean", "weighted", "majority"], "another rule to fuse the views", **on)
     choice("accumulator", None, ["auto", "device", "host"], "where the views are summed", **on)
     choice("runtime", "jax", ["jax", "onnx"], "onnx is faster on CPUs; extra liverjax[onnx]", **on)
+    flags.DEFINE_multi_string("override", [], "another value for a field predict.* of the config", **on)
     boolean("preview", False, "write a picture of three views beside each mask", **on)
     boolean("quiet", False, "print errors only", **on)
     flags.mark_flags_as_required(["model", "input", "output"], flag_values=values)
@@ -46,8 +48,8 @@ def run(args: flags.FlagValues) -> int:
     from liverjax.scans.layouts import find_cases
 
     cases = find_cases(args.input)
-    model = load_model(args.model)
-    model = model.with_options(args.runtime, fusion=args.fusion, accumulator=args.accumulator)
+    changes = {"fusion": args.fusion, "accumulator": args.accumulator}
+    model = load_model(args.model).with_options(args.runtime, args.views, args.override, **changes)
     if args.part:
         cases = [case for case in cases if case.id in model.parts[args.part]]
         if not cases:
@@ -73,7 +75,6 @@ def run(args: flags.FlagValues) -> int:
     seconds = predict.write_manifest(args.output, args.shard, model, records, args.model)
     if not args.quiet:
         print(seconds)
-    failed = sum(record["status"] == "failed" for record in records)
-    if failed:
+    if failed := sum(record["status"] == "failed" for record in records):
         print(f"liverjax: {failed} of {len(cases)} cases failed", file=sys.stderr)
     return 1 if failed else 0

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Sequence
 
 from liverjax.data.store import StoredCase
 from liverjax.errors import ConfigError, did_you_mean
 from liverjax.options import Split
+
+_LOG = logging.getLogger("liverjax")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,6 +20,14 @@ class Parts:
     train: tuple[StoredCase, ...]
     validation: tuple[StoredCase, ...]
     test: tuple[StoredCase, ...]
+
+
+def usable_cases(cases: Sequence[StoredCase], labels: Sequence[str]) -> list[StoredCase]:
+    """Returns the cases whose masks tell all classes apart; the others would teach that tumour is liver."""
+    left_out = [case.id for case in cases if case.liver_only and "tumor" in labels]
+    if left_out:
+        _LOG.warning("not used, for their masks do not tell tumours from the liver: %s", ", ".join(left_out))
+    return [case for case in cases if case.id not in left_out]
 
 
 def split_cases(cases: Sequence[StoredCase], options: Split) -> Parts:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import logging
 import math
 import os
 import pathlib
@@ -19,8 +18,8 @@ from jax.sharding import Mesh
 from liverjax.checkpoint.runs import Checkpoints
 from liverjax.config import differences, resolve
 from liverjax.data.pipeline import train_batches
-from liverjax.data.splits import Parts, split_cases
-from liverjax.data.store import Store, StoredCase, open_store
+from liverjax.data.splits import Parts, split_cases, usable_cases
+from liverjax.data.store import open_store
 from liverjax.errors import ConfigError, Interrupted, LiverjaxError, TrainingError
 from liverjax.models import UNet, build_unet
 from liverjax.options import Config
@@ -34,8 +33,6 @@ from liverjax.training.signals import StopSignals
 from liverjax.training.state import TrainState, init_state
 from liverjax.training.step import jitted_train_step
 from liverjax.training.validation import Validation
-
-_LOG = logging.getLogger("liverjax")
 
 
 @dataclasses.dataclass
@@ -94,7 +91,7 @@ def train(
     if store.preprocess != config.preprocess:
         changed = ", ".join(differences(store.preprocess, config.preprocess, "preprocess.").values())
         raise ConfigError(f"store {config.store} was prepared with other values of the config: {changed}")
-    parts = split_cases(_with_wanted_labels(store, config), config.split)
+    parts = split_cases(usable_cases(store.cases, config.labels), config.split)
     setup = _Setup(
         config=config,
         parts=parts,
@@ -115,14 +112,6 @@ def train(
                 limit = (config.max_minutes * 60 - spent) / (len(config.views) - index)
             results[view] = _train_view(setup, workdir / view, view, limit, stop, quiet)
     return results
-
-
-def _with_wanted_labels(store: Store, config: Config) -> list[StoredCase]:
-    """Returns the cases whose masks tell all classes apart; the others would teach that tumour is liver."""
-    left_out = [case.id for case in store.cases if case.liver_only and "tumor" in config.labels]
-    if left_out:
-        _LOG.warning("not used, for their masks do not tell tumours from the liver: %s", ", ".join(left_out))
-    return [case for case in store.cases if case.id not in left_out]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,21 +16,11 @@ from liverjax.data.splits import Parts
 from liverjax.data.store import Store
 from liverjax.errors import CheckpointError, ConfigError, did_you_mean
 from liverjax.files import write_json
-from liverjax.options import Config
+from liverjax.options import FREE_FIELDS, Config
 from liverjax.views import VIEWS
 
 _LOG = logging.getLogger("liverjax")
 
-#: Config fields that may differ between a run and its resumption: none of them changes what a step computes.
-_FREE_FIELDS = (
-    "store",
-    "max_minutes",
-    "views",
-    "batch.threads",
-    "batch.workers",
-    "batch.prefetch",
-    "predict",
-)
 _RESUME = ("auto", "force")
 
 
@@ -66,7 +56,7 @@ def start_or_resume(
     changed = [
         text
         for path, text in differences(resolve(before["config"]), config).items()
-        if not path.startswith(_FREE_FIELDS)
+        if not path.startswith(FREE_FIELDS)
     ]
     if before["data"]["fingerprint"] != data["fingerprint"]:
         changed.append(f"the scans and masks of the store {config.store}")
