@@ -49,6 +49,17 @@ def views(config):
         yield f"{view} alone", (f"views={view}",)
 
 
+def shared_network(config):
+    """A network for each view, and one for the slices of all: with as many steps, and with as many in all."""
+    steps = config.train.steps
+    yield "one per view", ("model.shared=false",)
+    yield "shared", ("model.shared=true",)
+    yield (
+        f"shared, {len(config.views)} x steps",
+        ("model.shared=true", f"train.steps={len(config.views) * steps}"),
+    )
+
+
 def fusion(config):
     """Mean of the views' probabilities, majority of their labels."""
     for rule in ("mean", "majority"):
@@ -82,6 +93,11 @@ def augmentation(config):
     yield "none", _without(place + brightness + sharpness)
     yield "also elastic", ("augment.elastic=8",)
     yield "also bias field", ("augment.bias_field=0.4",)
+
+
+def training_size(config):
+    """Share of the training patients; a smaller share lies within a larger."""
+    yield from _vary("split.train_share", config.split.train_share, (1.0, 0.75, 0.5, 0.25))
 
 
 def spacing(config):

@@ -58,7 +58,7 @@ def run(args: flags.FlagValues) -> None:
         scores.cases,
         scores.lesions,
         {pair.reference.id: (pair.reference, pair.prediction) for pair in scores.pairs},
-        curves={view: read_log(folder / "run" / view / "log.jsonl") for view in config.views},
+        curves={view: read_log(folder / "run" / view / "log.jsonl") for view in config.networks},
     )
     if not args.quiet:
         print(f"{scores.table()}\nreport: {report}")

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 from collections.abc import Sequence
+
+import numpy as np
 
 from liverjax.data.store import StoredCase
 from liverjax.errors import ConfigError, did_you_mean
@@ -30,12 +33,13 @@ def usable_cases(cases: Sequence[StoredCase], labels: Sequence[str]) -> list[Sto
     return [case for case in cases if case.id not in left_out]
 
 
-def split_cases(cases: Sequence[StoredCase], options: Split) -> Parts:
+def split_cases(cases: Sequence[StoredCase], options: Split, seed: int = 0) -> Parts:
     """Divides the cases of a store.
 
     Patients are ranked in the order of the store. The test part is the patients whose rank modulo ``folds`` is
     ``fold``, or those of ``test_cases``; of the rest, ``validation`` patients, spread evenly over their ranks,
-    choose the best checkpoint. So neither a figure on the test part nor the choice of what predicts it has seen it.
+    choose the best checkpoint; of the others a share of ``train_share``, drawn by ``seed``, trains. So neither a figure
+    on the test part nor the choice of what predicts it has seen it.
 
     Raises:
       ConfigError: a test case does not exist, or a part would be empty.
@@ -59,8 +63,11 @@ def split_cases(cases: Sequence[StoredCase], options: Split) -> Parts:
         )
     step = len(rest) / options.validation
     validation = {rest[int((index + 0.5) * step)] for index in range(options.validation)}
+    train = [patient for patient in rest if patient not in validation]
+    drawn = np.random.default_rng(seed).permutation(len(train))[: math.ceil(options.train_share * len(train))]
+    train = {train[index] for index in drawn}
 
     def part(chosen: set[str]) -> tuple[StoredCase, ...]:
         return tuple(case for case in cases if case.patient in chosen)
 
-    return Parts(part(set(rest) - validation), part(validation), part(test))
+    return Parts(part(train), part(validation), part(test))

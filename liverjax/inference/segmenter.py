@@ -274,7 +274,10 @@ def load_model(path: str | os.PathLike) -> Segmenter:
     facts = read_manifest(path / "run.json")
     config = resolve(facts["config"])
     template = _template(config)
-    variables = {view: restore_parameters(path / view / "best", template)[1] for view in config.views}
+    variables = {}
+    for network in config.networks:
+        trained = restore_parameters(path / network / "best", template)[1]
+        variables |= dict.fromkeys(config.views_of(network), trained)
     parts = {part: facts["data"][part] for part in ("train", "validation", "test")}
     about = {"versions": facts["versions"], "data": facts["data"]["fingerprint"], "cases": parts}
     return Segmenter(config, variables, parts, read_calibration(path, config), about)

@@ -177,8 +177,8 @@ def plan(
     cases = find_cases(dataset, labelled=True)
 
     @functools.cache
-    def test_part(labels, split):
-        test = split_cases(usable_cases(cases, labels), split).test
+    def test_part(labels, split, seed):
+        test = split_cases(usable_cases(cases, labels), split, seed).test
         if not test:
             raise ConfigError(f"split.fold is {split.fold}: no case is held out, expected one to be scored")
         return tuple(case.id for case in test)
@@ -187,7 +187,7 @@ def plan(
         store = workdir / "stores" / _key(config.preprocess, str(dataset))
         training = workdir / "runs" / _key(_training_fields(config), store.name)
         masks = training / "predictions" / _key(config.predict, *config.views)
-        test = test_part(config.labels, config.split)
+        test = test_part(config.labels, config.split, config.seed)
         return Run(variant, config.split.fold, config.seed, config, store, training, masks, test)
 
     return Study(
@@ -219,8 +219,10 @@ def _training_fields(config: Config) -> dict:
     for path in FREE_FIELDS:
         *groups, name = path.split(".")
         del functools.reduce(dict.__getitem__, groups, fields)[name]
-    # A time limit is shared by the views, so that fewer of them train longer.
-    return fields | ({"max_minutes": config.max_minutes, "views": config.views} if config.max_minutes else {})
+    if config.max_minutes or config.model.shared:
+        # A time limit is shared by the views, so that fewer of them train longer; a network, so that it sees others.
+        fields |= {"max_minutes": config.max_minutes, "views": config.views}
+    return fields
 
 
 def _key(*values: object) -> str:

@@ -69,12 +69,12 @@ def train(
     Args:
       config: a `liverjax.options.Config`, or a ConfigDict as config files make it; ``config.store`` names the store.
       workdir: folder of the run. Written: ``run.json``, and for each view ``<view>/last`` and ``<view>/best``
-        (checkpoints), ``<view>/log.jsonl``, ``<view>/tensorboard``.
+        (checkpoints), ``<view>/log.jsonl``, ``<view>/tensorboard``; of a network for all views in ``shared/``.
       resume: "auto" refuses to go on with a run of another config or other scans; "force" goes on.
       quiet: print nothing and show no progress bars.
 
     Returns:
-      The `Progress` of each view.
+      The `Progress` of each view, or of the shared network.
 
     Raises:
       ConfigError: a value that does not fit the store or the machine.
@@ -91,7 +91,7 @@ def train(
     if store.preprocess != config.preprocess:
         changed = ", ".join(differences(store.preprocess, config.preprocess, "preprocess.").values())
         raise ConfigError(f"store {config.store} was prepared with other values of the config: {changed}")
-    parts = split_cases(usable_cases(store.cases, config.labels), config.split)
+    parts = split_cases(usable_cases(store.cases, config.labels), config.split, config.seed)
     setup = _Setup(
         config=config,
         parts=parts,
@@ -105,11 +105,11 @@ def train(
 
     results: dict[str, Progress] = {}
     with StopSignals() as stop:
-        for index, view in enumerate(config.views):
+        for index, view in enumerate(config.networks):
             limit = math.inf
             if config.max_minutes:
                 spent = sum(progress.seconds for progress in results.values())
-                limit = (config.max_minutes * 60 - spent) / (len(config.views) - index)
+                limit = (config.max_minutes * 60 - spent) / (len(config.networks) - index)
             results[view] = _train_view(setup, workdir / view, view, limit, stop, quiet)
     return results
 

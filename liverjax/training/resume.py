@@ -56,7 +56,7 @@ def start_or_resume(
     changed = [
         text
         for path, text in differences(resolve(before["config"]), config).items()
-        if not path.startswith(FREE_FIELDS)
+        if not path.startswith(FREE_FIELDS) or (path == "views" and config.model.shared)
     ]
     if before["data"]["fingerprint"] != data["fingerprint"]:
         changed.append(f"the scans and masks of the store {config.store}")
