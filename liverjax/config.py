@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import inspect
 import pathlib
 import types
 import typing
@@ -21,6 +22,11 @@ from liverjax.options import Config
 _PACKAGE = pathlib.Path(__file__).parent
 #: Where configs ship: in a wheel beside the library, in a checkout beside the package.
 _SHIPPED = (_PACKAGE / "_configs", _PACKAGE.parent / "configs")
+#: The file among them that holds no config.
+_ABLATIONS = "ablations"
+
+#: From a config to the variants of an ablation, each a name and overrides; the first is the baseline.
+Ablation = typing.Callable[[Config], typing.Iterator[tuple[str, tuple[str, ...]]]]
 
 
 def default_config() -> ConfigDict:
@@ -93,7 +99,8 @@ def config_file(name: str) -> pathlib.Path:
         if not path.is_file():
             raise ConfigError(f"config file {name} does not exist")
         return path
-    shipped = {path.stem: path for folder in _SHIPPED if folder.is_dir() for path in folder.glob("*.py")}
+    shipped = _shipped()
+    del shipped[_ABLATIONS]
     if name not in shipped:
         raise ConfigError(f"no config is called {name!r}{did_you_mean(name, shipped)}")
     return shipped[name]
@@ -107,6 +114,29 @@ def load_config(spec: str) -> ConfigDict:
     if not hasattr(module, "get_config"):
         raise ConfigError(f"{path} has no function get_config(arg)")
     return module.get_config(arg)
+
+
+def load_ablation(spec: str) -> Ablation:
+    """Returns the shipped ablation of a name, or that of ``FILE.py:name``: a function of this name in the file.
+
+    Raises:
+      ConfigError: there is no such file or function.
+    """
+    file, _, name = spec.rpartition(":")
+    path = config_file(file) if file else _shipped()[_ABLATIONS]
+    module = _run(path)
+    functions = {
+        key: value
+        for key, value in vars(module).items()
+        if inspect.isgeneratorfunction(value) and not key.startswith("_")
+    }
+    if name not in functions:
+        raise ConfigError(f"no ablation is called {name!r}{did_you_mean(name, functions)}")
+    return functions[name]
+
+
+def _shipped() -> dict[str, pathlib.Path]:
+    return {path.stem: path for folder in _SHIPPED if folder.is_dir() for path in folder.glob("*.py")}
 
 
 def _run(path: pathlib.Path) -> types.ModuleType:
@@ -153,6 +183,19 @@ def _parse(type_: type, text: str, path: str):
         return {"true": True, "false": False}[text.lower()] if type_ is bool else type_(text)
     except (KeyError, ValueError):
         raise ConfigError(f"{path} is {text!r}, expected {type_.__name__}") from None
+
+
+def assignments(before: object, after: object, path: str = "") -> list[str]:
+    """Returns the overrides that make ``after`` of ``before``, two option dataclasses of one type."""
+    found = []
+    for field in dataclasses.fields(before):
+        old, new = getattr(before, field.name), getattr(after, field.name)
+        if dataclasses.is_dataclass(old):
+            found += assignments(old, new, f"{path}{field.name}.")
+        elif old != new:
+            text = ",".join(map(str, new)) if isinstance(new, tuple) else str(new)
+            found.append(f"{path}{field.name}={text}")
+    return found
 
 
 def differences(before: object, after: object, path: str = "") -> dict[str, str]:

@@ -9,7 +9,7 @@ import dataclasses
 
 from liverjax.errors import ConfigError, did_you_mean
 from liverjax.labels import NAMES
-from liverjax.views import VIEWS
+from liverjax.views import SHARED, VIEWS
 
 
 def _choose(field: str, value: str, choices: tuple[str, ...]) -> None:
@@ -55,11 +55,14 @@ class Split:
     test_cases: tuple[str, ...] = ()
     #: Number of the remaining patients that choose the best checkpoint.
     validation: int = 2
+    #: Share of the patients that are left then that train, drawn by the seed; a smaller share lies within a larger.
+    train_share: float = 1.0
 
     def __post_init__(self):
         _require(self.folds >= 2, "split.folds", self.folds, "2 or more")
         _require(-1 <= self.fold < self.folds, "split.fold", self.fold, f"-1 to {self.folds - 1}")
         _require(self.validation >= 1, "split.validation", self.validation, "1 or more")
+        _require(0 < self.train_share <= 1, "split.train_share", self.train_share, "a share in (0, 1]")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,6 +149,8 @@ class Model:
     norm_momentum: float = 0.99
     #: Residual connections of each block: none, identity (no parameters), projection (1x1 in the encoder).
     short_skips: str = "identity"
+    #: One network for the slices of all views, instead of one for each view.
+    shared: bool = False
     #: Type of activations; "auto" is bfloat16 on accelerators and float32 on CPUs.
     dtype: str = "auto"
 
@@ -306,6 +311,15 @@ class Config:
     train: Train = Train()
     predict: Predict = Predict()
 
+    @property
+    def networks(self) -> tuple[str, ...]:
+        """Names of the networks that are trained: those of the views, or `liverjax.views.SHARED`."""
+        return (SHARED,) if self.model.shared else self.views
+
+    def views_of(self, network: str) -> tuple[str, ...]:
+        """Returns the views whose slices a network sees."""
+        return self.views if network == SHARED else (network,)
+
     def __post_init__(self):
         _require(self.labels in (NAMES[:2], NAMES), "labels", self.labels, f"{NAMES[:2]} or {NAMES}")
         for view in self.views:
@@ -330,3 +344,15 @@ class Config:
             self.predict.bucket,
             f"a multiple of {multiple}",
         )
+
+
+#: Fields that may differ between a run and its resumption: none of them changes what a step of training computes.
+FREE_FIELDS = (
+    "store",
+    "max_minutes",
+    "views",
+    "batch.threads",
+    "batch.workers",
+    "batch.prefetch",
+    "predict",
+)

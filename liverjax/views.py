@@ -6,6 +6,9 @@ anterior, index 2 towards superior. A view's stack is ``(slice, row, column, ...
 
 VIEWS = ("axial", "coronal", "sagittal")
 
+#: Name of a network that sees the slices of all views.
+SHARED = "shared"
+
 #: Axes of the volume that become (slice, row, column).
 _AXES = {"axial": (2, 1, 0), "coronal": (1, 2, 0), "sagittal": (0, 2, 1)}
 

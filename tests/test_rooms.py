@@ -17,7 +17,7 @@ ROOMS = {
     "inference": MODULES | {"scans", "models", "checkpoint"},
     "scoring": MODULES | {"scans"},
     "planning": MODULES | {"scans", "scoring"},
-    "studies": MODULES | {"data", "training", "inference", "scoring"},
+    "studies": MODULES | {"scans", "data", "training", "inference", "scoring"},
     "insight": MODULES | {"models", "inference"},
     "report": MODULES | {"scans"},
 }

@@ -49,7 +49,7 @@ def run(args: flags.FlagValues) -> None:
     for outcome in predict_cases(model, held_out, folder / "masks"):
         if outcome.error:
             raise outcome.error
-    best = {view: kept_folders(folder / "run" / view, config.train.starts)[0] for view in config.views}
+    best = {name: kept_folders(folder / "run" / name, config.train.starts)[0] for name in config.networks}
     scores = evaluate(
         folder / "masks", folder / "scans", folder / "scores", cases=model.parts["test"], quiet=args.quiet
     )

@@ -11,6 +11,7 @@ import importlib
 import logging
 import os
 import sys
+import types
 
 from absl import flags
 
@@ -45,13 +46,24 @@ def main(argv: list[str] | None = None) -> int:
     if name not in COMMANDS:
         return _wrong_usage(f"no command is called {name!r}{did_you_mean(name, COMMANDS)}")
     command = importlib.import_module(f"liverjax.commands.{name.replace('-', '_')}")
+    return run_program(command, f"liverjax {name}", rest)
+
+
+def run_program(program: types.ModuleType, name: str, words: list[str]) -> int:
+    """Parses the flags of a program, a module as the package's docstring says, runs it, and returns the exit status.
+
+    Args:
+      program: the module.
+      name: what the user types to start it.
+      words: what the user typed after that.
+    """
     values = flags.FlagValues()
-    command.define(values)
-    if any(word in ("-h", "--help") for word in rest):
-        print(f"liverjax {name} --flags\n\n{command.__doc__.strip()}\n\nFlags:\n{_flag_help(values)}")
+    program.define(values)
+    if any(word in ("-h", "--help") for word in words):
+        print(f"{name} --flags\n\n{program.__doc__.strip()}\n\nFlags:\n{_flag_help(values)}")
         return 0
     try:
-        surplus = values(["liverjax", *_with_overrides(rest)])[1:]
+        surplus = values([name, *_with_overrides(words)])[1:]
     except flags.Error as error:
         return _wrong_usage(" ".join(str(error).split()), name)
     if surplus:
@@ -63,7 +75,7 @@ def main(argv: list[str] | None = None) -> int:
     # Orbax logs with its traceback what it also raises.
     logging.getLogger("absl").setLevel(logging.CRITICAL)
     try:
-        return command.run(values) or 0
+        return program.run(values) or 0
     except Interrupted as interruption:
         print(f"liverjax: {interruption}", file=sys.stderr)
         return 75
@@ -111,8 +123,8 @@ def _flag_help(values: flags.FlagValues) -> str:
     return "\n".join(lines)
 
 
-def _wrong_usage(message: str, command: str = "") -> int:
-    print(f"liverjax: {message}; see 'liverjax {command + ' ' if command else ''}--help'", file=sys.stderr)
+def _wrong_usage(message: str, program: str = "liverjax") -> int:
+    print(f"liverjax: {message}; see '{program} --help'", file=sys.stderr)
     return 2
 
 

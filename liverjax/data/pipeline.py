@@ -26,12 +26,11 @@ class _Batches:
     all there is to save of the pipeline is the step.
     """
 
-    def __init__(self, cases: Sequence[StoredCase], view: str, config: Config, rows: range, steps: int):
+    def __init__(self, cases: Sequence[StoredCase], network: str, config: Config, rows: range, steps: int):
         self._cases = cases
-        self._view = view
         self._patch = config.batch.patch
         self._keep_tumor = "tumor" in config.labels
-        self._sampler = Sampler(cases, view, config.batch, config.seed)
+        self._sampler = Sampler(cases, config.views_of(network), config.batch, config.seed)
         self._rows = rows
         self._steps = steps
 
@@ -46,10 +45,10 @@ class _Batches:
             case = self._cases[draw.case]
             try:
                 place_patch(
-                    case, self._view, draw.slice, image[place, ..., 0], label[place], (draw.row, draw.column)
+                    case, draw.view, draw.slice, image[place, ..., 0], label[place], (draw.row, draw.column)
                 )
             except Exception as error:
-                raise InputError(f"case {case.id}, {self._view} slice {draw.slice}: {error}") from error
+                raise InputError(f"case {case.id}, {draw.view} slice {draw.slice}: {error}") from error
         return {"image": image, "label": merge_labels(label, self._keep_tumor)}
 
 
@@ -87,7 +86,7 @@ def place_patch(
 
 def train_batches(
     cases: Sequence[StoredCase],
-    view: str,
+    network: str,
     config: Config,
     *,
     first_step: int,
@@ -95,7 +94,7 @@ def train_batches(
     process: int,
     processes: int,
 ) -> Iterator[dict[str, np.ndarray]]:
-    """Returns this process's rows of the batches of steps ``first_step`` to ``last_step - 1``.
+    """Returns this process's rows of the batches of a network's steps ``first_step`` to ``last_step - 1``.
 
     Process p of P takes the contiguous rows [p B / P, (p + 1) B / P) of the global batch of size B.
 
@@ -104,7 +103,7 @@ def train_batches(
     """
     size = config.batch.size
     rows = range(process * size // processes, (process + 1) * size // processes)
-    source = _Batches(cases, view, config, rows, last_step)
+    source = _Batches(cases, network, config, rows, last_step)
     dataset = grain.MapDataset.source(source)[first_step:]
     options = grain.ReadOptions(num_threads=config.batch.threads, prefetch_buffer_size=config.batch.prefetch)
     dataset = dataset.to_iter_dataset(options)
@@ -145,8 +144,10 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def validation_batches(cases: Sequence[StoredCase], view: str, config: Config) -> list[dict[str, np.ndarray]]:
-    """Returns the batches of the validation proxy: whole slices, half of them with liver if there are enough.
+def validation_batches(
+    cases: Sequence[StoredCase], network: str, config: Config
+) -> list[dict[str, np.ndarray]]:
+    """Returns the batches of a network's validation proxy: whole slices, half of them with liver if there are enough.
 
     The slices are spread evenly over each group, so that every look sees the same ones. The last batch is
     filled up with rows of weight 0.
@@ -154,10 +155,12 @@ def validation_batches(cases: Sequence[StoredCase], view: str, config: Config) -
     Returns:
       Dicts of "image" (B, H, W, 1), "label" (B, H, W) and "weight" (B,) float32; H and W hold the largest slice.
     """
-    chosen = _spread_slices(cases, view, config.train.validation_slices)
+    views = config.views_of(network)
+    chosen = _spread_slices(cases, views, config.train.validation_slices)
     multiple = 2 ** (len(config.model.features) - 1)
     # The patch at least, so that all views share one program where no slice is larger.
-    largest = np.max([config.batch.patch, *(case.shapes[view][1:] for case in cases)], axis=0)
+    slices = [case.shapes[view][1:] for view in views for case in cases]
+    largest = np.max([config.batch.patch, *slices], axis=0)
     height, width = (int(-(-size // multiple) * multiple) for size in largest)
     size = config.batch.size
     batches = []
@@ -165,7 +168,7 @@ def validation_batches(cases: Sequence[StoredCase], view: str, config: Config) -
         image = np.full((size, height, width, 1), AIR, np.float32)
         label = np.zeros((size, height, width), np.uint8)
         weight = np.zeros(size, np.float32)
-        for place, (case, index) in enumerate(chosen[start : start + size]):
+        for place, (case, view, index) in enumerate(chosen[start : start + size]):
             place_patch(case, view, index, image[place, ..., 0], label[place])
             weight[place] = 1
         batches.append(
@@ -174,9 +177,12 @@ def validation_batches(cases: Sequence[StoredCase], view: str, config: Config) -
     return batches
 
 
-def _spread_slices(cases: Sequence[StoredCase], view: str, number: int) -> list[tuple[StoredCase, int]]:
-    with_liver = [(case, int(i)) for case in cases for i in np.flatnonzero(case.counts[view][:, 0])]
-    without = [(case, int(i)) for case in cases for i in np.flatnonzero(case.counts[view][:, 0] == 0)]
+def _spread_slices(
+    cases: Sequence[StoredCase], views: Sequence[str], number: int
+) -> list[tuple[StoredCase, str, int]]:
+    counts = [(case, view, case.counts[view][:, 0]) for view in views for case in cases]
+    with_liver = [(case, view, int(i)) for case, view, count in counts for i in np.flatnonzero(count)]
+    without = [(case, view, int(i)) for case, view, count in counts for i in np.flatnonzero(count == 0)]
     share = min(len(with_liver), max(number // 2, number - len(without)))
 
     def spread(group: list, wanted: int) -> list:

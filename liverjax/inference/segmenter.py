@@ -14,12 +14,13 @@ from collections.abc import Iterator, Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
+from ml_collections import ConfigDict
 
 from liverjax import scans
 from liverjax.checkpoint.manifest import read_manifest
 from liverjax.checkpoint.runs import restore_parameters
 from liverjax.checkpoint.starts import kept_folders
-from liverjax.config import resolve
+from liverjax.config import differences, override, resolve, to_dict
 from liverjax.errors import ConfigError
 from liverjax.inference import memory, postprocess
 from liverjax.inference.bundle import read_bundle
@@ -215,11 +216,37 @@ class Segmenter:
             shape, grid.shape, self.network, self.config.predict, channels=channels, starts=self.starts
         )
 
-    def with_options(self, runtime: str | None = None, **changes: object) -> Segmenter:
-        """Returns the same model with another runtime or fields of `options.Predict`; those that are None stay."""
+    def with_options(
+        self,
+        runtime: str | None = None,
+        views: Sequence[str] | None = None,
+        overrides: Sequence[str] = (),
+        **changes: object,
+    ) -> Segmenter:
+        """Returns the same networks, otherwise used.
+
+        Args:
+          runtime: what computes; None leaves it.
+          views: those of the trained ones that are fused; None leaves them.
+          overrides: other values of fields as text, such as ``predict.fill_holes=false``.
+          changes: fields of `options.Predict` by name; those that are None stay.
+
+        Raises:
+          ConfigError: a value that does not fit, a view that was not trained, or a field that training has fixed.
+        """
         given = {name: value for name, value in changes.items() if value is not None}
-        options = dataclasses.replace(self.config.predict, **given)
-        config = dataclasses.replace(self.config, predict=options)
+        config = resolve(override(ConfigDict(to_dict(self.config)), overrides))
+        config = dataclasses.replace(
+            config,
+            views=config.views if views is None else tuple(views),
+            predict=dataclasses.replace(config.predict, **given),
+        )
+        for field, change in differences(self.config, config).items():
+            if field != "views" and not field.startswith("predict."):
+                raise ConfigError(f"{change}: fixed by training; a prediction can change predict.* and views")
+        for view in config.views:
+            if view not in self.variables:
+                raise ConfigError(f"views names {view!r}, but the model has only {', '.join(self.variables)}")
         variables, calibration, starts = self._whole
         return Segmenter(
             config, variables, self.parts, calibration, self.about, runtime or self.runtime, starts
@@ -271,12 +298,12 @@ def load_model(path: str | os.PathLike) -> Segmenter:
     facts = read_manifest(path / "run.json")
     config = resolve(facts["config"])
     template = _template(config)
-    folders = {view: kept_folders(path / view, config.train.starts) for view in config.views}
+    folders = {name: kept_folders(path / name, config.train.starts) for name in config.networks}
     starts = min(map(len, folders.values()))  # Equally many, else a view is still being trained.
-    variables = {
-        view: stack([restore_parameters(folder / "best", template)[1] for folder in kept[:starts]])
-        for view, kept in folders.items()
-    }
+    variables = {}
+    for name, kept in folders.items():
+        trained = stack([restore_parameters(folder / "best", template)[1] for folder in kept[:starts]])
+        variables |= dict.fromkeys(config.views_of(name), trained)
     parts = {part: facts["data"][part] for part in ("train", "validation", "test")}
     about = {"versions": facts["versions"], "data": facts["data"]["fingerprint"], "cases": parts}
     return Segmenter(config, variables, parts, read_calibration(path, config), about, starts=starts)

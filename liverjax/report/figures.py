@@ -314,6 +314,49 @@ def detection_by_size(diameters: Sequence[float], detected: Sequence[bool]) -> b
     return _png(figure)
 
 
+def variants(
+    scores: Mapping[str, Sequence[float]],
+    rows: Sequence[Mapping],
+    name: str,
+    path: str | os.PathLike | None = None,
+) -> bytes:
+    """Draws the variants of an ablation below each other: scores with their mean, and differences to the first.
+
+    Args:
+      scores: of each variant, one per patient; those that are not finite are left out.
+      rows: for each variant in the same order ``mean``, ``difference`` and their intervals (``ci_low``, ``ci_high``,
+        ``difference_low``, ``difference_high``); NaN is not drawn.
+      name: what is scored.
+      path: also writes the PNG there.
+    """
+    figure = _figure(10, 1.1 + 0.42 * len(rows))
+    left, right = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
+    for line, (values, row) in enumerate(zip(scores.values(), rows, strict=True)):
+        shown = np.asarray([value for value in values if np.isfinite(value)])
+        # Dots are spread by rank, so that equal scores stay visible.
+        spread = (np.argsort(np.argsort(shown)) * 0.618 % 1 - 0.5) * 0.4
+        left.plot(shown, line + spread, "o", color=BLUE, markersize=4, alpha=0.7, markeredgewidth=0)
+        _estimate(left, line, row["mean"], row["ci_low"], row["ci_high"], "black")
+        if line:
+            ends = (row["difference_low"], row["difference_high"])
+            _estimate(
+                right, line, row["difference"], *ends, RED if min(ends) > 0 or max(ends) < 0 else "black"
+            )
+    left.set_xlabel(name, parse_math=False)
+    left.set_yticks(range(len(rows)), list(scores), parse_math=False)
+    left.set_ylim(len(rows) - 0.5, -0.5)
+    right.axvline(0, color="0.6", linewidth=1)
+    right.set_xlabel(f"difference to {next(iter(scores))}", parse_math=False)
+    for axes in (left, right):
+        _plain(axes, "x")
+    return _png(figure, path)
+
+
+def _estimate(axes: Axes, line: float, value: float, low: float, high: float, color: str) -> None:
+    axes.plot([low, high], [line, line], color=color, linewidth=1.6, solid_capstyle="butt")
+    axes.plot([value], [line], "D", color=color, markersize=5)
+
+
 def _figure(width: float, height: float, layout: str | None = "constrained") -> Figure:
     from matplotlib.figure import Figure
 
@@ -325,9 +368,9 @@ def _colors(count: int) -> list[str]:
     return [palette[index % len(palette)] for index in range(count)]
 
 
-def _plain(axes: Axes) -> None:
+def _plain(axes: Axes, lines: str = "y") -> None:
     axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="y", color="0.9", linewidth=0.8)
+    axes.grid(axis=lines, color="0.9", linewidth=0.8)
     axes.set_axisbelow(True)
 
 

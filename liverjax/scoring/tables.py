@@ -62,7 +62,7 @@ def region_rows(scores: dict) -> list[dict[str, str]]:
         {
             "": name(metric),
             "mean": number(values["mean"]),
-            "95 % interval": _interval(values),
+            "95 % interval": interval(values),
             "sd": number(values["sd"]),
             "median": number(values["median"]),
             "n": number(values["n"]),
@@ -115,11 +115,11 @@ def comparison_rows(comparison: dict) -> list[dict[str, str]]:
             "": f"{region}: {name(metric)}",
             "pairs": number(test["n"]),
             "difference": number(test["mean_difference"]),
-            "95 % interval": _interval(test),
-            "p Wilcoxon": _p(test["p_wilcoxon"]),
-            "(Holm)": _p(test["p_wilcoxon_holm"]),
-            "p permutation": _p(test["p_permutation"]),
-            "(Holm) ": _p(test["p_permutation_holm"]),
+            "95 % interval": interval(test),
+            "p Wilcoxon": p_value(test["p_wilcoxon"]),
+            "(Holm)": p_value(test["p_wilcoxon_holm"]),
+            "p permutation": p_value(test["p_permutation"]),
+            "(Holm) ": p_value(test["p_permutation_holm"]),
         }
         for region, tests in comparison.items()
         if region != "other"
@@ -134,12 +134,14 @@ def number(value: float) -> str:
     return "-" if math.isnan(value) else f"{value:.3f}" if abs(value) < 100 else f"{value:.1f}"
 
 
-def _interval(values: dict[str, float]) -> str:
+def interval(values: dict[str, float]) -> str:
+    """Returns the interval from ``ci_low`` to ``ci_high``; "-" where it is not defined."""
     low, high = values["ci_low"], values["ci_high"]
     return "-" if math.isnan(low) else f"{number(low)} to {number(high)}"
 
 
-def _p(value: float) -> str:
+def p_value(value: float) -> str:
+    """Returns a p-value with three decimals."""
     return "< 0.001" if value < 0.001 else number(value)
 
 

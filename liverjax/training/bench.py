@@ -22,7 +22,7 @@ from liverjax.training.mesh import data_mesh, describe_devices, replicated, to_d
 from liverjax.training.optim import build_optimizer, learning_rate
 from liverjax.training.pace import Clock, device_memory, peak_flops, step_flops
 from liverjax.training.state import init_state
-from liverjax.training.step import jitted_train_step
+from liverjax.training.step import jitted_train_step, step_options
 
 #: What the pipeline imports beside what the step does; without them the step alone can be measured.
 PIPELINE_NEEDS = ("grain", "nibabel")
@@ -102,15 +102,7 @@ class _Step:
         options = config.train
         network = build_unet(config.model, len(config.labels), accelerator=jax.default_backend() != "cpu")
         optimizer = build_optimizer(options)
-        static = {
-            "network": network,
-            "optimizer": optimizer,
-            "augmentation": config.augment,
-            "loss_weights": config.loss,
-            "accumulate": options.accumulate,
-            "ema_decay": options.ema_decay,
-            "skip_nonfinite": options.on_nonfinite == "skip",
-        }
+        static = step_options(config, network, optimizer)
         averaged = bool(options.ema_decay)
         self._size = config.batch.size
         self.synthetic = to_devices(_synthetic(config), mesh)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
 import math
 import os
 import pathlib
@@ -18,8 +17,8 @@ from liverjax.checkpoint.runs import Checkpoints
 from liverjax.checkpoint.starts import start_folder
 from liverjax.config import differences, resolve
 from liverjax.data.pipeline import train_batches
-from liverjax.data.splits import Parts, split_cases
-from liverjax.data.store import Store, StoredCase, open_store
+from liverjax.data.splits import Parts, split_cases, usable_cases
+from liverjax.data.store import open_store
 from liverjax.errors import ConfigError, Interrupted, LiverjaxError, TrainingError
 from liverjax.models import UNet, build_unet
 from liverjax.options import Config
@@ -32,10 +31,8 @@ from liverjax.training.resume import start_or_resume
 from liverjax.training.signals import StopAgreement, StopSignals
 from liverjax.training.starts import start_seed, train_starts
 from liverjax.training.state import TrainState, init_state
-from liverjax.training.step import jitted_train_step
+from liverjax.training.step import jitted_train_step, step_options
 from liverjax.training.validation import Validation
-
-_LOG = logging.getLogger("liverjax")
 
 
 def train(
@@ -49,13 +46,14 @@ def train(
     Args:
       config: a `liverjax.options.Config`, or a ConfigDict as config files make it; ``config.store`` names the store.
       workdir: folder of the run. Written: ``run.json``, and for each view ``<view>/last`` and ``<view>/best``
-        (checkpoints), ``<view>/log.jsonl``, ``<view>/tensorboard``. With several starts (``config.train.starts``)
-        these lie in ``<view>/start_<k>``, and ``<view>/starts.json`` says which were kept when.
+        (checkpoints), ``<view>/log.jsonl``, ``<view>/tensorboard``; of a network for all views in ``shared/``. With
+        several starts (``config.train.starts``) these lie in ``<view>/start_<k>``, and ``<view>/starts.json`` says
+        which were kept when.
       resume: "auto" refuses to go on with a run of another config or other scans; "force" goes on.
       quiet: print nothing and show no progress bars.
 
     Returns:
-      The `Progress` of each view, with several starts that of the best.
+      The `Progress` of each view, or of the shared network; with several starts that of the best.
 
     Raises:
       ConfigError: a value that does not fit the store or the machine.
@@ -72,7 +70,7 @@ def train(
     if store.preprocess != config.preprocess:
         changed = ", ".join(differences(store.preprocess, config.preprocess, "preprocess.").values())
         raise ConfigError(f"store {config.store} was prepared with other values of the config: {changed}")
-    parts = split_cases(_with_wanted_labels(store, config), config.split)
+    parts = split_cases(usable_cases(store.cases, config.labels), config.split, config.seed)
     setup = _Setup(
         config=config,
         parts=parts,
@@ -86,11 +84,11 @@ def train(
 
     results: dict[str, Progress] = {}
     with StopSignals() as stop:
-        for index, view in enumerate(config.views):
+        for index, view in enumerate(config.networks):
             limit = math.inf
             if config.max_minutes:
                 spent = sum(progress.seconds for progress in results.values())
-                limit = (config.max_minutes * 60 - spent) / (len(config.views) - index)
+                limit = (config.max_minutes * 60 - spent) / (len(config.networks) - index)
             if config.train.starts > 1:
                 results[view] = _train_starts(setup, workdir / view, view, stop, quiet)
             else:
@@ -98,14 +96,6 @@ def train(
                     setup, workdir / view, view, config.train.steps, limit, stop, quiet
                 )
     return results
-
-
-def _with_wanted_labels(store: Store, config: Config) -> list[StoredCase]:
-    """Returns the cases whose masks tell all classes apart; the others would teach that tumour is liver."""
-    left_out = [case.id for case in store.cases if case.liver_only and "tumor" in config.labels]
-    if left_out:
-        _LOG.warning("not used, for their masks do not tell tumours from the liver: %s", ", ".join(left_out))
-    return [case for case in store.cases if case.id not in left_out]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,19 +120,6 @@ class _Setup:
     def key(self) -> jax.Array:
         """Returns the run's key, on all devices."""
         return jax.jit(lambda: jax.random.key(self.config.seed), out_shardings=replicated(self.mesh))()
-
-    def step_options(self) -> dict:
-        """Returns the static arguments of the jitted step."""
-        options = self.config.train
-        return {
-            "network": self.network,
-            "optimizer": self.optimizer,
-            "augmentation": self.config.augment,
-            "loss_weights": self.config.loss,
-            "accumulate": options.accumulate,
-            "ema_decay": options.ema_decay,
-            "skip_nonfinite": options.on_nonfinite == "skip",
-        }
 
 
 def _train_starts(setup: _Setup, folder: pathlib.Path, view: str, stop: StopSignals, quiet: bool) -> Progress:
@@ -198,7 +175,8 @@ def _take_steps(
 ) -> None:
     """Takes steps up to ``until`` or the end; raises `Interrupted` where a signal ends them before, saved."""
     options, progress = setup.config.train, looks.progress
-    key, step_options = setup.key(), setup.step_options()
+    key = setup.key()
+    static = step_options(setup.config, setup.network, setup.optimizer)
     step = first_step = int(state.step)
     rows = {"process": jax.process_index(), "processes": jax.process_count()}
     batches = train_batches(
@@ -210,8 +188,8 @@ def _take_steps(
         rate = learning_rate(options, step, progress.end_step)
         arguments = (state, batch, np.float32(rate), key)
         if step == first_step and peak_flops():
-            looks.flops = step_flops(jitted_train_step, arguments, step_options)
-        state, metrics = jitted_train_step(*arguments, **step_options)
+            looks.flops = step_flops(jitted_train_step, arguments, static)
+        state, metrics = jitted_train_step(*arguments, **static)
         step += 1
         stops = stop.reached()  # After this step: it is saved below, and the run ends.
         looks.note(step, metrics)

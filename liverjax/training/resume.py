@@ -16,21 +16,11 @@ from liverjax.data.splits import Parts
 from liverjax.data.store import Store
 from liverjax.errors import CheckpointError, ConfigError, did_you_mean
 from liverjax.files import write_json
-from liverjax.options import Config
+from liverjax.options import FREE_FIELDS, Config
 from liverjax.views import VIEWS
 
 _LOG = logging.getLogger("liverjax")
 
-#: Config fields that may differ between a run and its resumption: none of them changes what a step computes.
-_FREE_FIELDS = (
-    "store",
-    "max_minutes",
-    "views",
-    "batch.threads",
-    "batch.workers",
-    "batch.prefetch",
-    "predict",
-)
 _RESUME = ("auto", "force")
 
 
@@ -63,11 +53,11 @@ def start_or_resume(
         return
     before = read_manifest(manifest)
     _tell_of_other_surroundings(workdir, before)
-    free = _FREE_FIELDS if config.train.starts > 1 else (*_FREE_FIELDS, "train.halve_at")
+    free = FREE_FIELDS if config.train.starts > 1 else (*FREE_FIELDS, "train.halve_at")
     changed = [
         text
         for path, text in differences(resolve(before["config"]), config).items()
-        if not path.startswith(free)
+        if not path.startswith(free) or (path == "views" and config.model.shared)
     ]
     if before["data"]["fingerprint"] != data["fingerprint"]:
         changed.append(f"the scans and masks of the store {config.store}")

@@ -12,7 +12,7 @@ import optax
 
 from liverjax.data.augment import augment, step_keys
 from liverjax.models import UNet
-from liverjax.options import Augment, Loss
+from liverjax.options import Augment, Config, Loss
 from liverjax.training.losses import segmentation_loss
 from liverjax.training.state import TrainState
 
@@ -138,3 +138,17 @@ jitted_train_step = jax.jit(
     donate_argnames="state",
 )
 jitted_overlap_counts = jax.jit(overlap_counts, static_argnames="network")
+
+
+def step_options(config: Config, network: UNet, optimizer: optax.GradientTransformation) -> dict[str, object]:
+    """Returns the static arguments of `jitted_train_step` by name."""
+    options = config.train
+    return {
+        "network": network,
+        "optimizer": optimizer,
+        "augmentation": config.augment,
+        "loss_weights": config.loss,
+        "accumulate": options.accumulate,
+        "ema_decay": options.ema_decay,
+        "skip_nonfinite": options.on_nonfinite == "skip",
+    }

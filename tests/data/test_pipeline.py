@@ -24,7 +24,7 @@ def _read(config, cases, **kwargs):
 
 def test_batches_hold_the_drawn_slices_normalised(tiny_config, cases):
     batch = _read(tiny_config, cases)[1]
-    sampler = Sampler(cases, "coronal", tiny_config.batch, tiny_config.seed)
+    sampler = Sampler(cases, ["coronal"], tiny_config.batch, tiny_config.seed)
     for row in range(tiny_config.batch.size):
         draw = sampler.draw(1, row)
         case = cases[draw.case]

@@ -9,6 +9,7 @@ from liverjax.data.sampling import Sampler
 from liverjax.data.store import open_store
 from liverjax.errors import InputError
 from liverjax.options import Batch
+from liverjax.views import VIEWS
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +19,7 @@ def cases(tiny_config):
 
 def test_a_draw_is_a_function_of_seed_view_step_and_row(cases):
     def draws(view, seed, steps):
-        sampler = Sampler(cases, view, Batch(), seed)
+        sampler = Sampler(cases, [view], Batch(), seed)
         return [sampler.draw(step, row) for step in steps for row in range(4)]
 
     first = draws("axial", 7, range(5))
@@ -31,7 +32,7 @@ def test_a_draw_is_a_function_of_seed_view_step_and_row(cases):
 
 def test_shares_of_slices_are_those_of_the_options(cases):
     options = Batch(tumor_share=0.3, liver_share=0.5)
-    sampler = Sampler(cases, "axial", options, seed=0)
+    sampler = Sampler(cases, ["axial"], options, seed=0)
     draws = [sampler.draw(step, 0) for step in range(3000)]
     counts = np.array([cases[d.case].counts["axial"][d.slice] for d in draws])
     # The rest, 20 %, is drawn from all slices and adds to both by their frequency, averaged over cases.
@@ -47,7 +48,7 @@ def test_shares_of_slices_are_those_of_the_options(cases):
 
 
 def test_cases_count_alike_whatever_their_number_of_slices(cases):
-    sampler = Sampler(cases, "axial", Batch(liver_share=1.0), seed=0)
+    sampler = Sampler(cases, ["axial"], Batch(liver_share=1.0), seed=0)
     drawn = collections.Counter(sampler.draw(step, 0).case for step in range(4000))
     assert len(drawn) == len(cases)
     # Of 4000 draws over 8 cases 500 each, with a standard deviation of 21.
@@ -60,4 +61,13 @@ def test_a_share_that_no_case_can_give_is_refused(cases):
     with pytest.raises(
         InputError, match=r"no training case has a slice with tumor, but batch.tumor_share is 0.2"
     ):
-        Sampler(healthy, "axial", Batch(tumor_share=0.2), seed=0)
+        Sampler(healthy, ["axial"], Batch(tumor_share=0.2), seed=0)
+
+
+def test_views_count_alike_whatever_their_number_of_slices(cases):
+    sampler = Sampler(cases, VIEWS, Batch(), seed=0)
+    draws = [sampler.draw(step, 0) for step in range(3000)]
+    assert {cases[0].shapes[view][0] for view in VIEWS} == {36, 40, 48}
+    # Of 3000 draws 1000 of each view, with a standard deviation of 26.
+    assert all(abs(number - 1000) < 5 * 26 for number in collections.Counter(d.view for d in draws).values())
+    assert all(draw.slice < cases[draw.case].shapes[draw.view][0] for draw in draws)

@@ -61,3 +61,19 @@ def test_an_unknown_test_case_is_named_with_the_nearest():
 def test_too_few_patients_are_refused():
     with pytest.raises(ConfigError, match="only 2 of 3 patients are not held out"):
         split_cases(CASES[:3], Split(folds=3, fold=0, validation=2))
+
+
+def test_a_share_of_the_training_patients_is_drawn_by_the_seed_within_larger_shares():
+    cases = [_case(f"s{number}", f"p{number // 2}") for number in range(24)]
+
+    def parts(share, seed=0):
+        return split_cases(cases, Split(folds=3, fold=0, validation=1, train_share=share), seed)
+
+    # Of 12 patients 4 are tested, 1 chooses, 7 are left: half are 4, a tenth is 1, each with both scans.
+    sizes = {share: len(parts(share).train) for share in (1.0, 0.5, 0.1)}
+    assert sizes == {1.0: 14, 0.5: 8, 0.1: 2}
+    assert set(_ids(parts(0.1).train)) < set(_ids(parts(0.5).train)) < set(_ids(parts(1.0).train))
+    assert {case.patient for case in parts(0.1).train} == {case.patient for case in parts(0.1).train[:1]}
+    assert len({tuple(_ids(parts(0.1, seed).train)) for seed in range(10)}) > 1
+    for part in ("validation", "test"):
+        assert getattr(parts(0.1, 5), part) == getattr(parts(1.0), part)

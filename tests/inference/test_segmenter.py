@@ -1,5 +1,6 @@
 """A model on scans of all kinds: masks that lie exactly on the scan, phases, odd sizes, no second compilation."""
 
+import dataclasses
 import itertools
 
 import jax
@@ -11,7 +12,7 @@ import SimpleITK as sitk
 
 import liverjax
 from liverjax import options
-from liverjax.errors import CheckpointError, InputError
+from liverjax.errors import CheckpointError, ConfigError, InputError
 from liverjax.inference.segmenter import Devices, Segmenter
 from liverjax.models import build_unet
 from liverjax.scans import nifti
@@ -153,3 +154,40 @@ def test_a_run_is_loaded_and_its_damage_named(tiny_config, phantom_scans, tmp_pa
     block.write_bytes(bytes([block.read_bytes()[0] ^ 1]) + block.read_bytes()[1:])
     with pytest.raises(CheckpointError, match=r"axial/best.*checksum"):
         liverjax.load_model(tmp_path / "run")
+
+
+def test_chosen_views_and_other_prediction_fields(model):
+    scan = _scan()
+    alone = model.with_options(views=["sagittal"])
+    by_view, _ = model.view_probabilities(scan)
+    np.testing.assert_array_equal(alone.predict(scan).grid_probabilities, by_view["sagittal"])
+    # What is left out of the fusion is not lost.
+    again = alone.with_options(views=model.config.views)
+    np.testing.assert_array_equal(
+        again.predict(scan).grid_probabilities, model.predict(scan).grid_probabilities
+    )
+    changed = model.with_options(overrides=["predict.min_liver_mm3=5", "views=axial"], fusion="majority")
+    assert changed.config.predict == dataclasses.replace(CONFIG.predict, min_liver_mm3=5.0, fusion="majority")
+    assert changed.config.views == ("axial",)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"overrides": ["model.dropout=0.1"]}, "model.dropout 0.5, now 0.1: fixed by training"),
+        ({"overrides": ["predict.fusoin=mean"]}, "did you mean 'fusion'"),
+        ({"views": ["axail"]}, "views is 'axail'; did you mean 'axial'"),
+        ({"views": []}, "expected one or more views"),
+        ({"fusion": "majorty"}, "did you mean 'majority'"),
+    ],
+)
+def test_options_that_do_not_fit_a_model_are_refused(model, options, message):
+    with pytest.raises(ConfigError, match=message):
+        model.with_options(**options)
+
+
+def test_a_view_that_was_not_trained_is_refused(model):
+    config = dataclasses.replace(CONFIG, views=("axial",))
+    only = Segmenter(config, {"axial": model.variables["axial"]}, {"test": []})
+    with pytest.raises(ConfigError, match="views names 'coronal', but the model has only axial"):
+        only.with_options(views=["axial", "coronal"])
