@@ -69,7 +69,7 @@ def _truncate(path):
     ("fault", "workers"),
     [
         (_truncate, 0),
-        (_vanish, 2),
+        pytest.param(_vanish, 2, marks=pytest.mark.slow),
         pytest.param(_vanish, 0, marks=pytest.mark.slow),
         pytest.param(_truncate, 2, marks=pytest.mark.slow),
     ],
@@ -105,6 +105,7 @@ def test_an_output_that_vanishes_ends_the_run_with_its_name(tiny_config, tmp_pat
     assert seconds_since() < 30
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="no limits of other processes")
 def test_a_disk_that_takes_no_more_leaves_the_checkpoint_before(
     tiny_config, train_command, tmp_path, final_state, assert_same_bits
