@@ -73,9 +73,11 @@ class Batch:
     size: int = 16
     #: Rows and columns of the patch; slices are padded with air or cropped to it.
     patch: tuple[int, ...] = (192, 192)
-    #: Shares of slices drawn from those with tumour and from those with liver; the rest is drawn from all.
+    #: Shares of slices drawn from those with tumour, from those with liver, and from those without either; the
+    #: rest is drawn from all.
     tumor_share: float = 0.0
     liver_share: float = 0.5
+    empty_share: float = 0.0
     #: Threads that read slices ahead, or processes if `workers` is above 0.
     threads: int = 4
     workers: int = 0
@@ -86,11 +88,10 @@ class Batch:
         _require(self.size >= 1, "batch.size", self.size, "1 or more")
         ok = len(self.patch) == 2 and min(self.patch) >= 8
         _require(ok, "batch.patch", self.patch, "rows and columns of 8 or more")
-        shares = (self.tumor_share, self.liver_share)
+        shares = (self.tumor_share, self.liver_share, self.empty_share)
         ok = min(shares) >= 0 and sum(shares) <= 1
-        _require(
-            ok, "batch.tumor_share and batch.liver_share", shares, "shares of 0 or more, together at most 1"
-        )
+        names = "batch.tumor_share, batch.liver_share and batch.empty_share"
+        _require(ok, names, shares, "shares of 0 or more, together at most 1")
         _require(self.threads >= 1, "batch.threads", self.threads, "1 or more")
         _require(self.workers >= 0, "batch.workers", self.workers, "0 or more")
         _require(self.prefetch >= 1, "batch.prefetch", self.prefetch, "1 or more")

@@ -7,6 +7,7 @@ import logging
 import os
 import pathlib
 import shutil
+import tempfile
 from collections.abc import Iterator
 
 import jax
@@ -49,6 +50,8 @@ class Checkpoints:
         """
         self.finish()
         with self._writing(step):
+            # On a folder that cannot be made Orbax waits for minutes.
+            tempfile.TemporaryDirectory(prefix=f"{step}.partial-", dir=self._folder).cleanup()
             # Damaged, or of a future that a kill took: else the run would have gone on from there.
             for later in [found for found in self._manager.all_steps() if found >= step]:
                 self._manager.delete(later)

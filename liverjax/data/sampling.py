@@ -25,14 +25,14 @@ class Draw:
 
 
 class Sampler:
-    """Draws slices of one or several views, a share of them with liver and a share with tumour.
+    """Draws slices of one or several views: a share with liver, a share with tumour, a share without either.
 
     First one of the views is drawn, then the kind of slice by the shares of `Batch`, then a case that has such slices,
     then one of its slices: a long scan counts no more than a short one, nor a view with more slices.
     """
 
     def __init__(self, cases: Sequence[StoredCase], views: Sequence[str], options: Batch, seed: int):
-        """Raises `InputError` if no case has a slice with liver, or none with tumour where a share is wanted."""
+        """Raises `InputError` if no case has a slice of a kind that a share is wanted of."""
         self._stream = (seed, VIEWS.index(views[0]) if len(views) == 1 else len(VIEWS))
         self._options = options
         self._of_view = [_Slices(cases, view, options) for view in views]
@@ -43,11 +43,13 @@ class Sampler:
         key = np.random.SeedSequence((*self._stream, step, row)).generate_state(2, np.uint64)
         random = np.random.Generator(np.random.Philox(key=key))
         of_view = self._of_view[random.integers(len(self._of_view)) if len(self._of_view) > 1 else 0]
-        kind = random.random()
-        if kind < self._options.tumor_share:
+        kind, options = random.random(), self._options
+        if kind < options.tumor_share:
             slices = of_view.tumor
-        elif kind < self._options.tumor_share + self._options.liver_share:
+        elif kind < options.tumor_share + options.liver_share:
             slices = of_view.liver
+        elif kind < options.tumor_share + options.liver_share + options.empty_share:
+            slices = of_view.empty
         else:
             slices = of_view.any
         candidates = [index for index, some in enumerate(slices) if len(some)]
@@ -57,7 +59,7 @@ class Sampler:
 
 
 class _Slices:
-    """The slices of a view, by case: all, those with liver, those with tumour."""
+    """The slices of a view, by case: all, those with liver, with tumour, without either."""
 
     def __init__(self, cases: Sequence[StoredCase], view: str, options: Batch):
         self.view = view
@@ -65,11 +67,12 @@ class _Slices:
         self.any = [np.arange(len(count)) for count in counts]
         self.liver = [np.flatnonzero(count[:, 0]) for count in counts]
         self.tumor = [np.flatnonzero(count[:, 1]) for count in counts]
-        for name, slices, share in (
-            ("liver", self.liver, options.liver_share),
-            ("tumor", self.tumor, options.tumor_share),
+        self.empty = [np.flatnonzero(count[:, 0] == 0) for count in counts]
+        for kind, slices, field in (
+            ("with liver", self.liver, "liver_share"),
+            ("with tumor", self.tumor, "tumor_share"),
+            ("without liver", self.empty, "empty_share"),
         ):
+            share = getattr(options, field)
             if share and not any(map(len, slices)):
-                raise InputError(
-                    f"no training case has a slice with {name}, but batch.{name}_share is {share}"
-                )
+                raise InputError(f"no training case has a slice {kind}, but batch.{field} is {share}")

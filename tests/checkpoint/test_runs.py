@@ -1,5 +1,8 @@
 """Checkpoints: a round trip, and that no damage goes unseen."""
 
+import shutil
+import time
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -31,20 +34,52 @@ def test_the_newest_is_restored_with_its_facts_and_the_oldest_is_gone(folder):
     assert sorted(path.name for path in folder.iterdir()) == ["2", "3"]
 
 
-def test_twenty_flipped_bytes_in_array_files_are_all_found(folder, caplog):
+def _flipped(content, random):
+    damaged = bytearray(content)
+    damaged[random.integers(len(content))] ^= 1 << random.integers(8)
+    return bytes(damaged)
+
+
+def _cut(content, random):
+    return content[: random.integers(len(content))]
+
+
+def _deleted(content, random):
+    return None
+
+
+@pytest.mark.parametrize("damage", [_flipped, _cut, _deleted])
+def test_of_twenty_damaged_files_all_are_found_and_the_checkpoint_before_is_used(folder, caplog, damage):
     random = np.random.default_rng(0)
     files = [path for path in (folder / "3").rglob("*") if path.is_file() and path.name != "checksums.json"]
+    assert len(files) >= 10
     for _ in range(20):
         path = files[random.integers(len(files))]
         content = path.read_bytes()
-        damaged = bytearray(content)
-        damaged[random.integers(len(content))] ^= 1 << random.integers(8)
-        path.write_bytes(damaged)
+        if (changed := damage(content, random)) is None:
+            path.unlink()
+        else:
+            path.write_bytes(changed)
         caplog.clear()
-        assert _restore(folder)[0] == 2
-        assert path.name in caplog.text
+        step, tree, meta = _restore(folder)
+        assert (step, meta) == (2, {"step is": 2})
+        np.testing.assert_array_equal(tree["a"], _TREE["a"] + 2)
+        assert "checkpoint of step 3 is not used" in caplog.text and path.name in caplog.text
         path.write_bytes(content)
     assert _restore(folder)[0] == 3
+
+
+def test_no_flipped_bit_of_the_checksums_themselves_gives_other_arrays(folder):
+    random = np.random.default_rng(1)
+    checksums = folder / "3" / "checksums.json"
+    content = checksums.read_bytes()
+    found = 0
+    for _ in range(20):
+        checksums.write_bytes(_flipped(content, random))
+        step, tree, _ = _restore(folder)
+        np.testing.assert_array_equal(tree["a"], _TREE["a"] + step)
+        found += step == 2
+    assert found >= 15  # the rest hit blanks between the values
 
 
 @pytest.mark.parametrize("fault", ["missing file", "no checksums", "cut checksums"])
@@ -64,6 +99,49 @@ def test_a_damaged_checkpoint_can_be_written_again(folder):
     with Checkpoints(folder, keep=2) as checkpoints:
         checkpoints.save(3, _TREE, {})
     assert _restore(folder)[0] == 3
+
+
+def test_the_checkpoint_before_stays_until_the_new_one_is_sealed(tmp_path):
+    with Checkpoints(tmp_path, keep=1) as checkpoints:
+        checkpoints.save(1, _TREE, {})
+        checkpoints.save(2, _TREE, {})
+        deadline = time.monotonic() + 60
+        while not (tmp_path / "2").exists() and time.monotonic() < deadline:
+            time.sleep(0.01)  # Orbax is done with it, and it has no checksums yet.
+        killed = shutil.copytree(tmp_path, tmp_path.with_name("killed"))
+        assert _restore(killed)[0] == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["2"]
+
+
+def test_what_kills_left_is_removed_and_counts_for_nothing(folder):
+    (folder / "3" / "checksums.json").rename(folder / "moved")  # as if killed before the seal
+    shutil.copytree(folder / "3", folder / "4.orbax-checkpoint-tmp")
+    with Checkpoints(folder, keep=2) as checkpoints:
+        assert checkpoints.restore(_TREE)[0] == 2
+        checkpoints.save(5, _TREE, {})
+    assert sorted(path.name for path in folder.iterdir()) == ["2", "5", "moved"]
+
+
+def test_a_future_that_was_lost_gives_way(folder):
+    (folder / "3" / "meta" / "metadata").write_text("damaged")
+    with Checkpoints(folder, keep=2) as checkpoints:
+        checkpoints.restore(_TREE)
+        checkpoints.save(2, {**_TREE, "a": _TREE["a"] - 1}, {})
+    step, tree, _ = _restore(folder)
+    assert step == 2 and sorted(path.name for path in folder.iterdir()) == ["2"]
+    np.testing.assert_array_equal(tree["a"], _TREE["a"] - 1)
+
+
+def test_a_checkpoint_that_cannot_be_written_is_told_by_name(tmp_path):
+    gone = tmp_path / "run"
+    with pytest.raises(CheckpointError, match=r"run/2: could not be written \(.*; the checkpoints before"):  # noqa: SIM117
+        with Checkpoints(gone, keep=2) as checkpoints:
+            checkpoints.save(1, _TREE, {})
+            checkpoints.finish()
+            gone.rename(tmp_path / "elsewhere")
+            gone.write_text("a file where the folder was")
+            checkpoints.save(2, _TREE, {})
+    assert _restore(tmp_path / "elsewhere")[0] == 1
 
 
 def test_if_all_are_damaged_the_first_fault_is_told(folder):

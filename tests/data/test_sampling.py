@@ -1,13 +1,14 @@
 """Which slices make a batch."""
 
 import collections
+import types
 
 import numpy as np
 import pytest
 
 from liverjax.data.sampling import Sampler
 from liverjax.data.store import open_store
-from liverjax.errors import InputError
+from liverjax.errors import ConfigError, InputError
 from liverjax.options import Batch
 from liverjax.views import VIEWS
 
@@ -71,3 +72,39 @@ def test_views_count_alike_whatever_their_number_of_slices(cases):
     # Of 3000 draws 1000 of each view, with a standard deviation of 26.
     assert all(abs(number - 1000) < 5 * 26 for number in collections.Counter(d.view for d in draws).values())
     assert all(draw.slice < cases[draw.case].shapes[draw.view][0] for draw in draws)
+
+
+#: Pixels of liver and tumour on the slices of three made-up cases.
+_COUNTS = ([[0, 0], [5, 0], [9, 2], [4, 0], [0, 0]], [[3, 0], [0, 0], [0, 0]], [[1, 1], [2, 1]])
+
+
+def _made_up(counts=_COUNTS):
+    return [types.SimpleNamespace(counts={"axial": np.array(count)}) for count in counts]
+
+
+def test_draws_are_those_of_earlier_versions():
+    """A run that goes on with another version must see the slices that it would have seen."""
+    sampler = Sampler(_made_up(), ["axial"], Batch(tumor_share=0.25), seed=7)
+    draws = [sampler.draw(step, row) for step in range(3) for row in range(4)]
+    assert [(draw.case, draw.slice) for draw in draws] == [
+        *((2, 0), (0, 1), (0, 2), (1, 1)),
+        *((1, 0), (1, 0), (2, 0), (2, 0)),
+        *((0, 0), (1, 2), (1, 0), (1, 2)),
+    ]
+    assert (draws[9].row, draws[9].column) == (0.98931133433261, 0.8957065398471269)
+
+
+def test_a_share_without_liver_comes_from_cases_that_have_such_slices():
+    sampler = Sampler(_made_up(), ["axial"], Batch(liver_share=0.25, empty_share=0.75), seed=0)
+    draws = [sampler.draw(step, 0) for step in range(2000)]
+    empty = [draw for draw in draws if _COUNTS[draw.case][draw.slice][0] == 0]
+    # Four standard deviations of a share of 2000 draws are 0.039.
+    assert len(empty) / 2000 == pytest.approx(0.75, abs=0.039)
+    assert {(draw.case, draw.slice) for draw in empty} == {(0, 0), (0, 4), (1, 1), (1, 2)}
+    with pytest.raises(InputError, match=r"has a slice without liver, but batch.empty_share is 0.1"):
+        Sampler(_made_up(_COUNTS[2:]), ["axial"], Batch(empty_share=0.1), seed=0)
+
+
+def test_shares_above_one_are_refused():
+    with pytest.raises(ConfigError, match=r"batch.empty_share is \(0.3, 0.5, 0.3\), expected .* at most 1"):
+        Batch(tumor_share=0.3, liver_share=0.5, empty_share=0.3)
