@@ -41,7 +41,8 @@ class Checkpoints:
     def save(self, step: int, tree: object, meta: dict) -> None:
         """Starts to write a tree of arrays and its JSON facts; returns when the arrays may be changed."""
         self.finish()
-        if (self._folder / str(step)).exists():  # Damaged, else the run would have gone on from it.
+        # Damaged, else the run would have gone on from it. Not asked of the disk: all processes must delete together.
+        if step in self._manager.all_steps():
             self._manager.delete(step)
         self._manager.save(
             step,
