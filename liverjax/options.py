@@ -206,6 +206,8 @@ class Train:
     #: Share of the moving average of parameters and norm statistics that survives a step; 0 is off. Where on,
     #: validation and the best checkpoint use the average.
     ema_decay: float = 0.0
+    #: Each device holds a part of the optimiser's state, not a whole copy: less memory, more traffic.
+    shard_optimizer: bool = False
     #: A loss or gradient that is not finite: "stop", or "skip" the step, counted in the log.
     on_nonfinite: str = "stop"
     #: Steps between two looks at the validation slices, between two saves, and between two lines of the log.

@@ -52,7 +52,8 @@ class Checkpoints:
         with self._writing(step):
             # On a folder that cannot be made Orbax waits for minutes.
             tempfile.TemporaryDirectory(prefix=f"{step}.partial-", dir=self._folder).cleanup()
-            # Damaged, or of a future that a kill took: else the run would have gone on from there.
+            # Damaged, or of a future that a kill took: else the run would have gone on from there. The manager is asked
+            # and not the disk: all processes must delete together.
             for later in [found for found in self._manager.all_steps() if found >= step]:
                 self._manager.delete(later)
             self._manager.save(

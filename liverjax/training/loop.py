@@ -24,7 +24,7 @@ from liverjax.models import UNet, build_unet
 from liverjax.options import Config
 from liverjax.training.logs import RunLog
 from liverjax.training.looks import Looks, Progress
-from liverjax.training.mesh import data_mesh, describe_devices, replicated, to_devices
+from liverjax.training.mesh import data_mesh, describe_devices, meet, replicated, to_devices
 from liverjax.training.optim import build_optimizer, learning_rate
 from liverjax.training.pace import peak_flops, step_flops
 from liverjax.training.resume import start_or_resume
@@ -78,6 +78,7 @@ def train(
         network=build_unet(config.model, len(config.labels), accelerator=jax.default_backend() != "cpu"),
         optimizer=build_optimizer(config.train),
     )
+    meet(setup.mesh)
     start_or_resume(workdir, config, store, parts, resume)
     if not quiet and jax.process_index() == 0:
         print(f"devices: {describe_devices()}")
@@ -108,13 +109,21 @@ class _Setup:
     network: UNet
     optimizer: optax.GradientTransformation
 
+    @property
+    def optimizer_mesh(self) -> Mesh | None:
+        """The devices that the optimiser's state is divided over, or None."""
+        return self.mesh if self.config.train.shard_optimizer else None
+
     def first_state(self) -> TrainState:
         """Returns the state before the first step."""
-        config = self.config
-        averaged = bool(config.train.ema_decay)
-        where = replicated(self.mesh)
         return init_state(
-            self.network, self.optimizer, config.batch.patch, config.seed, where, averaged=averaged
+            self.network,
+            self.optimizer,
+            self.config.batch.patch,
+            self.config.seed,
+            replicated(self.mesh),
+            averaged=bool(self.config.train.ema_decay),
+            optimizer_mesh=self.optimizer_mesh,
         )
 
     def key(self) -> jax.Array:

@@ -40,6 +40,20 @@ def divided(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec("data"))
 
 
+def spread(tree: object, mesh: Mesh) -> object:
+    """Returns the placement of an optimiser's state of which each device holds a part.
+
+    An array is divided along its first axis whose length is a multiple of the devices' number; one that has none
+    has a whole copy on every device.
+    """
+
+    def place(array: jax.Array) -> NamedSharding:
+        axes = [axis for axis, size in enumerate(array.shape) if size % mesh.size == 0]
+        return NamedSharding(mesh, PartitionSpec(*[None] * axes[0], "data")) if axes else replicated(mesh)
+
+    return jax.tree.map(place, tree)
+
+
 def to_devices(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
     """Returns a process's rows of the global batch as global arrays on the mesh."""
     sharding = divided(mesh)
@@ -60,6 +74,15 @@ def on_any_process(flag: bool, mesh: Mesh) -> jax.Array:
     return _any(jax.make_array_from_process_local_data(divided(mesh), flags))
 
 
+def meet(mesh: Mesh) -> None:
+    """Waits for all processes, and has their devices connect.
+
+    To be called before there is much to compile: on CPUs gloo gives up if one process comes 30 s after another.
+    """
+    if jax.process_count() > 1:
+        jax.block_until_ready(on_any_process(False, mesh))
+
+
 _any = jax.jit(lambda flags: flags.any())
 
 
@@ -73,7 +96,7 @@ def describe_devices() -> str:
     """Returns one line for the log: which devices are used, and why not a GPU where there is none."""
     device = jax.devices()[0]
     line = f"{jax.device_count()} x {device.device_kind}" + (
-        f" on {jax.process_count()} hosts" if jax.process_count() > 1 else ""
+        f" in {jax.process_count()} processes" if jax.process_count() > 1 else ""
     )
     if device.platform != "cpu":
         return line

@@ -17,6 +17,7 @@ from liverjax.data.store import Store
 from liverjax.errors import CheckpointError, ConfigError, did_you_mean
 from liverjax.files import write_json
 from liverjax.options import FREE_FIELDS, Config
+from liverjax.training.mesh import of_first_process
 from liverjax.views import VIEWS
 
 _LOG = logging.getLogger("liverjax")
@@ -47,10 +48,19 @@ def start_or_resume(
             for field in dataclasses.fields(parts)
         },
     }
-    if not manifest.exists():
-        if jax.process_index() == 0:
-            write_manifest(manifest, config=to_dict(config), data=data)
+    first = jax.process_index() == 0
+    starts = not of_first_process(first and manifest.exists())
+    if starts and first:
+        write_manifest(manifest, config=to_dict(config), data=data)
+    if starts:
+        of_first_process(0)  # Waits for the first, so that the others compare theirs with what it wrote.
+    if starts and first:
         return
+    if not manifest.exists():
+        raise CheckpointError(
+            f"{manifest}: the first process sees it and process {jax.process_index()} does not, expected a workdir "
+            "on a file system that all hosts share"
+        )
     before = read_manifest(manifest)
     _tell_of_other_surroundings(workdir, before)
     free = FREE_FIELDS if config.train.starts > 1 else (*FREE_FIELDS, "train.halve_at")
@@ -78,7 +88,7 @@ def start_or_resume(
         after["config"] = {**to_dict(config), "views": list(views)}
         after["data"] = data
         after["forced"] = [*before.get("forced", []), *changed]
-    if after != before and jax.process_index() == 0:
+    if after != before and first:
         write_json(manifest, after)
 
 

@@ -6,9 +6,10 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
-from jax.sharding import Sharding
+from jax.sharding import Mesh, Sharding
 
 from liverjax.models import UNet
+from liverjax.training.mesh import spread
 
 
 @flax.struct.dataclass
@@ -53,8 +54,18 @@ def init_state(
     sharding: Sharding,
     *,
     averaged: bool = False,
+    optimizer_mesh: Mesh | None = None,
 ) -> TrainState:
-    """Returns the state before the first step, made on the devices."""
+    """Returns the state before the first step, made on the devices.
+
+    Args:
+      network: the network, and ``optimizer`` what trains it.
+      patch: rows and columns of a patch.
+      seed: what the first parameters are drawn from.
+      sharding: where the arrays are.
+      averaged: whether there is a moving average.
+      optimizer_mesh: the devices that the optimiser's state is divided over; None has it where the rest is.
+    """
 
     def init() -> TrainState:
         variables = network.init(jax.random.key(seed), jnp.zeros((1, *patch, 1)))
@@ -67,4 +78,9 @@ def init_state(
         )
         return state.replace(average=state.variables) if averaged else state
 
-    return jax.jit(init, out_shardings=sharding)()
+    if optimizer_mesh is None:
+        return jax.jit(init, out_shardings=sharding)()
+    shapes = jax.eval_shape(init)
+    places = jax.tree.map(lambda _: sharding, shapes)
+    places = places.replace(opt_state=spread(shapes.opt_state, optimizer_mesh))
+    return jax.jit(init, out_shardings=places)()

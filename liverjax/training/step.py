@@ -9,11 +9,13 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Mesh
 
 from liverjax.data.augment import augment, step_keys
 from liverjax.models import UNet
 from liverjax.options import Augment, Config, Loss
 from liverjax.training.losses import segmentation_loss
+from liverjax.training.mesh import replicated, spread
 from liverjax.training.state import TrainState
 
 
@@ -30,6 +32,7 @@ def train_step(
     accumulate: int = 1,
     ema_decay: float = 0.0,
     skip_nonfinite: bool = False,
+    optimizer_mesh: Mesh | None = None,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
     """Augments the batch, and moves the parameters along the gradient of the loss.
 
@@ -44,6 +47,8 @@ def train_step(
         holds the rows a, a + accumulate, ..., so that each is spread over all devices.
       ema_decay: see `liverjax.options.Train`; the average starts with a shorter memory, as `_averaged` says.
       skip_nonfinite: whether a loss or gradient that is not finite leaves all but the step count as it was.
+      optimizer_mesh: the devices that the optimiser's state is divided over, as by `init_state`: each updates the
+        parameters that its part belongs to (ZeRO stage 1, Rajbhandari 2020), and all gather the others'.
 
     Returns:
       The state after the step, and the float32 scalars "loss" and "gradient_norm".
@@ -81,6 +86,9 @@ def train_step(
 
     direction, opt_state = optimizer.update(gradient, state.opt_state, state.params)
     params = jax.tree.map(lambda p, d: p - rate * d, state.params, direction)
+    if optimizer_mesh is not None:
+        opt_state = jax.lax.with_sharding_constraint(opt_state, spread(opt_state, optimizer_mesh))
+        params = jax.lax.with_sharding_constraint(params, replicated(optimizer_mesh))
     new = TrainState(state.step + 1, params, batch_stats, opt_state)
     if ema_decay:
         new = new.replace(average=_averaged(state, new, ema_decay))
@@ -134,6 +142,7 @@ jitted_train_step = jax.jit(
         "accumulate",
         "ema_decay",
         "skip_nonfinite",
+        "optimizer_mesh",
     ),
     donate_argnames="state",
 )

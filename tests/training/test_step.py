@@ -9,9 +9,10 @@ import pytest
 
 from liverjax.models import build_unet
 from liverjax.options import Augment, Loss, Model, Train
+from liverjax.training.mesh import data_mesh, replicated, to_devices
 from liverjax.training.optim import build_optimizer
 from liverjax.training.state import init_state
-from liverjax.training.step import train_step
+from liverjax.training.step import jitted_train_step, train_step
 
 OFF = Augment(**{field.name: 0.0 for field in dataclasses.fields(Augment)})
 
@@ -57,3 +58,35 @@ def test_the_first_average_keeps_a_tenth_of_the_first_parameters(step):
     for old, new, average in zip(*map(jax.tree.leaves, leaves), strict=True):
         np.testing.assert_allclose(average, 0.1 * old + 0.9 * new, atol=1e-6)
     assert after.chosen_variables is after.average
+
+
+def test_an_optimiser_state_that_is_divided_over_the_devices_gives_the_same_parameters():
+    mesh = data_mesh(4)
+    assert mesh.size == 2
+    network = build_unet(Model(features=(2, 4), dropout=0.5), 2, accelerator=False)
+    optimizer = build_optimizer(Train())
+    random = np.random.default_rng(0)
+    batch = {
+        "image": random.uniform(-1, 1, (4, 8, 8, 1)).astype(np.float32),
+        "label": random.integers(0, 2, (4, 8, 8)).astype(np.uint8),
+    }
+    settings = {"network": network, "optimizer": optimizer, "augmentation": OFF, "loss_weights": Loss()}
+    states = {}
+    for optimizer_mesh in (None, mesh):
+        state = init_state(network, optimizer, (8, 8), 0, replicated(mesh), optimizer_mesh=optimizer_mesh)
+        places = jax.tree.map(lambda array: array.sharding, state)
+        for _ in range(3):
+            arguments = (state, to_devices(batch, mesh), np.float32(1e-3), jax.random.key(0))
+            state, _ = jitted_train_step(*arguments, **settings, optimizer_mesh=optimizer_mesh)
+        # Else the second step would be compiled anew, and the first state's memory not be used again.
+        same = jax.tree.map(lambda a, place: a.sharding.is_equivalent_to(place, a.ndim), state, places)
+        assert jax.tree.all(same)
+        states[optimizer_mesh] = state
+    whole, divided = states[None], states[mesh]
+    for a, b in zip(jax.tree.leaves(whole.params), jax.tree.leaves(divided.params), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+    held = {
+        mesh_or_none: sum(a.addressable_shards[0].data.nbytes for a in jax.tree.leaves(state.opt_state))
+        for mesh_or_none, state in states.items()
+    }
+    assert 0.5 * held[None] <= held[mesh] < 0.6 * held[None]

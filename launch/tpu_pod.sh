@@ -1,0 +1,58 @@
+#!/bin/bash
+# Trains on a Cloud TPU slice, of one host or many, and gets a new one when a spot slice is taken; see docs/launch.md.
+#
+#   NAME=liverjax ZONE=us-east5-b TYPE=v5litepod-16 VERSION=v2-alpha-tpuv5-lite SETUP='pip install ...; mount ...' \
+#     launch/tpu_pod.sh --config=ct_liver --store=/shared/STORE --workdir=/shared/RUN
+#
+# SPOT=no asks for a slice that is not taken. The slice is deleted when the training ends, whatever its end.
+set -u
+: "${NAME:?the slice to make}" "${ZONE:?its zone}" "${TYPE:?its accelerator type}" "${VERSION:?its runtime version}"
+: "${SETUP:?what installs liverjax on a host and mounts the folder that all hosts share}"
+SPOT=${SPOT:-yes}
+POLL=${POLL:-30} # Seconds between two looks at the queue.
+
+queued() { gcloud compute tpus queued-resources "$@" --zone="$ZONE" --quiet; }
+
+state() { queued describe "$NAME" --format="value(state.state)"; }
+
+delete() { queued delete "$NAME" --force; }
+
+on_all_hosts() { gcloud compute tpus tpu-vm ssh "$NAME" --zone="$ZONE" --worker=all --quiet --command="$1"; }
+
+fail() {
+    echo "tpu_pod.sh: $1" >&2
+    exit 1
+}
+
+# Returns when the slice is there.
+create() {
+    queued create "$NAME" --node-id="$NAME" --accelerator-type="$TYPE" --runtime-version="$VERSION" \
+        $([ "$SPOT" = yes ] && echo --spot) || fail "no request for $NAME could be made"
+    trap delete EXIT
+    until [ "$(state)" = ACTIVE ]; do
+        case $(state) in FAILED | SUSPEND* | '') fail "the request for $NAME failed" ;; esac
+        sleep "$POLL"
+    done
+}
+
+# The arguments, quoted for the shell of the hosts. ssh's own status is not that of what the hosts run, and a slice
+# that is taken gives none: they say it in words.
+printf -v arguments ' %q' "$@"
+train="liverjax train$arguments --quiet; echo \"liverjax ended with \$?\""
+
+while true; do
+    create
+    if on_all_hosts "$SETUP"; then
+        said=$(on_all_hosts "$train" | tee >(cat >&2) | grep -o 'liverjax ended with [0-9]*' | sort -u)
+        [ "$said" = "liverjax ended with 0" ] && exit 0
+    else
+        said="SETUP failed"
+    fi
+    case $said in
+        *"with 75"*) echo "tpu_pod.sh: interrupted and saved; goes on with a new slice" >&2 ;;
+        *) [ "$(state)" = ACTIVE ] && fail "${said:-ssh failed}" # The slice is there: it is not that which ended it.
+            echo "tpu_pod.sh: the slice was taken; goes on with a new one from the last checkpoint" >&2 ;;
+    esac
+    trap - EXIT
+    delete
+done

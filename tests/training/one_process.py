@@ -1,0 +1,62 @@
+"""One process of several, started by test_hosts.py: ``one_process.py CONFIG.json RESULT.npz``.
+
+Writes its rows of the first two batches as they lie on the devices, and the gradient of the first step.
+"""
+
+import json
+import sys
+
+import jax
+import numpy as np
+from absl import flags
+
+from liverjax.config import resolve
+from liverjax.data.pipeline import train_batches
+from liverjax.data.splits import split_cases
+from liverjax.data.store import open_store
+from liverjax.models import build_unet
+from liverjax.training.hosts import joined
+from liverjax.training.mesh import data_mesh, local_rows, meet, replicated, to_devices
+from liverjax.training.optim import build_optimizer
+from liverjax.training.state import init_state
+from liverjax.training.step import jitted_train_step
+
+
+def batches_and_gradient(config, mesh, process, processes):
+    """Returns name -> array. The state of SGD without momentum is the last gradient."""
+    parts = split_cases(open_store(config.store).cases, config.split)
+    rows = {"first_step": 0, "last_step": 2, "process": process, "processes": processes}
+    batches = [to_devices(batch, mesh) for batch in train_batches(parts.train, "axial", config, **rows)]
+    result = {
+        f"{name} {step}": local_rows(array)
+        for step, batch in enumerate(batches)
+        for name, array in batch.items()
+    }
+    network = build_unet(config.model, len(config.labels), accelerator=False)
+    optimizer = build_optimizer(config.train)
+    state = init_state(network, optimizer, config.batch.patch, config.seed, replicated(mesh))
+    key = jax.jit(lambda: jax.random.key(config.seed), out_shardings=replicated(mesh))()
+    state, metrics = jitted_train_step(
+        state,
+        batches[0],
+        np.float32(0.1),
+        key,
+        network=network,
+        optimizer=optimizer,
+        augmentation=config.augment,
+        loss_weights=config.loss,
+    )
+    for place, leaf in enumerate(jax.tree.leaves(state.opt_state)):
+        result[f"gradient {place}"] = np.asarray(leaf)
+    return {**result, "loss": np.asarray(metrics["loss"])}
+
+
+if __name__ == "__main__":
+    flags.FLAGS.mark_as_parsed()
+    with open(sys.argv[1], encoding="utf-8") as file:
+        options = resolve(json.load(file))
+    with joined():
+        devices = data_mesh(options.batch.size)
+        meet(devices)
+        found = batches_and_gradient(options, devices, jax.process_index(), jax.process_count())
+        np.savez(sys.argv[2], devices=devices.size, processes=jax.process_count(), **found)
