@@ -12,8 +12,7 @@ from liverjax.report.html import Page
 _METHOD = (
     "The unit is the patient: Dice is averaged over seeds, then over a patient's cases. Intervals: bootstrap over "
     "patients (BCa, 95 %). Differences are paired by patient; p: permutation test, in the next column adjusted for the "
-    "number of variants (Holm). Worst: the patient of the lowest Dice. The difference's interval is drawn red where it "
-    "leaves out 0."
+    "number of variants (Holm). Worst: the patient of the lowest Dice. Red: adjusted p below 0.05."
 )
 
 

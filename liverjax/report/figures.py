@@ -266,7 +266,7 @@ def variants(
     Args:
       scores: of each variant, one per patient; those that are not finite are left out.
       rows: for each variant in the same order ``mean``, ``difference`` and their intervals (``ci_low``, ``ci_high``,
-        ``difference_low``, ``difference_high``); NaN is not drawn.
+        ``difference_low``, ``difference_high``), NaN is not drawn; and ``p_holm``, below 0.05 drawn in red.
       name: what is scored.
       path: also writes the PNG there.
     """
@@ -279,10 +279,8 @@ def variants(
         left.plot(shown, line + spread, "o", color=BLUE, markersize=4, alpha=0.7, markeredgewidth=0)
         _estimate(left, line, row["mean"], row["ci_low"], row["ci_high"], "black")
         if line:
-            ends = (row["difference_low"], row["difference_high"])
-            _estimate(
-                right, line, row["difference"], *ends, RED if min(ends) > 0 or max(ends) < 0 else "black"
-            )
+            color = RED if row["p_holm"] < 0.05 else "black"
+            _estimate(right, line, row["difference"], row["difference_low"], row["difference_high"], color)
     left.set_xlabel(name, parse_math=False)
     left.set_yticks(range(len(rows)), list(scores), parse_math=False)
     left.set_ylim(len(rows) - 0.5, -0.5)
