@@ -7,7 +7,7 @@ import pytest
 
 from liverjax.config import assignments, load_ablation, load_config, override, resolve
 from liverjax.errors import ConfigError, InputError
-from liverjax.options import Config, Predict
+from liverjax.options import Predict
 from liverjax.studies.ablation import plan
 
 CONFIGS = ["demo", "ct_liver", "ct_liver:small", "mr_liver", "mr_liver:small"]
@@ -124,12 +124,8 @@ def test_a_folder_without_scans_is_refused(tmp_path):
 
 
 def test_overrides_from_one_config_to_another():
-    before = Config()
-    after = resolve(
-        override(load_config("demo"), ["model.shared=true", "split.test_cases=a,b", "train.min_delta=1e-9"])
-    )
-    assert (
-        resolve(override(load_config("ct_liver"), assignments(resolve(load_config("ct_liver")), after)))
-        == after
-    )
+    texts = ["model.shared=true", "split.test_cases=a,b", "train.min_delta=1e-9"]
+    template = load_config("ct_liver")
+    before, after = resolve(template), resolve(override(load_config("demo"), texts))
+    assert resolve(override(template, assignments(before, after))) == after
     assert assignments(before, before) == []
