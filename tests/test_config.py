@@ -96,7 +96,9 @@ def test_unknown_names_and_arguments_of_configs_are_refused(tmp_path):
         load_config("mr_liver:tiny")
     with pytest.raises(ConfigError, match=r"nothing.py does not exist"):
         load_config(str(tmp_path / "nothing.py"))
-    with pytest.raises(ConfigError, match="no config is called 'ablations'; expected one of ct_liver, demo, mr_liver"):
+    with pytest.raises(
+        ConfigError, match="no config is called 'ablations'; expected one of ct_liver, demo, mr_liver"
+    ):
         load_config("ablations")
     (tmp_path / "empty.py").write_text("")
     with pytest.raises(ConfigError, match="has no function get_config"):

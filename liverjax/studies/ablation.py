@@ -174,6 +174,12 @@ def plan(
     config = resolve(override(template, overrides))
     vary = load_ablation(ablation)
     variants = dict(vary(config))
+    if not variants:
+        raise ConfigError(f"the ablation {ablation!r} yields no variants, expected two or more")
+    if config.split.test_cases and len(folds) > 1:
+        raise ConfigError(
+            f"folds are {folds}, but split.test_cases names the test part of all; expected one of the two"
+        )
     wanted = [
         (name, [*overrides, f"split.fold={fold}", f"seed={seed}", *changes])
         for seed in range(config.seed, config.seed + seeds)

@@ -107,6 +107,7 @@ def test_what_a_training_step_does_not_read_makes_no_other_training(phantom_scan
         ({"seeds": 0}, "seeds is 0, expected 1 or more"),
         ({"overrides": ["split.validation=6"]}, "only 6 of 8 patients are not held out"),
         ({"overrides": ["split.test_cases=phantom_01"]}, "did you mean 'phantom_001'"),
+        ({"overrides": ["split.test_cases=phantom_001"], "folds": [0, 1]}, "names the test part of all"),
         ({"overrides": ["predict.fusion=weighted"]}, "fitted by `liverjax calibrate`"),
     ],
 )
