@@ -12,12 +12,11 @@ from liverjax.studies.sweep import Command
 
 
 @pytest.fixture
-def check(phantom_scans, tmp_path):
+def check(tmp_path):
     """Makes a command that succeeds, or with a ``fault`` one that fails."""
 
     def make(name, fault=False):
-        place = tmp_path / "nowhere" if fault else phantom_scans
-        return Command(("check", f"--input={place}"), tmp_path / name, name)
+        return Command(("check", "--nonsense" if fault else "--help"), tmp_path / name, name)
 
     return make
 
@@ -44,7 +43,7 @@ def test_a_failure_ends_its_unit_and_the_others_go_on(check):
     lines = []
     failures = sweep.run([[bad, after], [other], [bad, after]], show=lines.append)
     (failure,) = failures
-    assert (failure.command, failure.status) == (bad, 1) and "nowhere" in failure.reason
+    assert (failure.command, failure.status) == (bad, 2) and "nonsense" in failure.reason
     assert (_starts(bad), _starts(after), _starts(other)) == (1, 0, 1)
     assert sum("FAILED: check bad" in line for line in lines) == 1
     # The next call tries it again.
