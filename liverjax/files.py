@@ -12,6 +12,20 @@ from collections.abc import Iterator
 
 
 @contextlib.contextmanager
+def naming(path: str | os.PathLike, temporary: str | os.PathLike = "") -> Iterator[None]:
+    """Names the file in an error of the system within that names none, or the one that stands for it.
+
+    A full disk is told by a write, which knows no name.
+    """
+    try:
+        yield
+    except OSError as error:
+        if str(error.filename or temporary) == str(temporary):
+            error.filename = os.fspath(path)
+        raise
+
+
+@contextlib.contextmanager
 def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
     """Gives the path of a temporary file beside ``path``; at the end it takes its place, or is removed.
 
@@ -23,11 +37,12 @@ def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
     os.close(handle)
     temporary = pathlib.Path(name)
     try:
-        yield temporary
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
-        os.replace(temporary, path)
+        with naming(path, temporary):
+            yield temporary
+            umask = os.umask(0)
+            os.umask(umask)
+            temporary.chmod(0o666 & ~umask)
+            os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 

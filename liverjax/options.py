@@ -216,9 +216,15 @@ class Train:
     #: Stop when the validation Dice has not risen by `min_delta` in this many looks; 0 goes on to the end.
     patience: int = 0
     min_delta: float = 1e-3
+    #: Networks of each view that start from other random numbers (Haensch 2022 had 16). After each number of steps in
+    #: `halve_at`, multiples of `validate_every`, the better half by validation Dice goes on; those that are never
+    #: reached change nothing. All that are left predict together, or the best alone (`predict.ensemble`).
+    starts: int = 1
+    halve_at: tuple[int, ...] = (5_000, 10_000, 20_000, 40_000)
 
     def __post_init__(self):
         at_least_one = (
+            "starts",
             "steps",
             "validate_every",
             "save_every",
@@ -239,6 +245,13 @@ class Train:
         _require(
             0 <= self.cooldown_share <= 1, "train.cooldown_share", self.cooldown_share, "a share in [0, 1]"
         )
+        ok = list(self.halve_at) == sorted({step for step in self.halve_at if step > 0})
+        _require(ok, "train.halve_at", self.halve_at, "rising numbers of steps above 0")
+        reached = [step for step in self.halve_at if self.starts > 1 and step < self.steps]
+        ok = all(step % self.validate_every == 0 for step in reached)
+        _require(
+            ok, "train.halve_at", self.halve_at, f"multiples of train.validate_every ({self.validate_every})"
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -254,6 +267,8 @@ class Predict:
     fusion: str = "mean"
     #: Where the maps are summed: on the device, on the host, or on the host if the device is too small.
     accumulator: str = "auto"
+    #: Of several starts (`train.starts`): "all" that were kept give their maps, or "best", one of each view.
+    ensemble: str = "all"
     #: Keep only the largest connected component of the liver (with its tumours).
     largest_component: bool = True
     #: Background that is wholly enclosed becomes what encloses it.
@@ -269,6 +284,7 @@ class Predict:
         _require(self.bucket >= 8, "predict.bucket", self.bucket, "8 or more")
         _choose("predict.fusion", self.fusion, ("mean", "weighted", "majority"))
         _choose("predict.accumulator", self.accumulator, ("auto", "device", "host"))
+        _choose("predict.ensemble", self.ensemble, ("all", "best"))
         for name in ("min_liver_mm3", "min_tumor_mm3"):
             _require(getattr(self, name) >= 0, f"predict.{name}", getattr(self, name), "0 or more")
 
@@ -312,6 +328,12 @@ class Config:
         _require(ok, "views", self.views, "one or more views, each once")
         _require(0 <= self.seed < 2**32, "seed", self.seed, "0 to 2**32 - 1")
         _require(self.max_minutes >= 0, "max_minutes", self.max_minutes, "0 or more")
+        _require(
+            not (self.max_minutes and self.train.starts > 1),
+            "max_minutes",
+            self.max_minutes,
+            f"0 with train.starts {self.train.starts}: starts are compared after equal numbers of steps",
+        )
         levels, (rows, columns) = len(self.model.features), self.batch.patch
         multiple = 2 ** (levels - 1)
         ok = rows % multiple == 0 and columns % multiple == 0

@@ -19,7 +19,7 @@ _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "num
 
 def surroundings() -> dict[str, dict]:
     """Returns what a run's last bits may depend on beside its config: "versions" and "machine"."""
-    versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
+    versions = {name: _version(name) for name in _PACKAGES}
     versions |= {"liverjax": __version__, "python": platform.python_version()}
     cpus = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
     machine = {
@@ -30,6 +30,13 @@ def surroundings() -> dict[str, dict]:
         "cpu_set": list(cpus),
     }
     return {"versions": versions, "machine": machine}
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:  # The step can be timed without those that read files.
+        return "not installed"
 
 
 def write_manifest(path: pathlib.Path, **facts: object) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import pathlib
+import shutil
+from collections.abc import Iterator
 
 import jax
 import orbax.checkpoint as ocp
 
-from liverjax.checkpoint.integrity import verify_checksums, write_checksums
+from liverjax.checkpoint.integrity import CHECKSUMS, verify_checksums, write_checksums
 from liverjax.errors import CheckpointError
 
 _LOG = logging.getLogger("liverjax")
@@ -26,9 +29,8 @@ class Checkpoints:
         """Opens or makes ``folder``; of its checkpoints the newest ``keep`` are kept."""
         self._folder = pathlib.Path(folder).absolute()
         self._folder.mkdir(parents=True, exist_ok=True)
-        self._manager = ocp.CheckpointManager(
-            self._folder, options=ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
-        )
+        self._keep = keep
+        self._manager = ocp.CheckpointManager(self._folder, options=ocp.CheckpointManagerOptions(create=True))
         self._unfinished: int | None = None
 
     def __enter__(self) -> Checkpoints:
@@ -36,19 +38,36 @@ class Checkpoints:
 
     def __exit__(self, *_) -> None:
         self.finish()
-        self._manager.close()
+        with contextlib.suppress(Exception):  # It would tell again what `save` or `finish` have told.
+            self._manager.close()
 
     def save(self, step: int, tree: object, meta: dict) -> None:
-        """Starts to write a tree of arrays and its JSON facts; returns when the arrays may be changed."""
+        """Starts to write a tree of arrays and its JSON facts; returns when the arrays may be changed.
+
+        Raises:
+          CheckpointError: this one or the one before could not be written; those before it are kept.
+        """
         self.finish()
-        if (self._folder / str(step)).exists():  # Damaged, else the run would have gone on from it.
-            self._manager.delete(step)
-        self._manager.save(
-            step,
-            args=ocp.args.Composite(tree=ocp.args.StandardSave(tree), meta=ocp.args.JsonSave(meta)),
-            force=True,
-        )
+        with self._writing(step):
+            # Damaged, or of a future that a kill took: else the run would have gone on from there.
+            for later in [found for found in self._manager.all_steps() if found >= step]:
+                self._manager.delete(later)
+            self._manager.save(
+                step,
+                args=ocp.args.Composite(tree=ocp.args.StandardSave(tree), meta=ocp.args.JsonSave(meta)),
+                force=True,
+            )
         self._unfinished = step
+
+    @contextlib.contextmanager
+    def _writing(self, step: int) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # Of the system, of Orbax or of what it writes with.
+            reason = str(error).strip().splitlines() or [type(error).__name__]
+            raise CheckpointError(
+                f"{self._folder / str(step)}: could not be written ({reason[0]}); the checkpoints before are kept"
+            ) from error
 
     def poll(self) -> None:
         """Seals the checkpoint that was being written, if it is complete. Costs nothing otherwise.
@@ -64,12 +83,29 @@ class Checkpoints:
             self.finish()
 
     def finish(self) -> None:
-        """Waits for the checkpoint that is being written, and seals it with its checksums."""
-        if self._unfinished is not None:
+        """Waits for the checkpoint that is being written, seals it with its checksums and removes old ones.
+
+        Raises:
+          CheckpointError: it could not be written; those before it are kept.
+        """
+        step, self._unfinished = self._unfinished, None
+        if step is None:
+            return
+        with self._writing(step):
             self._manager.wait_until_finished()
             if jax.process_index() == 0:
-                write_checksums(self._folder / str(self._unfinished))
-            self._unfinished = None
+                write_checksums(self._folder / str(step))
+                self._remove_old()
+
+    def _remove_old(self) -> None:
+        """Removes all but the newest sealed checkpoints. Orbax would do so before the newest is sealed."""
+        # 300, and 300.orbax-checkpoint-tmp that a kill left.
+        folders = [path for path in self._folder.iterdir() if path.name.partition(".")[0].isdecimal()]
+        sealed = [path for path in folders if path.name.isdecimal() and (path / CHECKSUMS).exists()]
+        kept = sorted(sealed, key=lambda path: int(path.name))[-self._keep :]
+        for folder in set(folders) - set(kept):
+            (folder / CHECKSUMS).unlink(missing_ok=True)  # First, so that half a checkpoint never counts.
+            shutil.rmtree(folder)
 
     def restore(self, template: object) -> tuple[int, object, dict] | None:
         """Returns step, tree and facts of the newest sound checkpoint, or None where none was ever finished.

@@ -22,6 +22,9 @@ def define(values: flags.FlagValues) -> None:
     )
     flags.DEFINE_string("credit", "", "whom users are to credit", flag_values=values)
     flags.DEFINE_string("scores", None, "summary.json of `liverjax evaluate` to put in", flag_values=values)
+    flags.DEFINE_enum(
+        "ensemble", None, ["all", "best"], "of several starts, what to put in", flag_values=values
+    )
     flags.DEFINE_bool("quiet", False, "print errors only", flag_values=values)
     flags.mark_flags_as_required(["workdir", "output", "licence"], flag_values=values)
 
@@ -35,7 +38,7 @@ def run(args: flags.FlagValues) -> None:
     from liverjax.inference.bundle import write_bundle
     from liverjax.inference.segmenter import load_model
 
-    model = load_model(args.workdir)
+    model = load_model(args.workdir).with_options(ensemble=args.ensemble)
     scores = None
     if args.scores:
         try:
@@ -43,7 +46,9 @@ def run(args: flags.FlagValues) -> None:
         except (OSError, ValueError) as error:
             raise InputError(f"{args.scores}: not a summary.json of `liverjax evaluate` ({error})") from None
     about = {**model.about, "licence": args.licence, "credit": args.credit, "scores": scores}
-    write_bundle(args.output, model.config, model.variables, model.calibration, **about)
+    write_bundle(args.output, model.config, model.variables, model.calibration, model.starts, **about)
     if not args.quiet:
         size = pathlib.Path(args.output).stat().st_size / 1e6
-        print(f"{args.output}: {size:.1f} MB, {len(model.config.views)} views, licence {args.licence}")
+        starts = f" of {model.starts} starts" if model.starts > 1 else ""
+        views = f"{len(model.config.views)} views{starts}"
+        print(f"{args.output}: {size:.1f} MB, {views}, licence {args.licence}")

@@ -16,6 +16,9 @@ def define(values: flags.FlagValues) -> None:
     flags.DEFINE_string(
         "input", None, "data set with the validation cases", short_name="i", flag_values=values
     )
+    flags.DEFINE_enum(
+        "ensemble", None, ["all", "best"], "of several starts, those to calibrate", flag_values=values
+    )
     flags.DEFINE_bool("quiet", False, "print errors only", flag_values=values)
     flags.mark_flags_as_required(["workdir", "input"], flag_values=values)
 
@@ -24,7 +27,7 @@ def run(args: flags.FlagValues) -> None:
     """Runs the command."""
     from liverjax.studies.calibration import calibrate
 
-    facts = calibrate(args.workdir, args.input, quiet=args.quiet)
+    facts = calibrate(args.workdir, args.input, ensemble=args.ensemble, quiet=args.quiet)
     if args.quiet:
         return
     for view, temperature in facts["temperature"].items():

@@ -23,6 +23,7 @@ def run(args: flags.FlagValues) -> None:
     """Runs the command."""
     import pathlib
 
+    from liverjax.checkpoint.starts import kept_folders
     from liverjax.config import load_config, override, resolve
     from liverjax.data.store import prepare
     from liverjax.inference.predict import predict_cases
@@ -48,6 +49,7 @@ def run(args: flags.FlagValues) -> None:
     for outcome in predict_cases(model, held_out, folder / "masks"):
         if outcome.error:
             raise outcome.error
+    best = {name: kept_folders(folder / "run" / name, config.train.starts)[0] for name in config.networks}
     scores = evaluate(
         folder / "masks", folder / "scans", folder / "scores", cases=model.parts["test"], quiet=args.quiet
     )
@@ -58,7 +60,7 @@ def run(args: flags.FlagValues) -> None:
         scores.cases,
         scores.lesions,
         {pair.reference.id: (pair.reference, pair.prediction) for pair in scores.pairs},
-        curves={view: read_log(folder / "run" / view / "log.jsonl") for view in config.networks},
+        curves={view: read_log(start / "log.jsonl") for view, start in best.items()},
     )
     if not args.quiet:
         print(f"{scores.table()}\nreport: {report}")

@@ -29,6 +29,7 @@ COMMANDS = {
     "calibrate": "make a run's probabilities true on its validation cases",
     "bundle": "put a trained model into one file",
     "export": "write a model's networks for other programs, as StableHLO or ONNX",
+    "bench": "measure how fast this machine trains",
 }
 
 
@@ -71,6 +72,8 @@ def run_program(program: types.ModuleType, name: str, words: list[str]) -> int:
     flags.FLAGS.mark_as_parsed()
     _keep_compiled_programs()
     logging.basicConfig(level=logging.WARNING, format="liverjax: %(message)s", stream=sys.stderr)
+    # Orbax logs with its traceback what it also raises.
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
     try:
         return program.run(values) or 0
     except Interrupted as interruption:

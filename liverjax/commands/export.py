@@ -3,8 +3,8 @@
   liverjax export --model=RUN --format=onnx -o FOLDER
   liverjax export --model=liver.liverjax --format=stablehlo -o FOLDER
 
-Writes one file per view, from normalised slices to probabilities, and model.json, which says what to do with a scan
-before and with the probabilities after, with every number. ONNX needs the extra: pip install 'liverjax[onnx]'.
+Writes one file per network, from normalised slices to probabilities, and model.json, which says what to do with a
+scan before and with the probabilities after, with every number. ONNX needs the extra: pip install 'liverjax[onnx]'.
 """
 
 from absl import flags
@@ -15,6 +15,9 @@ def define(values: flags.FlagValues) -> None:
     flags.DEFINE_string("model", None, "folder of a training run, or a bundle", flag_values=values)
     flags.DEFINE_enum("format", "stablehlo", ["stablehlo", "onnx"], "what to write", flag_values=values)
     flags.DEFINE_string("output", None, "folder to write to", short_name="o", flag_values=values)
+    flags.DEFINE_enum(
+        "ensemble", None, ["all", "best"], "of several starts, what to write", flag_values=values
+    )
     flags.DEFINE_bool("quiet", False, "print errors only", flag_values=values)
     flags.mark_flags_as_required(["model", "output"], flag_values=values)
 
@@ -24,6 +27,7 @@ def run(args: flags.FlagValues) -> None:
     from liverjax.inference.export import export_model
     from liverjax.inference.segmenter import load_model
 
-    for file in export_model(load_model(args.model), args.output, args.format):
+    model = load_model(args.model).with_options(ensemble=args.ensemble)
+    for file in export_model(model, args.output, args.format):
         if not args.quiet:
             print(file)

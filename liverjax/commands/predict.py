@@ -1,7 +1,6 @@
 """Segment a scan or a folder of scans.
 
   liverjax predict --model=RUN -i SCAN.nii.gz -o MASK.nii.gz
-  liverjax predict --model=RUN -i DATASET -o FOLDER --part=test --preview
   liverjax predict --model=MODEL.ljx -i DATASET -o FOLDER --skip_existing --shard=1/4 --save_uncertainty
 
 Masks lie voxel on voxel on their scans: 0 background, 1 liver, 2 tumour. FOLDER/manifest.json says what was done,
@@ -29,6 +28,7 @@ def define(values: flags.FlagValues) -> None:
     flags.DEFINE_integer("mc_samples", 0, "draws of dropout for the uncertainty", lower_bound=0, **on)
     flags.DEFINE_list("views", None, "trained views to fuse (default: all)", **on)
     choice("fusion", None, ["mean", "weighted", "majority"], "another rule to fuse the views", **on)
+    choice("ensemble", None, ["all", "best"], "of several starts, those to fuse", **on)
     choice("accumulator", None, ["auto", "device", "host"], "where the views are summed", **on)
     choice("runtime", "jax", ["jax", "onnx"], "onnx is faster on CPUs; extra liverjax[onnx]", **on)
     flags.DEFINE_multi_string("override", [], "another value for a field predict.* of the config", **on)
@@ -48,7 +48,7 @@ def run(args: flags.FlagValues) -> int:
     from liverjax.scans.layouts import find_cases
 
     cases = find_cases(args.input)
-    changes = {"fusion": args.fusion, "accumulator": args.accumulator}
+    changes = {"fusion": args.fusion, "accumulator": args.accumulator, "ensemble": args.ensemble}
     model = load_model(args.model).with_options(args.runtime, args.views, args.override, **changes)
     if args.part:
         cases = [case for case in cases if case.id in model.parts[args.part]]

@@ -1,9 +1,10 @@
 """Turn a folder of scans and masks into a store for training.
 
-  liverjax prepare -i DATASET -o STORE --config=mr_liver:small
+  liverjax prepare -i DATASET -o STORE --config=mr_liver:small [--preview]
 
 The scans are resampled to the config's grid and written as slices of each view. Cases that are in the
-store already are kept, so that an interrupted call goes on.
+store already are kept, so that an interrupted call goes on. --preview also writes STORE/preview/VIEW.png: slices
+with their labels, and what the config's augmentation makes of them.
 """
 
 from absl import flags
@@ -19,6 +20,7 @@ def define(values: flags.FlagValues) -> None:
         "layout", "auto", "how the folder is laid out: auto, plain, nnunet, ...", flag_values=values
     )
     flags.DEFINE_string("phase", None, "of 4D scans, the phase: an index from 0, or last", flag_values=values)
+    flags.DEFINE_bool("preview", False, "write pictures of augmented slices", flag_values=values)
     flags.DEFINE_bool("quiet", False, "no progress bar", flag_values=values)
     flags.mark_flags_as_required(["input", "output", "config"], flag_values=values)
 
@@ -34,3 +36,15 @@ def run(args: flags.FlagValues) -> None:
         print(
             f"{args.output}: {len(store.cases)} cases at {' x '.join(map(str, config.preprocess.spacing))} mm"
         )
+    if args.preview:
+        from liverjax.data.preview import augmented_slices
+        from liverjax.report.figures import contact_sheet
+
+        for view in config.views:
+            sheet = augmented_slices(store.cases, view, config)
+            path = store.folder / "preview" / f"{view}.png"
+            contact_sheet(
+                sheet.images, sheet.labels, sheet.rows, sheet.columns, path, view=view, title=sheet.title
+            )
+            if not args.quiet:
+                print(path)

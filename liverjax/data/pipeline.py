@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import signal
+import threading
 from collections.abc import Iterator, Sequence
 
 import grain
@@ -11,7 +15,7 @@ from liverjax import labels as label_ids
 from liverjax.data.augment import AIR
 from liverjax.data.sampling import Sampler
 from liverjax.data.store import StoredCase
-from liverjax.errors import InputError
+from liverjax.errors import InputError, TrainingError
 from liverjax.options import Config
 
 
@@ -104,8 +108,40 @@ def train_batches(
     options = grain.ReadOptions(num_threads=config.batch.threads, prefetch_buffer_size=config.batch.prefetch)
     dataset = dataset.to_iter_dataset(options)
     if config.batch.workers:
-        dataset = dataset.mp_prefetch(grain.MultiprocessingOptions(num_workers=config.batch.workers))
-    return iter(dataset)
+        workers = grain.MultiprocessingOptions(num_workers=config.batch.workers)
+        dataset = dataset.mp_prefetch(workers, _prepare_worker)
+    return _closing(iter(dataset))
+
+
+def _closing(batches: grain.DatasetIterator) -> Iterator[dict[str, np.ndarray]]:
+    """Yields all batches; ends the threads or workers when they, or the caller's interest in them, end."""
+    try:
+        yield from batches
+    except RuntimeError as error:
+        if "terminated unexpectedly" not in str(error):  # Grain's words for a worker that is gone.
+            raise
+        reason = str(error).partition(". ")[0]
+        raise TrainingError(
+            f"reading batches failed: {reason}, perhaps for lack of memory; the last checkpoint is kept, and the "
+            "same command goes on. Fewer batch.workers take less memory"
+        ) from error
+    finally:
+        batches.close()
+
+
+def _prepare_worker(_index: int, _count: int) -> None:
+    """Runs in each worker process: the signals of a terminal or scheduler are for the run to obey.
+
+    The run saves and then ends its workers. If it is killed and cannot, they end by themselves.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    multiprocessing.parent_process().join()
+    os._exit(1)
 
 
 def validation_batches(

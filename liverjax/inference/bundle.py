@@ -26,7 +26,9 @@ from liverjax.options import Config
 
 #: Customary ending of a bundle's name.
 SUFFIX = ".liverjax"
-_FORMAT = {"format": "liverjax bundle", "version": 1}
+_FORMAT = "liverjax bundle"
+#: Version 1 holds one network of each view; in version 2 "starts" says how many, stacked along the first axis.
+_VERSIONS = (1, 2)
 _FACTS = "bundle.json"
 _MAX_FACTS_BYTES = 16 * 2**20
 # Of an .npy file of these arrays; the header is padded to a multiple of 64 bytes.
@@ -40,6 +42,7 @@ def write_bundle(
     config: Config,
     variables: Mapping[str, dict],
     calibration: Calibration = UNCALIBRATED,
+    starts: int = 1,
     **facts: object,
 ) -> None:
     """Writes a model to one file.
@@ -47,8 +50,10 @@ def write_bundle(
     Args:
       path: the file.
       config: of the run.
-      variables: for each view the parameters and statistics of its network.
+      variables: for each view the parameters and statistics of its network, or of several starts' as
+        `ensemble.stack` stacks them.
       calibration: temperatures and fusion weights.
+      starts: number of networks of each view.
       facts: what else is to be known of it, as JSON takes it: licence, cases, versions, scores.
     """
     entries = {}
@@ -60,8 +65,10 @@ def write_bundle(
     checksums = {
         name: {"bytes": len(b), "sha256": hashlib.sha256(b).hexdigest()} for name, b in entries.items()
     }
-    content = {**_FORMAT, **facts, "config": to_dict(config), "calibration": to_json(calibration)}
-    content["arrays"] = checksums
+    content = {"format": _FORMAT, "version": 1, **facts}
+    if starts > 1:
+        content |= {"version": 2, "starts": starts}
+    content |= {"config": to_dict(config), "calibration": to_json(calibration), "arrays": checksums}
     text = json.dumps(content, indent=1, allow_nan=False).encode()
     with replacing(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         for name, data in {_FACTS: text, **entries}.items():
@@ -70,15 +77,16 @@ def write_bundle(
 
 def read_bundle(
     path: str | os.PathLike, template: Callable[[Config], dict]
-) -> tuple[Config, dict[str, dict], Calibration, dict]:
+) -> tuple[Config, dict[str, dict], int, Calibration, dict]:
     """Reads a model.
 
     Args:
       path: the file.
-      template: function of the config that returns the tree of shapes and types of a view's variables.
+      template: function of the config that returns the tree of shapes and types of a network's variables.
 
     Returns:
-      Config, variables of each view as NumPy arrays, calibration, and the facts that it was written with.
+      Config, variables of each view as NumPy arrays, number of starts, calibration, and the facts that it was written
+      with; see `write_bundle`.
 
     Raises:
       CheckpointError: it is no bundle, is damaged, or holds something that this version does not understand.
@@ -93,7 +101,7 @@ def read_bundle(
 
 def _read(
     archive: zipfile.ZipFile, path: pathlib.Path, template: Callable[[Config], dict]
-) -> tuple[Config, dict[str, dict], Calibration, dict]:
+) -> tuple[Config, dict[str, dict], int, Calibration, dict]:
     entries = {info.filename: info for info in archive.infolist()}
     if len(entries) != len(archive.infolist()):
         raise CheckpointError(f"{path}: an entry occurs twice, expected each once")
@@ -104,9 +112,13 @@ def _read(
         config = resolve(facts.pop("config"))
     except ConfigError as error:
         raise CheckpointError(f"{path}: written by another version ({error})") from None
-    expected = {
-        f"{view}/{name}.npy": like for view in config.views for name, like in _named(template(config)).items()
-    }
+    starts = facts.pop("starts")
+    if not 1 <= starts <= config.train.starts:
+        raise CheckpointError(
+            f"{path}: holds {starts} starts, expected at most {config.train.starts} (train.starts)"
+        )
+    stacked = _stacked(template(config), starts)
+    expected = {f"{view}/{name}.npy": like for view in config.views for name, like in _named(stacked).items()}
     calibration = from_json(facts.pop("calibration"), config, path)
     checksums = facts.pop("arrays")
     odd = sorted(set(expected) ^ set(entries)) or sorted(set(expected) ^ set(checksums))
@@ -120,22 +132,25 @@ def _read(
         arrays[name] = _array(data, like, f"{path}: {name}")
     variables = {
         view: jax.tree_util.tree_map_with_path(
-            lambda keys, _, view=view: arrays[f"{view}/{_name(keys)}.npy"], template(config)
+            lambda keys, _, view=view: arrays[f"{view}/{_name(keys)}.npy"], stacked
         )
         for view in config.views
     }
-    return config, variables, calibration, facts
+    return config, variables, starts, calibration, facts
 
 
 def _facts(data: bytes, path: pathlib.Path) -> dict:
     try:
         facts = json.loads(data)
-        found = {key: facts.pop(key) for key in _FORMAT}
-        if found != _FORMAT:
-            raise CheckpointError(f"{path}: is {found}, expected {_FORMAT}")
+        kind, version = facts.pop("format"), facts.pop("version")
+        if kind != _FORMAT or version not in _VERSIONS:
+            raise CheckpointError(
+                f"{path}: is {kind!r} of version {version!r}, expected {_FORMAT!r} of version 1 or 2"
+            )
         facts["calibration"]
         return {
             **facts,
+            "starts": 1 if version == 1 else int(facts["starts"]),
             "config": dict(facts["config"]),
             "arrays": dict(facts["arrays"]),
             "cases": dict(facts["cases"]),
@@ -153,6 +168,13 @@ def _bytes(archive: zipfile.ZipFile, info: zipfile.ZipInfo, limit: int, path: pa
     if len(data) > limit:
         raise CheckpointError(f"{path}: {info.filename} has more bytes than it declares")
     return data
+
+
+def _stacked(template: dict, starts: int) -> dict:
+    """Returns shapes and types of the variables of so many starts."""
+    if starts == 1:
+        return template
+    return jax.tree.map(lambda like: jax.ShapeDtypeStruct((starts, *like.shape), like.dtype), template)
 
 
 def _array(data: bytes, like, name: str) -> np.ndarray:

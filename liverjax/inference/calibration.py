@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import math
 import os
 import pathlib
@@ -12,6 +13,8 @@ from collections.abc import Mapping
 from liverjax.errors import CheckpointError
 from liverjax.files import write_json
 from liverjax.options import Config
+
+_LOG = logging.getLogger("liverjax")
 
 #: Name of the file in the folder of a run.
 CALIBRATION = "calibration.json"
@@ -24,10 +27,23 @@ class Calibration:
     Attributes:
       temperature: for each view what its logits are divided by (Guo 2017).
       weights: for each view the weight of each class; used by the fusion "weighted".
+      starts: number of networks of each view that they were fitted to; the networks of a view share its values.
     """
 
     temperature: Mapping[str, float] = dataclasses.field(default_factory=dict)
     weights: Mapping[str, tuple[float, ...]] = dataclasses.field(default_factory=dict)
+    starts: int = 1
+
+    def of_starts(self, starts: int) -> Calibration:
+        """Returns it, or if it was fitted to another number of networks, one that changes nothing, and says so."""
+        if self.starts == starts or self == UNCALIBRATED:
+            return self
+        _LOG.warning(
+            "not calibrated: temperatures and weights were fitted to %d starts of each view, not to %d",
+            self.starts,
+            starts,
+        )
+        return UNCALIBRATED
 
 
 UNCALIBRATED = Calibration()
@@ -36,7 +52,11 @@ UNCALIBRATED = Calibration()
 def to_json(calibration: Calibration) -> dict:
     """Returns a calibration as JSON takes it."""
     weights = {view: list(values) for view, values in calibration.weights.items()}
-    return {"temperature": dict(calibration.temperature), "weights": weights}
+    return {
+        "temperature": dict(calibration.temperature),
+        "weights": weights,
+        "starts": calibration.starts,
+    }
 
 
 def from_json(values: object, config: Config, where: str | os.PathLike) -> Calibration:
@@ -48,6 +68,7 @@ def from_json(values: object, config: Config, where: str | os.PathLike) -> Calib
     try:
         temperature = {view: float(value) for view, value in values["temperature"].items()}
         weights = {view: tuple(map(float, share)) for view, share in values["weights"].items()}
+        starts = int(values.get("starts", 1))
     except (TypeError, ValueError, KeyError, AttributeError) as error:
         raise CheckpointError(f"{where}: not a calibration ({error!r})") from None
     numbers = [*temperature.values(), *(value for share in weights.values() for value in share)]
@@ -61,7 +82,7 @@ def from_json(values: object, config: Config, where: str | os.PathLike) -> Calib
         raise CheckpointError(
             f"{where}: not a calibration of views {config.views} and classes {config.labels}"
         )
-    return Calibration(temperature, weights)
+    return Calibration(temperature, weights, starts)
 
 
 def read_calibration(run: pathlib.Path, config: Config) -> Calibration:

@@ -13,12 +13,13 @@ from liverjax.config import to_dict
 from liverjax.errors import ConfigError
 from liverjax.files import replacing, sha256, write_json
 from liverjax.inference.calibration import to_json
+from liverjax.inference.ensemble import unstack
 from liverjax.inference.onnx import onnx_graph, package
 from liverjax.inference.segmenter import Segmenter
 from liverjax.models import UNet
 
 FORMATS = ("stablehlo", "onnx")
-_FORMAT = {"format": "liverjax export", "version": 1}
+_FORMAT = "liverjax export"
 _PLATFORMS = ("cpu", "cuda", "tpu")
 
 _STEPS = {
@@ -34,8 +35,8 @@ _STEPS = {
     ],
     "after": [
         "cut off the padding and put the probabilities into the volume; the networks hold calibration.temperature",
-        "fuse the views: predict.fusion (mean; weighted by calibration.weights of view and class, divided by the sum "
-        "over the classes; majority of the views' labels, ties to the largest mean)",
+        "fuse what all networks say: predict.fusion (mean; weighted by calibration.weights of view and class, divided "
+        "by the sum over the classes; majority of the networks' labels, ties to the largest mean)",
         "resample the probabilities linearly to the scan's voxels and take the largest; undo permutation and flips",
         "clean up as predict says: tumours that touch no liver, holes, largest component, small pieces",
     ],
@@ -43,7 +44,7 @@ _STEPS = {
 
 
 def export_model(model: Segmenter, folder: str | os.PathLike, format: str) -> list[pathlib.Path]:
-    """Writes each view's network, from normalised slices to probabilities, and ``model.json`` with all around it.
+    """Writes each network, from normalised slices to probabilities, and ``model.json`` with all around it.
 
     StableHLO files are read by `jax.export.deserialize`; they map (N, H, W, 1) to (N, H, W, C). ONNX graphs map
     (N, 1, H, W) to (N, C, H, W). N, H and W are free, H and W multiples of what ``model.json`` says.
@@ -63,31 +64,32 @@ def export_model(model: Segmenter, folder: str | os.PathLike, format: str) -> li
     if format not in FORMATS:
         raise ConfigError(f"format is {format!r}, expected one of {', '.join(FORMATS)}")
     folder = pathlib.Path(folder)
-    files = []
-    for view, variables in model.folded_variables.items():
+    networks = {}
+    for view, stacked in model.folded_variables.items():
         temperature = model.calibration.temperature.get(view, 1.0)
-        if format == "onnx":
-            facts = {"view": view, "description": "see model.json for what to do before and after"}
-            data = onnx_graph(model.network, variables, temperature, facts).SerializeToString()
-        else:
-            data = _stablehlo(model.network, variables, temperature)
-        files.append(folder / f"{view}.{format}")
-        with replacing(files[-1]) as temporary:
-            temporary.write_bytes(data)
+        for start, variables in enumerate(unstack(stacked, model.starts)):
+            name = view if model.starts == 1 else f"{view}_{start}"
+            if format == "onnx":
+                facts = {"view": view, "description": "see model.json for what to do before and after"}
+                data = onnx_graph(model.network, variables, temperature, facts).SerializeToString()
+            else:
+                data = _stablehlo(model.network, variables, temperature)
+            file = folder / f"{name}.{format}"
+            with replacing(file) as temporary:
+                temporary.write_bytes(data)
+            networks[name] = {"view": view, "file": file.name, "bytes": len(data), "sha256": sha256(file)}
     about = {
-        **_FORMAT,
+        "format": _FORMAT,
+        "version": 1 if model.starts == 1 else 2,  # In version 2 a view has several networks.
         "multiple": _multiple(model.network),
-        "networks": {
-            view: {"file": file.name, "bytes": file.stat().st_size, "sha256": sha256(file)}
-            for view, file in zip(model.folded_variables, files, strict=True)
-        },
+        "networks": networks,
         "steps": _STEPS,
         "calibration": to_json(model.calibration),
         "config": to_dict(model.config),
         **model.about,
     }
     write_json(folder / "model.json", about)
-    return [*files, folder / "model.json"]
+    return [*(folder / network["file"] for network in networks.values()), folder / "model.json"]
 
 
 def _stablehlo(network: UNet, variables: dict, temperature: float) -> bytes:

@@ -21,6 +21,7 @@ import numpy as np
 from jax import lax
 
 from liverjax.inference.calibration import UNCALIBRATED, Calibration
+from liverjax.inference.ensemble import one_start
 from liverjax.inference.memory import accumulates_on_host
 from liverjax.inference.network import apply_within
 from liverjax.models import UNet
@@ -29,12 +30,12 @@ from liverjax.views import VIEWS, from_stack, slice_axis, to_stack
 
 #: What a volume is padded with: air, the low end of the window.
 _AIR = -1.0
-# By how much of a vote a view's softmax tells between classes with equally many votes; views together less than one.
+# By how much of a vote a member's softmax tells between classes with equally many votes; all together less than one.
 _TIE_BREAK = 0.01
 
 
 class Fused(NamedTuple):
-    """What all members say together, a member being a view, or a view with one draw of dropout.
+    """What all members say together, a member being a view's network, of one start, with one draw of dropout if any.
 
     Attributes:
       probabilities: (X, Y, Z, C) float32, summing to 1 over the classes.
@@ -52,27 +53,31 @@ def orthomean(
     options: Predict,
     *,
     calibration: Calibration = UNCALIBRATED,
+    starts: int = 1,
     spread: bool = False,
     samples: int = 0,
     device: jax.Device | None = None,
-    elsewhere: Callable[[str, np.ndarray], np.ndarray] | None = None,
+    elsewhere: Callable[[str, np.ndarray, int], np.ndarray] | None = None,
 ) -> Fused:
-    """Fuses the views' class probabilities of a volume, by default to their mean.
+    """Fuses the class probabilities that the members give a volume, by default to their mean.
 
     One jitted program does all views; it is compiled once for each padded shape. If the device is too small for
     the sum, one program does a slab of slices, and the host adds them up.
 
     Args:
-      variables: for each view the parameters and statistics of its network, on ``device``.
+      variables: for each view the parameters and statistics of its network, on ``device``; those of several starts
+        as `ensemble.stack` stacks them.
       voxels: (X, Y, Z) float32 in [-1, 1], canonical axes.
       network: the architecture of all views.
       options: padding, number of slices at once, fusion rule, place of the accumulator.
       calibration: temperatures and weights.
+      starts: number of networks of each view.
       spread: also return the members' own entropy.
-      samples: number of draws of the decoder's dropout per view; one draw holds for all slices. 0: no dropout.
+      samples: number of draws of the decoder's dropout per network; one draw holds for all slices. 0: no dropout.
       device: where to compute; by default where jax does.
-      elsewhere: takes the place of jax: a function that returns the calibrated softmax (N, H, W, C) of a view's
-        slices (N, H, W) of any size; of ``variables`` only the names of the views count then.
+      elsewhere: takes the place of jax: a function of a view, its slices (N, H, W) of any size and the number of the
+        start that returns the calibrated softmax (N, H, W, C); of ``variables`` only the names of the views count
+        then, and there are no samples.
     """
     multiple = 2 ** (len(network.features) - 1)
     bucket = options.bucket if elsewhere is None else multiple
@@ -86,17 +91,17 @@ def orthomean(
         }
         for view in variables
     }
-    rule = _Rule(network, options.fusion, spread, samples)
+    rule = _Rule(network, options.fusion, spread, samples, starts)
     if elsewhere is not None:
 
-        def add(settings, slab, view, _):
-            return _share(elsewhere(view, slab), settings["weights"], rule=rule)
+        def add(settings, slab, view, start):
+            return _share(elsewhere(view, slab, start), settings["weights"], rule=rule)
 
         fused = _add_on_host(views, padded, rule, options.batch_size, add)
-    elif accumulates_on_host(padded.shape, network, options, device, channels=rule.channels):
+    elif accumulates_on_host(padded.shape, network, options, device, channels=rule.channels, starts=starts):
 
-        def add(settings, slab, view, sample):
-            return _seen(settings, jax.device_put(slab, device), sample, rule=rule, view=view)
+        def add(settings, slab, view, turn):
+            return _seen(settings, jax.device_put(slab, device), turn, rule=rule, view=view)
 
         fused = _add_on_host(views, padded, rule, options.batch_size, add)
     else:
@@ -121,19 +126,28 @@ class _Rule:
     fusion: str
     spread: bool
     samples: int
+    starts: int
 
     @property
     def channels(self) -> int:
         return self.network.classes + self.spread
 
-    def seen(self, settings: dict, slices: jax.Array, view: str, sample: jax.Array | int) -> jax.Array:
-        """Returns what slices (N, H, W) of a view add: (N, H, W, channels)."""
+    @property
+    def turns(self) -> int:
+        """How often each slice of a view is looked at: by each start, with each sample of its dropout."""
+        return self.starts * max(self.samples, 1)
+
+    def seen(self, settings: dict, slices: jax.Array, view: str, turn: jax.Array | int) -> jax.Array:
+        """Returns what slices (N, H, W) of a view add in one turn: (N, H, W, channels)."""
+        variables, sample = settings["variables"], turn
+        if self.starts > 1:
+            variables, sample = one_start(variables, turn % self.starts), turn // self.starts
         dropout = jax.random.fold_in(jax.random.key(VIEWS.index(view)), sample) if self.samples else None
-        logits = apply_within(self.network, settings["variables"], slices, settings["extent"][1:], dropout)
+        logits = apply_within(self.network, variables, slices, settings["extent"][1:], dropout)
         return self.share(jax.nn.softmax(logits / settings["temperature"]), settings["weights"])
 
     def share(self, probabilities: jax.Array, weights: jax.Array) -> jax.Array:
-        """Returns what a view's softmax (N, H, W, C) adds to the sum: (N, H, W, channels)."""
+        """Returns what a member's softmax (N, H, W, C) adds to the sum: (N, H, W, channels)."""
         if self.fusion == "weighted":
             share = probabilities * weights[None, None, None]
         elif self.fusion == "majority":
@@ -146,7 +160,7 @@ class _Rule:
 
     def mean(self, total, views: int):
         """Returns the fused probabilities of the sum, and the members' mean entropy or None."""
-        members = views * max(self.samples, 1)
+        members = views * self.turns
         classes = total[..., : self.network.classes]
         if self.fusion == "weighted":
             size = classes.sum(-1, keepdims=True) + np.finfo(np.float32).tiny
@@ -174,13 +188,13 @@ def _add_on_device(views: dict[str, dict], volume: jax.Array, *, rule: _Rule, ba
             return lax.dynamic_update_slice_in_dim(total, before + seen, start, axis)
 
         # One accumulator for all members, changed in place slab by slab.
-        total = lax.fori_loop(0, slabs * max(rule.samples, 1), add, total)
+        total = lax.fori_loop(0, slabs * rule.turns, add, total)
     return rule.mean(total, len(views))
 
 
 @functools.partial(jax.jit, static_argnames=("rule", "view"))
-def _seen(settings: dict, slices: jax.Array, sample: int, *, rule: _Rule, view: str) -> jax.Array:
-    return rule.seen(settings, slices, view, sample)
+def _seen(settings: dict, slices: jax.Array, turn: int, *, rule: _Rule, view: str) -> jax.Array:
+    return rule.seen(settings, slices, view, turn)
 
 
 @functools.partial(jax.jit, static_argnames="rule")
@@ -198,18 +212,18 @@ def _add_on_host(
       volume: the padded volume.
       rule: how to add and divide.
       batch_size: number of slices at once.
-      seen: returns what a slab adds, of a view's settings, the slab, the view and the number of the sample.
+      seen: returns what a slab adds, of a view's settings, the slab, the view and the number of the turn.
     """
     total = np.zeros((*volume.shape, rule.channels), np.float32)
     for view, settings in views.items():
         slices, sums = to_stack(volume, view), to_stack(total, view)
         thickness = math.gcd(len(slices), batch_size)
-        for sample in range(max(rule.samples, 1)):
+        for turn in range(rule.turns):
             ahead = None
             for start in range(0, int(settings["extent"][0]), thickness):
                 slab = slice(start, start + thickness)
                 # The device works on this slab while the host adds the one before.
-                added = seen(settings, slices[slab], view, sample)
+                added = seen(settings, slices[slab], view, turn)
                 if ahead is not None:
                     sums[ahead[0]] += np.asarray(ahead[1])
                 ahead = slab, added

@@ -24,7 +24,7 @@ class Voxels:
     """A sample of a case's voxels on the working grid.
 
     Attributes:
-      logs: (views, n, C) float32, logarithm of each view's softmax.
+      logs: (members, n, C) float32, logarithm of the softmax of each view's networks, all starts of a view in turn.
       labels: (n,) uint8, class of the reference.
     """
 
@@ -59,5 +59,7 @@ def sample(model: Segmenter, case: Case) -> Voxels:
     inside = labels[box].ravel()
     count = min(_VOXELS_PER_CASE, inside.size)
     chosen = np.random.default_rng(0).choice(inside.size, count, replace=False)
-    shares = np.stack([alone[view][box].reshape(inside.size, -1)[chosen] for view in model.config.views])
+    shares = np.stack(
+        [own[box].reshape(inside.size, -1)[chosen] for view in model.config.views for own in alone[view]]
+    )
     return Voxels(np.log(np.maximum(shares, _TINY)), inside[chosen])

@@ -15,6 +15,7 @@ import jax
 import numpy as np
 
 from liverjax.errors import ConfigError, InputError
+from liverjax.inference.ensemble import unstack
 from liverjax.models import UNet
 
 # Of the operators used none is newer, and every runtime of the last years knows it.
@@ -46,20 +47,25 @@ def onnx_graph(
 class OnnxNetworks:
     """The networks of all views in ONNX Runtime, on the CPU."""
 
-    def __init__(self, network: UNet, variables: dict[str, dict], temperature: Mapping[str, float]):
-        """Args: as of `onnx_graph`, by view; a view without temperature has 1."""
+    def __init__(
+        self, network: UNet, variables: dict[str, dict], temperature: Mapping[str, float], starts: int = 1
+    ):
+        """Args: as of `fuse.orthomean`, the batch norms folded; a view without temperature has 1."""
         runtime = package("onnxruntime")
         self._sessions = {
-            view: runtime.InferenceSession(
-                onnx_graph(network, parameters, temperature.get(view, 1.0)).SerializeToString(),
-                providers=["CPUExecutionProvider"],
-            )
-            for view, parameters in variables.items()
+            view: [
+                runtime.InferenceSession(
+                    onnx_graph(network, parameters, temperature.get(view, 1.0)).SerializeToString(),
+                    providers=["CPUExecutionProvider"],
+                )
+                for parameters in unstack(stacked, starts)
+            ]
+            for view, stacked in variables.items()
         }
 
-    def __call__(self, view: str, slices: np.ndarray) -> np.ndarray:
-        """Returns the softmax (N, H, W, C) of a view's slices (N, H, W)."""
-        (found,) = self._sessions[view].run(None, {"slices": np.ascontiguousarray(slices[:, None])})
+    def __call__(self, view: str, slices: np.ndarray, start: int = 0) -> np.ndarray:
+        """Returns the softmax (N, H, W, C) that a view's network, of one start, gives slices (N, H, W)."""
+        (found,) = self._sessions[view][start].run(None, {"slices": np.ascontiguousarray(slices[:, None])})
         return found.transpose(0, 2, 3, 1)
 
 

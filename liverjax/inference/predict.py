@@ -235,6 +235,7 @@ def write_manifest(
             pathlib.Path(output) / name,
             model=str(source),
             config=to_dict(model.config),
+            starts=model.starts,
             calibration=dataclasses.asdict(model.calibration),
             seconds=total,
             cases=list(records),

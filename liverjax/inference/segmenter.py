@@ -19,11 +19,13 @@ from ml_collections import ConfigDict
 from liverjax import scans
 from liverjax.checkpoint.manifest import read_manifest
 from liverjax.checkpoint.runs import restore_parameters
+from liverjax.checkpoint.starts import kept_folders
 from liverjax.config import differences, override, resolve, to_dict
 from liverjax.errors import ConfigError
 from liverjax.inference import memory, postprocess
 from liverjax.inference.bundle import read_bundle
 from liverjax.inference.calibration import UNCALIBRATED, Calibration, read_calibration
+from liverjax.inference.ensemble import stack, unstack
 from liverjax.inference.fuse import Fused, orthomean
 from liverjax.inference.network import fold_batch_norm
 from liverjax.inference.uncertainty import Uncertainty, slice_doubt, uncertainty_maps
@@ -92,10 +94,13 @@ class Segmenter:
     Attributes:
       config: the config of the run.
       parts: ids of the cases that trained, chose the checkpoint ("validation") and were held out ("test").
-      variables: for each view the parameters and statistics of its network, as trained.
+      starts: number of networks of each view that are fused: all that were kept, or with the option
+        ``predict.ensemble`` "best" one.
+      variables: for each view the parameters and statistics of its network, as trained; of several starts stacked
+        along a first axis, the best first.
       network: of every view, with batch norms folded.
-      folded_variables: for each view those that `network` is applied with.
-      calibration: temperatures and fusion weights.
+      folded_variables: for each view those that `network` is applied with, stacked likewise.
+      calibration: temperatures and fusion weights; none where they were fitted to another number of starts.
       about: what else is known of it: versions, training data, licence, scores.
       runtime: what computes the networks, "jax" or "onnx" (on CPUs only, and without dropout).
     """
@@ -108,23 +113,31 @@ class Segmenter:
         calibration: Calibration = UNCALIBRATED,
         about: dict | None = None,
         runtime: str = "jax",
+        starts: int = 1,
     ):
-        """See `load_model`; the arguments are attributes."""
+        """See `load_model`; the arguments are attributes, but for all starts that there are."""
+        self._whole = variables, calibration, starts
+        if config.predict.ensemble == "best":
+            variables, starts = {view: unstack(stacked, starts)[0] for view, stacked in variables.items()}, 1
         self.config = config
         self.parts = parts
+        self.starts = starts
         self.variables = variables
-        self.calibration = calibration
+        self.calibration = calibration.of_starts(starts)
         self.about = about or {}
         self.runtime = runtime
         network = build_unet(config.model, len(config.labels), accelerator=jax.default_backend() != "cpu")
-        folded = {view: fold_batch_norm(network, variables[view]) for view in config.views}
-        self.network = folded[config.views[0]][0]
-        self.folded_variables = {view: parameters for view, (_, parameters) in folded.items()}
+        self.folded_variables = {}
+        for view in config.views:
+            folded = [fold_batch_norm(network, one) for one in unstack(variables[view], starts)]
+            self.network = folded[0][0]
+            self.folded_variables[view] = stack([parameters for _, parameters in folded])
         self._elsewhere = None
         if runtime == "onnx":
             from liverjax.inference.onnx import OnnxNetworks
 
-            self._elsewhere = OnnxNetworks(self.network, self.folded_variables, calibration.temperature)
+            temperature = self.calibration.temperature
+            self._elsewhere = OnnxNetworks(self.network, self.folded_variables, temperature, starts)
         self._on_device: dict[jax.Device, dict] = {}
         self._lock = threading.Lock()
 
@@ -143,7 +156,8 @@ class Segmenter:
           scan: a NIfTI file or a folder with a DICOM series, or a `Volume` (voxels in HU for CT, and the affine).
           phase: of a 4D file, the phase to segment: an index from 0, or "last".
           uncertainty: also make the maps of uncertainty. Labels and probabilities are the same with and without.
-          mc_samples: number of draws of dropout that the maps rest on, as well as on the views; 0: the views alone.
+          mc_samples: number of draws of dropout that the maps rest on, as well as on views and starts; 0: on those
+            alone.
           devices: one of these computes, when it is free; by default jax's first.
 
         Raises:
@@ -174,13 +188,16 @@ class Segmenter:
         window = preprocess.intensity_window(on_grid.voxels, options)
         return preprocess.normalise(on_grid.voxels, *window), preprocess.Grid(on_grid.shape, on_grid.affine)
 
-    def view_probabilities(self, volume: Volume) -> tuple[dict[str, np.ndarray], preprocess.Grid]:
-        """Returns each view's own softmax (X, Y, Z, C), without calibration, and the working grid."""
+    def view_probabilities(self, volume: Volume) -> tuple[dict[str, list[np.ndarray]], preprocess.Grid]:
+        """Returns the softmax (X, Y, Z, C) of each view's networks, without calibration, and the working grid."""
         voxels, grid = self.network_input(volume)
         options = dataclasses.replace(self.config.predict, fusion="mean")
         alone = {
-            view: orthomean({view: parameters}, voxels, self.network, options).probabilities
-            for view, parameters in self.folded_variables.items()
+            view: [
+                orthomean({view: parameters}, voxels, self.network, options).probabilities
+                for parameters in unstack(stacked, self.starts)
+            ]
+            for view, stacked in self.folded_variables.items()
         }
         return alone, grid
 
@@ -195,7 +212,9 @@ class Segmenter:
         nothing = Volume(np.broadcast_to(np.int16(0), shape), affine)
         grid = preprocess.working_grid(nothing, self.config.preprocess.spacing)
         channels = self.network.classes + spread
-        return memory.estimate(shape, grid.shape, self.network, self.config.predict, channels=channels)
+        return memory.estimate(
+            shape, grid.shape, self.network, self.config.predict, channels=channels, starts=self.starts
+        )
 
     def with_options(
         self,
@@ -228,8 +247,9 @@ class Segmenter:
         for view in config.views:
             if view not in self.variables:
                 raise ConfigError(f"views names {view!r}, but the model has only {', '.join(self.variables)}")
+        variables, calibration, starts = self._whole
         return Segmenter(
-            config, self.variables, self.parts, self.calibration, self.about, runtime or self.runtime
+            config, variables, self.parts, calibration, self.about, runtime or self.runtime, starts
         )
 
     def _fuse(self, voxels: np.ndarray, device: jax.Device, **settings) -> Fused:
@@ -242,6 +262,7 @@ class Segmenter:
             self.network,
             self.config.predict,
             calibration=self.calibration,
+            starts=self.starts,
             device=device,
             elsewhere=self._elsewhere,
             **settings,
@@ -264,23 +285,28 @@ class _Clock:
 def load_model(path: str | os.PathLike) -> Segmenter:
     """Returns the model in a bundle, or in the folder of a training run: there the best checkpoint of each view.
 
+    Of a run with several starts those that were kept last, each with its best checkpoint; while views are still
+    being trained, as many of each as the view has that has the fewest.
+
     Raises:
       CheckpointError: it is neither, is damaged, or a view has no sound checkpoint.
     """
     path = pathlib.Path(path)
     if path.is_file():
-        config, variables, calibration, about = read_bundle(path, _template)
-        return Segmenter(config, variables, about["cases"], calibration, about)
+        config, variables, starts, calibration, about = read_bundle(path, _template)
+        return Segmenter(config, variables, about["cases"], calibration, about, starts=starts)
     facts = read_manifest(path / "run.json")
     config = resolve(facts["config"])
     template = _template(config)
+    folders = {name: kept_folders(path / name, config.train.starts) for name in config.networks}
+    starts = min(map(len, folders.values()))  # Equally many, else a view is still being trained.
     variables = {}
-    for network in config.networks:
-        trained = restore_parameters(path / network / "best", template)[1]
-        variables |= dict.fromkeys(config.views_of(network), trained)
+    for name, kept in folders.items():
+        trained = stack([restore_parameters(folder / "best", template)[1] for folder in kept[:starts]])
+        variables |= dict.fromkeys(config.views_of(name), trained)
     parts = {part: facts["data"][part] for part in ("train", "validation", "test")}
     about = {"versions": facts["versions"], "data": facts["data"]["fingerprint"], "cases": parts}
-    return Segmenter(config, variables, parts, read_calibration(path, config), about)
+    return Segmenter(config, variables, parts, read_calibration(path, config), about, starts=starts)
 
 
 def _template(config: Config) -> dict:

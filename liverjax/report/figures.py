@@ -96,6 +96,65 @@ def preview(
     return _png(figure, path)
 
 
+def contact_sheet(
+    images: np.ndarray,
+    labels_: np.ndarray,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    path: str | os.PathLike | None = None,
+    *,
+    view: str,
+    title: str = "",
+) -> bytes:
+    """Draws slices in rows and columns with the outlines of their labels, oriented as `preview` does.
+
+    Args:
+      images: (rows, columns, H, W) in [-1, 1], H and W as a stack of ``view`` holds them.
+      labels_: (rows, columns, H, W) label ids.
+      rows: a name for each row, and ``columns`` for each column.
+      path: also writes the PNG there.
+      view: one of `liverjax.views.VIEWS`.
+      title: a line above the picture, and smaller ones after it.
+
+    Returns:
+      The PNG.
+    """
+    _, (_, left_letter), (_, up_letter) = _PANELS[view]
+    height, width = images.shape[2:]
+    tile, margin, top = 1.9, 1.1, 1.1  # inches
+    size = (margin + tile * len(columns), top + tile * height / width * len(rows))
+    figure = _figure(*size, layout=None)
+    figure.set_facecolor("black")
+    grid = {
+        "left": margin / size[0],
+        "right": 1,
+        "bottom": 0,
+        "top": 1 - top / size[1],
+        "wspace": 0.02,
+        "hspace": 0.02,
+    }
+    panels = figure.subplots(len(rows), len(columns), squeeze=False, gridspec_kw=grid)
+    place = {"origin": "lower", "extent": (0, width, 0, height)}
+    for (row, column), axes in np.ndenumerate(panels):
+        axes.imshow(images[row, column], cmap="gray", vmin=-1, vmax=1, **place)
+        for ids, color in zip(labels.REGIONS.values(), (BLUE, RED), strict=True):
+            _outline(axes, np.isin(labels_[row, column], ids), np.ones(2), color, "solid")
+        axes.set(xlim=(width, 0), ylim=(0, height))
+        axes.axis("off")
+    style = {"color": "white", "parse_math": False}
+    for axes, name in zip(panels[0], columns, strict=True):
+        axes.set_title(name, fontsize=10, pad=4, **style)
+    for axes, name in zip(panels[:, 0], rows, strict=True):
+        axes.text(-0.04, 0.5, name, ha="right", va="center", fontsize=9, transform=axes.transAxes, **style)
+    _letter(panels[0, 0], 0.03, 0.5, left_letter)
+    _letter(panels[0, 0], 0.5, 0.95, up_letter)
+    heading, _, subtitle = title.partition("\n")
+    figure.text(0.005, 1 - 0.12 / size[1], heading, fontsize=12, va="top", **style)
+    figure.text(0.005, 1 - 0.4 / size[1], subtitle, fontsize=9, va="top", **style)
+    _legend(figure, [(None, (BLUE, RED), ("liver", "tumour" if labels.TUMOR in labels_ else ""), "solid")])
+    return _png(figure, path)
+
+
 def _canonical_mask(image: Volume, mask: Volume | np.ndarray) -> np.ndarray:
     return to_canonical(image.with_voxels(mask.voxels if isinstance(mask, Volume) else mask)).voxels
 

@@ -19,6 +19,7 @@ from liverjax import scans
 from liverjax.errors import InputError
 from liverjax.labels import BACKGROUND, TUMOR
 from liverjax.scans import layouts, nifti
+from liverjax.scans.dataset_json import case_facts
 from liverjax.scans.layouts import Case
 from liverjax.scans.preprocess import to_canonical
 from liverjax.scans.volume import Volume
@@ -28,6 +29,7 @@ ERROR, WARNING = "error", "warning"
 #: How grave each kind of finding is, and how to mend it. Errors keep a data set from being used.
 KINDS = {
     "layout": (ERROR, "lay the folder out as one of the layouts, or name its layout"),
+    "cases_json": (ERROR, "correct cases.json as the message says"),
     "case_id": (ERROR, "rename the file"),
     "duplicate_id": (ERROR, "rename or remove one of the files"),
     "missing_mask": (ERROR, "add the mask, or move the scan out of the training folder"),
@@ -36,7 +38,10 @@ KINDS = {
     "mask": (ERROR, "copy the mask again from its source, or convert it as the message says"),
     "label_values": (ERROR, "relabel to 0 background, 1 liver, 2 tumour, or name the labels in dataset.json"),
     "shape": (ERROR, "find the scan that the mask was drawn on, or resample the mask to the scan"),
-    "affine": (ERROR, "view both; if they fit voxel on voxel, copy the scan's geometry into the mask"),
+    "affine": (
+        ERROR,
+        "view both; if they fit voxel on voxel, as LiTS case 53 does, list the case as voxel_on_voxel in cases.json",
+    ),
     "constant": (ERROR, "copy the scan again from its source"),
     "duplicate_scan": (ERROR, "keep one; copies in training and test make figures too good"),
     "no_geometry": (WARNING, "state the voxel size (spacing), and make sure of the orientation in a viewer"),
@@ -132,9 +137,16 @@ def check_data_set(
         return Report(str(path), 0, modality, (_finding("layout", (), (path,), str(error)),))
     images, masks = layouts.group([*listing.scans, *listing.test]), layouts.group(listing.masks)
     findings = list(_pairing(images, masks, layouts.group(listing.scans)))
-    facts = []
+    stated, facts = {}, []
+    try:
+        stated = case_facts(path / "cases.json", images)
+    except InputError as error:
+        findings.append(_finding("cases_json", (), (path / "cases.json",), str(error)))
     for id, files in tqdm(images.items(), desc="check", unit="case", disable=quiet):
-        case = Case(id, files[0], masks.get(id, [None])[0], id, listing.label_map)
+        mask = masks.get(id, [None])[0]
+        case = Case(
+            id, files[0], mask, **{"patient": id, "label_map": listing.label_map, **stated.get(id, {})}
+        )
         problems, fact = _check_case(case, phase)
         findings += problems
         facts += [fact] if fact else []

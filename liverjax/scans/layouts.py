@@ -11,15 +11,15 @@
 | `dicom` | a folder with a DICOM series, or one folder for each case | none |
 
 `.nii` and `.nii.gz` are read alike; hidden files are skipped. A file `cases.json` beside the data may state
-what file names cannot: `{"patients": {"<case>": "<patient>"}}` for several scans of a patient, and
-`{"liver_only": ["<case>"]}` for masks in which tumours are not told from the liver.
+what file names cannot: `{"patients": {"<case>": "<patient>"}}` for several scans of a patient,
+`{"liver_only": ["<case>"]}` for masks in which tumours are not told from the liver, and
+`{"voxel_on_voxel": ["<case>"]}` for masks that fit their scan although their header says otherwise.
 """
 
 from __future__ import annotations
 
 import collections
 import dataclasses
-import json
 import logging
 import os
 import re
@@ -30,18 +30,12 @@ import numpy as np
 
 from liverjax import scans
 from liverjax.errors import InputError, did_you_mean
-from liverjax.labels import BACKGROUND, LIVER, TUMOR
 from liverjax.scans import chaos, dicom, nifti
+from liverjax.scans.dataset_json import OWN_LABELS, case_facts, label_map, read_json
 from liverjax.scans.volume import Volume
 
 _LOG = logging.getLogger("liverjax")
 
-#: What the label names of a `dataset.json` mean; any other name, such as another organ's, is background.
-_LABEL_NAMES = {
-    "liver": LIVER, "tumor": TUMOR, "tumour": TUMOR, "cancer": TUMOR, "lesion": TUMOR,
-    "liver tumor": TUMOR, "liver tumour": TUMOR, "liver cancer": TUMOR, "liver lesion": TUMOR,
-}  # fmt: skip
-_OWN_LABELS = ((BACKGROUND, BACKGROUND), (LIVER, LIVER), (TUMOR, TUMOR))
 _FURTHER_CHANNEL = re.compile(r"_(?!0000)\d{4}$")
 _LITS_SCAN, _LITS_MASK = "volume-", "segmentation-"
 
@@ -57,14 +51,16 @@ class Case:
       patient: whom the scan shows; the case's id where nothing else is known.
       label_map: pairs of a value in the mask file and the label id that it means.
       liver_only: the mask does not tell tumours from the liver.
+      voxel_on_voxel: the mask lies on its scan voxel on voxel, whatever its own affine says.
     """
 
     id: str
     image: Path
     label: Path | None
     patient: str
-    label_map: tuple[tuple[int, int], ...] = _OWN_LABELS
+    label_map: tuple[tuple[int, int], ...] = OWN_LABELS
     liver_only: bool = False
+    voxel_on_voxel: bool = False
 
     def read_image(self, *, phase: int | str | None = None, spacing: Sequence[float] | None = None) -> Volume:
         """Reads the scan; see `liverjax.scans.read`."""
@@ -74,7 +70,8 @@ class Case:
         """Reads the mask, as uint8 label ids.
 
         Raises:
-          InputError: there is none, it cannot be read, or it holds a value that `label_map` does not.
+          InputError: there is none, it cannot be read, it holds a value that `label_map` does not, or its shape
+            is not the scan's where it is said to lie on it voxel on voxel.
         """
         if self.label is None:
             raise InputError(f"{self.image}: case {self.id!r} has no mask, expected one")
@@ -84,7 +81,18 @@ class Case:
         for value, meaning in self.label_map:
             lookup[value] = meaning
         mask = nifti.read_mask(self.label, labels=[value for value, _ in self.label_map])
-        return mask if self.label_map == _OWN_LABELS else mask.with_voxels(lookup[mask.voxels])
+        if self.label_map != OWN_LABELS:
+            mask = mask.with_voxels(lookup[mask.voxels])
+        return self._moved_onto_the_scan(mask) if self.voxel_on_voxel else mask
+
+    def _moved_onto_the_scan(self, mask: Volume) -> Volume:
+        scan = self.read_image(phase=0)
+        if scan.shape != mask.shape:
+            raise InputError(
+                f"{self.label}: {mask.shape} voxels, expected {scan.shape} as {self.image}, on which it is said to "
+                "lie voxel on voxel"
+            )
+        return scan.with_voxels(mask.voxels)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,7 +110,7 @@ class Listing:
     scans: list[tuple[str, Path]]
     masks: list[tuple[str, Path]] = dataclasses.field(default_factory=list)
     test: list[tuple[str, Path]] = dataclasses.field(default_factory=list)
-    label_map: tuple[tuple[int, int], ...] = _OWN_LABELS
+    label_map: tuple[tuple[int, int], ...] = OWN_LABELS
     patient: Callable[[str], str] = str
 
 
@@ -134,15 +142,13 @@ def find_cases(path: str | os.PathLike, layout: str = "auto", labelled: bool = F
     if labelled:
         _require_pairs(images, masks, path)
     everything = _by_id([*listing.scans, *listing.test], path)
-    patients, liver_only = _case_facts(path / "cases.json", everything)
+    facts = case_facts(path / "cases.json", everything)
     return [
         Case(
             id,
             everything[id],
             masks.get(id),
-            patients.get(id, listing.patient(id)),
-            listing.label_map,
-            id in liver_only,
+            **{"patient": listing.patient(id), "label_map": listing.label_map, **facts.get(id, {})},
         )
         for id in sorted(images if labelled else everything, key=natural_key)
     ]
@@ -192,18 +198,18 @@ def _nnunet(root: Path) -> Listing:
     training, test = _files(root / "imagesTr"), _files(root / "imagesTs")
     if not any(_stem(path).endswith("_0000") for _, path in (*training, *test)):
         return Listing([])
-    return Listing(training, _files(root / "labelsTr"), test, _label_map(root / "dataset.json"))
+    return Listing(training, _files(root / "labelsTr"), test, label_map(root / "dataset.json"))
 
 
 def _msd(root: Path) -> Listing:
     facts = root / "dataset.json"
-    listed = _read_json(facts).get("training") if facts.is_file() else None
+    listed = read_json(facts).get("training") if facts.is_file() else None
     if listed is None:
         training, masks = _files(root / "imagesTr"), _files(root / "labelsTr")
     else:
         training, masks = (_listed_files(listed, kind, facts) for kind in ("image", "label"))
     test = _files(root / "imagesTs")
-    return Listing(training, masks, test, _label_map(facts)) if training or test else Listing([])
+    return Listing(training, masks, test, label_map(facts)) if training or test else Listing([])
 
 
 def _lits(root: Path) -> Listing:
@@ -324,61 +330,3 @@ def _require_pairs(scans: dict[str, Path], masks: dict[str, Path], root: Path) -
             problems.append(f"{what} {', '.join(sorted(ids, key=natural_key))}")
     if problems:
         raise InputError(f"{root}: {'; '.join(problems)}; expected a scan and a mask of each case")
-
-
-# --- what JSON files state ----------------------------------------------------------------------------------
-
-
-def _read_json(path: Path) -> dict:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read as JSON ({error})") from None
-    if not isinstance(value, dict):
-        raise InputError(f"{path}: holds a {type(value).__name__}, expected a JSON object")
-    return value
-
-
-def _label_map(path: Path) -> tuple[tuple[int, int], ...]:
-    """Returns what the mask values mean by the `labels` of a `dataset.json`.
-
-    These are name to value, or name to values for nnU-Net's regions, or value to name as in MSD.
-    """
-    labels = _read_json(path).get("labels") if path.is_file() else None
-    if labels is None:
-        return _OWN_LABELS
-    if not (isinstance(labels, dict) and all(isinstance(v, str) == n.isdecimal() for n, v in labels.items())):
-        raise InputError(f"{path}: 'labels' is {labels!r}, expected {{name: value}}")
-    meanings = {0: BACKGROUND}
-    for name, values in labels.items():
-        if name.isdecimal():
-            name, values = values, int(name)
-        name = re.sub(r"[\s_-]+", " ", name).lower()
-        if name == "ignore":
-            raise InputError(
-                f"{path}: a label is to be ignored, which training cannot do; relabel its voxels"
-            )
-        for value in values if isinstance(values, list) else [values]:
-            if not (isinstance(value, int) and 0 <= value <= 255):
-                raise InputError(f"{path}: label {name!r} is {value!r}, expected a whole number of 0 to 255")
-            meaning = _LABEL_NAMES.get(name.removesuffix("s"), BACKGROUND)
-            meanings[value] = max(meaning, meanings.get(value, BACKGROUND))  # tumours lie within the liver
-    if LIVER not in meanings.values():
-        raise InputError(f"{path}: labels {labels}, expected one that is called liver")
-    return tuple(sorted(meanings.items()))
-
-
-def _case_facts(path: Path, cases: Iterable[str]) -> tuple[dict[str, str], set[str]]:
-    """Returns the patient of each case that `cases.json` names, and the cases without tumour labels."""
-    facts = _read_json(path) if path.is_file() else {}
-    for key in facts.keys() - {"patients", "liver_only"}:
-        raise InputError(f"{path}: {key!r} is unknown{did_you_mean(key, ('patients', 'liver_only'))}")
-    patients, liver_only = facts.get("patients", {}), facts.get("liver_only", [])
-    if not (isinstance(patients, dict) and all(isinstance(p, str) for p in patients.values())):
-        raise InputError(f"{path}: 'patients' is {patients!r}, expected {{case: patient}}")
-    if not (isinstance(liver_only, list) and all(isinstance(case, str) for case in liver_only)):
-        raise InputError(f"{path}: 'liver_only' is {liver_only!r}, expected a list of cases")
-    for case in (*patients, *liver_only):
-        if case not in cases:
-            raise InputError(f"{path}: no case {case!r}{did_you_mean(case, cases)}")
-    return patients, set(liver_only)

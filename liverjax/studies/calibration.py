@@ -27,12 +27,16 @@ _PRIOR = 1e-3
 _TINY = 1e-7
 
 
-def calibrate(workdir: str | os.PathLike, source: str | os.PathLike, *, quiet: bool = False) -> dict:
+def calibrate(
+    workdir: str | os.PathLike, source: str | os.PathLike, *, ensemble: str | None = None, quiet: bool = False
+) -> dict:
     """Fits a run's calibration, and writes ``calibration.json`` and ``calibration.png`` beside its networks.
 
     Args:
       workdir: folder of the run.
       source: data set with the run's validation cases and their masks.
+      ensemble: another value for ``predict.ensemble``: a calibration is that of all starts, or of the best alone.
+      quiet: show no progress bar.
 
     Returns:
       The facts in ``calibration.json``: temperatures, weights, and likelihood and calibration error.
@@ -43,10 +47,10 @@ def calibrate(workdir: str | os.PathLike, source: str | os.PathLike, *, quiet: b
     workdir = pathlib.Path(workdir)
     if workdir.is_file():
         raise InputError(f"{workdir}: is a file, expected the folder of a run (bundle it after calibration)")
-    model = load_model(workdir)
+    model = load_model(workdir).with_options(ensemble=ensemble)
     cases = labelled_cases(model, source, "validation")
     samples = [sample(model, case) for case in tqdm(cases, desc="calibrate", unit="case", disable=quiet)]
-    views = model.config.views
+    views = [view for view in model.config.views for _ in range(model.starts)]
     fitted = fit(samples, views)
     # Each case by what the others teach; of a single case there is no other, and the fit itself is all there is.
     held_out = [fit([s for s in samples if s is not left] or samples, views) for left in samples]
@@ -70,24 +74,32 @@ def calibrate(workdir: str | os.PathLike, source: str | os.PathLike, *, quiet: b
 
 
 def fit(samples: Sequence[Voxels], views: Sequence[str]) -> Calibration:
-    """Returns the temperatures and weights of the smallest negative log-likelihood, over all samples together."""
+    """Returns the temperatures and weights of the smallest negative log-likelihood, over all samples together.
+
+    Args:
+      samples: of each case.
+      views: the view of each member; the members of a view, its starts, share temperature and weights.
+    """
     # In float64: the optimiser takes gradients from differences.
     logs = np.concatenate([s.logs for s in samples], axis=1).astype(np.float64)
     labels = np.concatenate([s.labels for s in samples])
 
+    names = list(dict.fromkeys(views))
+    view_of = [names.index(view) for view in views]
+
     # Of the mean, not of each view: a mean of views that err in different places is less sure than they are.
     def loss_of_mean(log_temperature):
-        shares = _softmax(logs / np.exp(log_temperature)[:, None, None])
+        shares = _softmax(logs / np.exp(log_temperature)[view_of, None, None])
         return negative_log_likelihood(shares.mean(0), labels)
 
-    bounds = [(np.log(0.1), np.log(10))] * len(views)
-    found = scipy.optimize.minimize(loss_of_mean, np.zeros(len(views)), method="L-BFGS-B", bounds=bounds)
-    temperature = {view: float(np.exp(value)) for view, value in zip(views, found.x, strict=True)}
-    shape = (len(views), logs.shape[-1])
+    bounds = [(np.log(0.1), np.log(10))] * len(names)
+    found = scipy.optimize.minimize(loss_of_mean, np.zeros(len(names)), method="L-BFGS-B", bounds=bounds)
+    temperature = {view: float(np.exp(value)) for view, value in zip(names, found.x, strict=True)}
+    shape = (len(names), logs.shape[-1])
     cooled = np.stack([_softmax(own / temperature[view]) for view, own in zip(views, logs, strict=True)])
 
     def loss(log_weights):
-        total = np.einsum("vnc,vc->nc", cooled, np.exp(log_weights.reshape(shape)))
+        total = np.einsum("vnc,vc->nc", cooled, np.exp(log_weights.reshape(shape))[view_of])
         likelihood = negative_log_likelihood(total / total.sum(-1, keepdims=True), labels)
         return likelihood + _PRIOR * np.square(log_weights).mean()
 
@@ -95,11 +107,12 @@ def fit(samples: Sequence[Voxels], views: Sequence[str]) -> Calibration:
         loss, np.zeros(np.prod(shape)), method="L-BFGS-B", options={"maxiter": 50}
     )
     weights = np.exp(found.x).reshape(shape)
-    return Calibration(temperature, {v: tuple(map(float, w)) for v, w in zip(views, weights, strict=True)})
+    by_view = {view: tuple(map(float, own)) for view, own in zip(names, weights, strict=True)}
+    return Calibration(temperature, by_view, len(views) // len(names))
 
 
 def fuse(logs: np.ndarray, views: Sequence[str], calibration: Calibration, *, weighted: bool) -> np.ndarray:
-    """Returns the fused probabilities (n, C) of (views, n, C) logarithms, as prediction fuses them."""
+    """Returns the fused probabilities (n, C) of (members, n, C) logarithms, as prediction fuses them."""
     total = 0
     for view, own in zip(views, logs, strict=True):
         share = _softmax(own / calibration.temperature.get(view, 1))

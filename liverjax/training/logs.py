@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import struct
+import time
 
 import jax
 import numpy as np
-from tensorboardX import SummaryWriter
+from tensorboardX import summary
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.record_writer import masked_crc32c
 from tqdm import tqdm
 
-from liverjax.files import replacing
+from liverjax.files import naming, replacing
 
 
 class RunLog:
@@ -28,7 +32,7 @@ class RunLog:
             kept = [record for record in read_log(self._path) if record["step"] <= first_step]
             with replacing(self._path) as temporary:
                 temporary.write_text("".join(json.dumps(record) + "\n" for record in kept), encoding="utf-8")
-            self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=first_step + 1)
+            self._board = _Board(folder / "tensorboard", first_step)
         self._bar = tqdm(
             total=steps,
             initial=first_step,
@@ -42,8 +46,6 @@ class RunLog:
 
     def __exit__(self, *_) -> None:
         self._bar.close()
-        if self._leader:
-            self._board.close()
 
     def advance(self, step: int, steps: int) -> None:
         """Moves the bar to ``step`` of ``steps``."""
@@ -54,10 +56,9 @@ class RunLog:
         """Writes named numbers of a step."""
         if not self._leader:
             return
-        with open(self._path, "a", encoding="utf-8") as file:
+        with naming(self._path), open(self._path, "a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step, **values}) + "\n")
-        for name, value in values.items():
-            self._board.add_scalar(name, value, step)
+        self._board.write(step, *(summary.scalar(name, value) for name, value in values.items()))
         shown = {
             name: f"{value:.3f}" for name, value in values.items() if name in ("loss", "validation_dice")
         }
@@ -72,13 +73,45 @@ class RunLog:
         """
         if not self._leader:
             return
+        pictures = []
         for place, (image, *masks) in enumerate(zip(images, reference, predicted, strict=True)):
             colours = np.repeat((image[..., None] + 1) / 2, 3, axis=2)
             for mask, channel in zip(masks, (1, 0), strict=True):
                 outline = _outline(mask)
                 colours[outline] = 0
                 colours[outline, channel] = 1
-            self._board.add_image(f"validation/{place}", colours, step, dataformats="HWC")
+            pictures.append(summary.image(f"validation/{place}", colours, dataformats="HWC"))
+        self._board.write(step, *pictures)
+
+
+class _Board:
+    """A TensorBoard events file, written when `write` returns.
+
+    The writer of tensorboardX keeps up to two minutes in memory, which a kill would take, and its thread dies
+    unheard on a full disk.
+    """
+
+    def __init__(self, folder: pathlib.Path, first_step: int):
+        """Starts a file in ``folder``; of the files before, TensorBoard shows only what is up to ``first_step``."""
+        folder.mkdir(parents=True, exist_ok=True)
+        # TensorBoard reads a folder's files in the order of their names.
+        self._path = folder / f"events.out.tfevents.{time.time_ns()}"
+        start = SessionLog(status=SessionLog.START)
+        self._append(Event(file_version="brain.Event:2"), Event(step=first_step + 1, session_log=start))
+
+    def write(self, step: int, *summaries) -> None:
+        """Writes summaries of a step."""
+        self._append(*(Event(step=step, summary=each) for each in summaries))
+
+    def _append(self, *events: Event) -> None:
+        """Writes records as TensorBoard reads them: length and content, each followed by its checksum."""
+        with naming(self._path), open(self._path, "ab") as file:
+            for event in events:
+                event.wall_time = time.time()
+                content = event.SerializeToString()
+                length = struct.pack("<Q", len(content))
+                for part in (length, content):
+                    file.write(part + struct.pack("<I", masked_crc32c(part)))
 
 
 def _outline(mask: np.ndarray) -> np.ndarray:

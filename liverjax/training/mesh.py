@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from liverjax.errors import ConfigError
@@ -43,6 +44,11 @@ def to_devices(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]
     """Returns a process's rows of the global batch as global arrays on the mesh."""
     sharding = divided(mesh)
     return {name: jax.make_array_from_process_local_data(sharding, rows) for name, rows in batch.items()}
+
+
+def of_first_process(value: int) -> int:
+    """Returns the first process's value on all: their clocks and disks differ, what they do next must not."""
+    return value if jax.process_count() == 1 else int(multihost_utils.broadcast_one_to_all(np.int32(value)))
 
 
 def on_any_process(flag: bool, mesh: Mesh) -> jax.Array:

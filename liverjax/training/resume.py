@@ -53,10 +53,11 @@ def start_or_resume(
         return
     before = read_manifest(manifest)
     _tell_of_other_surroundings(workdir, before)
+    free = FREE_FIELDS if config.train.starts > 1 else (*FREE_FIELDS, "train.halve_at")
     changed = [
         text
         for path, text in differences(resolve(before["config"]), config).items()
-        if not path.startswith(FREE_FIELDS) or (path == "views" and config.model.shared)
+        if not path.startswith(free) or (path == "views" and config.model.shared)
     ]
     if before["data"]["fingerprint"] != data["fingerprint"]:
         changed.append(f"the scans and masks of the store {config.store}")

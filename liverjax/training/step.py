@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from liverjax.data.augment import augment
+from liverjax.data.augment import augment, step_keys
 from liverjax.models import UNet
-from liverjax.options import Augment, Loss
+from liverjax.options import Augment, Config, Loss
 from liverjax.training.losses import segmentation_loss
 from liverjax.training.state import TrainState
 
@@ -48,7 +48,7 @@ def train_step(
     Returns:
       The state after the step, and the float32 scalars "loss" and "gradient_norm".
     """
-    augment_key, dropout_key = jax.random.split(jax.random.fold_in(key, state.step))
+    augment_key, dropout_key = step_keys(key, state.step)
     image, label = augment(augment_key, batch["image"], batch["label"], augmentation)
 
     def loss_fn(params, batch_stats, image, label, key):
@@ -138,3 +138,17 @@ jitted_train_step = jax.jit(
     donate_argnames="state",
 )
 jitted_overlap_counts = jax.jit(overlap_counts, static_argnames="network")
+
+
+def step_options(config: Config, network: UNet, optimizer: optax.GradientTransformation) -> dict[str, object]:
+    """Returns the static arguments of `jitted_train_step` by name."""
+    options = config.train
+    return {
+        "network": network,
+        "optimizer": optimizer,
+        "augmentation": config.augment,
+        "loss_weights": config.loss,
+        "accumulate": options.accumulate,
+        "ema_decay": options.ema_decay,
+        "skip_nonfinite": options.on_nonfinite == "skip",
+    }

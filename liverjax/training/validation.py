@@ -26,10 +26,12 @@ class Validation:
     """Calling it with a state's variables gives the proxy Dice of each foreground class.
 
     Attributes:
+      view: the view that is looked at.
       examples: after a call, images (N, H, W), reference and predicted labels (N, H, W) of a few slices.
     """
 
     def __init__(self, cases: Sequence[StoredCase], view: str, config: Config, network: UNet, mesh: Mesh):
+        self.view = view
         rows = config.batch.size // jax.process_count()
         own = slice(jax.process_index() * rows, (jax.process_index() + 1) * rows)
         self._batches = [

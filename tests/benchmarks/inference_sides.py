@@ -43,7 +43,8 @@ def _resident() -> float:
 # --- liverjax -----------------------------------------------------------------------------------------------------
 
 
-def _variables(inputs) -> dict:
+def variables(inputs) -> dict:
+    """Returns arrays named by paths, as ``params/head/bias``, as nested dicts."""
     tree = {}
     for path in inputs.files:
         *parents, name = path.split("/")
@@ -62,14 +63,14 @@ def _network(inputs):
     from liverjax.models import UNet
 
     network = UNet(classes=2, features=tuple(inputs["features"].tolist()), dtype=jnp.dtype("float32"))
-    return fold_batch_norm(network, _variables(inputs))
+    return fold_batch_norm(network, variables(inputs))
 
 
 def jax_slice(inputs):
     import jax
 
-    network, variables = _network(inputs)
-    apply = jax.jit(lambda slices: jax.nn.softmax(network.apply(variables, slices[..., None])))
+    network, params = _network(inputs)
+    apply = jax.jit(lambda slices: jax.nn.softmax(network.apply(params, slices[..., None])))
     return measure(lambda: np.asarray(apply(inputs["slices"])))
 
 
@@ -90,8 +91,8 @@ def jax_volume(inputs):
     from liverjax.inference.fuse import orthomean
     from liverjax.options import Predict
 
-    network, variables = _network(inputs)
-    views = dict.fromkeys(VIEWS, variables)
+    network, params = _network(inputs)
+    views = dict.fromkeys(VIEWS, params)
     options = Predict(batch_size=BATCH, bucket=8)
     return measure(lambda: orthomean(views, inputs["volume"], network, options).probabilities)
 
@@ -101,74 +102,11 @@ def jax_volume(inputs):
 
 def _torch_network(inputs):
     import torch
-    from torch import nn
+    from torch_unet import UNet
 
     torch.set_num_threads(1)
-    params = _variables(inputs)
-    params, statistics_ = params["params"], params["batch_stats"]
-    features = inputs["features"].tolist()
-
-    def tensor(array):
-        return torch.from_numpy(np.array(array))
-
-    def conv(p):
-        size = p["kernel"].shape[0]
-        layer = nn.Conv2d(*p["kernel"].shape[2:], size, padding=size // 2, bias="bias" in p)
-        layer.weight.data = tensor(p["kernel"].transpose(3, 2, 0, 1))
-        if "bias" in p:
-            layer.bias.data = tensor(p["bias"])
-        return layer
-
-    def conv_norm(p, s):
-        norm = nn.BatchNorm2d(len(p["norm"]["scale"]))
-        norm.weight.data, norm.bias.data = tensor(p["norm"]["scale"]), tensor(p["norm"]["bias"])
-        norm.running_mean, norm.running_var = tensor(s["norm"]["mean"]), tensor(s["norm"]["var"])
-        return nn.Sequential(conv(p["conv"]), norm)
-
-    class Block(nn.Module):
-        def __init__(self, name):
-            super().__init__()
-            self.first, self.second = (
-                conv_norm(params[name][n], statistics_[name][n]) for n in ("first", "second")
-            )
-            self.width = self.second[0].out_channels
-
-        def forward(self, x):
-            y = self.second(torch.relu(self.first(x)))
-            missing = self.width - x.shape[1]
-            skip = nn.functional.pad(x, (0, 0, 0, 0, 0, missing)) if missing > 0 else x[:, : self.width]
-            return torch.relu(y + skip)
-
-    def up(p):
-        width = len(p["bias"])
-        layer = nn.ConvTranspose2d(width, width, 2, stride=2)
-        layer.weight.data = tensor(p["kernel"].reshape(width, 2, 2, width).transpose(0, 3, 1, 2))
-        layer.bias.data = tensor(p["bias"])
-        return layer
-
-    class UNet(nn.Module):
-        def __init__(self):
-            super().__init__()
-            levels = range(len(features))
-            self.stem = conv_norm(params["stem"], statistics_["stem"])
-            self.encoder = nn.ModuleList(Block(f"encoder_{level}") for level in levels)
-            self.up = nn.ModuleList(up(params[f"up_{level}"]) for level in levels[:-1])
-            self.decoder = nn.ModuleList(Block(f"decoder_{level}") for level in levels[:-1])
-            self.head = conv(params["head"])
-
-        def forward(self, x):
-            x = torch.relu(self.stem(x))
-            skips = []
-            for level, block in enumerate(self.encoder):
-                if level:
-                    skips.append(x)
-                    x = nn.functional.max_pool2d(x, 2)
-                x = block(x)
-            for level in reversed(range(len(self.decoder))):
-                x = self.decoder[level](torch.cat([skips[level], self.up[level](x)], 1))
-            return torch.softmax(self.head(x), 1)
-
-    return UNet().eval().to(memory_format=torch.channels_last)
+    network = torch.nn.Sequential(UNet(variables(inputs)), torch.nn.Softmax(1))
+    return network.eval().to(memory_format=torch.channels_last)
 
 
 def torch_slice(inputs, compiled=False):

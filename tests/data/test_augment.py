@@ -98,3 +98,19 @@ def test_a_bias_field_is_smooth_and_within_its_range():
     assert np.abs(logarithm).max() <= 0.4 + 1e-5 and np.ptp(logarithm) > 0.01
     # The slope of a uniform cubic B-spline is at most the largest step of its control values, 0.8 per 128 pixels.
     assert np.abs(np.diff(logarithm, axis=1)).max() <= 0.8 / 128 + 1e-5
+
+
+def test_noise_is_white_and_normal():
+    # An odd number of rows, and rows enough: neighbours above and below share their random bits.
+    options = dataclasses.replace(OFF, noise=0.05)
+    images, _ = augment(
+        jax.random.key(0), jnp.zeros((3, 301, 256, 1)), jnp.zeros((3, 301, 256), jnp.uint8), options
+    )
+    for noise in np.asarray(images[..., 0], np.float64):
+        level = noise.std()
+        assert 0 < level <= 0.05 and abs(noise.mean()) < 4 * level / noise.size**0.5
+        # Of a normal deviate, 68.27 %, 95.45 % and 99.73 % lie within one, two and three standard deviations.
+        for multiple, share in ((1, 0.6827), (2, 0.9545), (3, 0.9973)):
+            assert (np.abs(noise) < multiple * level).mean() == pytest.approx(share, abs=0.006)
+        for neighbours in (noise[:-1] * noise[1:], noise[:, :-1] * noise[:, 1:], noise[:-1:2] * noise[1::2]):
+            assert abs(neighbours.mean()) < 4 * level**2 / neighbours.size**0.5

@@ -149,18 +149,20 @@ def test_a_bomb_is_refused_before_it_is_unpacked(bundle, name):
         liverjax.load_model(bundle)
 
 
-def test_a_flipped_bit_is_found_wherever_it_is(bundle):
-    content = bundle.read_bytes()
+def test_a_flipped_bit_is_found_or_changes_nothing(bundle, variables):
+    content, config = bundle.read_bytes(), liverjax.load_model(bundle).config
     found = 0
-    for position in range(0, len(content), 997):
+    for position in range(0, len(content), 1999):
         bundle.write_bytes(content[:position] + bytes([content[position] ^ 4]) + content[position + 1 :])
         try:
-            liverjax.load_model(bundle)
+            model = liverjax.load_model(bundle)
         except CheckpointError as error:
             assert str(bundle) in str(error)
             found += 1
-    # What remains are bytes of the zip that mean nothing, such as attributes of entries.
-    assert found >= 0.9 * len(range(0, len(content), 997))
+        else:  # A byte of the zip that means nothing, such as an entry's attributes.
+            assert model.config == config
+            jax.tree.map(np.testing.assert_array_equal, model.variables, variables)
+    assert found >= 20
 
 
 def test_another_array_with_a_right_checksum_is_refused(bundle):
@@ -186,7 +188,7 @@ def test_another_array_with_a_right_checksum_is_refused(bundle):
 def test_what_is_not_understood_is_refused(bundle):
     original = bundle.read_bytes()
     for changes, message in (
-        ({"version": 2}, "'version': 2.*expected"),
+        ({"version": 3}, "version 3, expected"),
         ({"format": "other"}, "expected"),
         ({"config": {"novelty": 1}}, "no field 'novelty'"),
         ({"config": {**dataclasses.asdict(CONFIG), "views": ["oblique"]}}, "oblique"),

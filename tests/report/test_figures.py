@@ -154,6 +154,29 @@ def test_mask_of_another_shape_is_refused():
         figures.preview(image, mask.voxels[1:])
 
 
+def test_a_contact_sheet_outlines_each_label_in_its_own_place(tmp_path):
+    images = np.full((2, 3, 40, 40), -1.0)
+    labels = np.zeros((2, 3, 40, 40), np.uint8)
+    labels[0, 1, 5:15, 5:15] = 1  # the patient's left and foot: right and low in the picture
+    labels[1, 2, 10:30, 10:30] = 1
+    labels[1, 2, 18:22, 18:22] = 2
+    path = tmp_path / "new" / "sheet.png"
+    names = {"rows": ["a_$", "b"], "columns": ["as stored", "x", "y"]}
+    png = figures.contact_sheet(images, labels, **names, path=path, view="coronal", title="title\nranges")
+    assert path.read_bytes() == png and [p.name for p in path.parent.iterdir()] == ["sheet.png"]
+    # Margins of 110 pixels on the left and above; tiles of 190.
+    tiles = [np.array_split(row, 3, axis=1) for row in np.array_split(pixels(png)[110:, 110:], 2)]
+    drawn = [[(bluish(tile).any(), has_color(tile, figures.RED).any()) for tile in row] for row in tiles]
+    assert drawn == [
+        [(False, False), (True, False), (False, False)],
+        [(False, False), (False, False), (True, True)],
+    ]
+    (top, bottom), (left, right) = span(has_color(tiles[0][1], figures.BLUE))
+    mm = 190 / 40
+    np.testing.assert_allclose((left, right), (25 * mm, 35 * mm), atol=4)
+    np.testing.assert_allclose((top, bottom), (25 * mm, 35 * mm), atol=4)
+
+
 def test_import_is_light_and_pyplot_stays_out():
     code = (
         "import sys, numpy as np\n"

@@ -190,6 +190,21 @@ def test_the_known_overlap_of_lits_and_3d_ircadb(tmp_path):
     assert found(check_data_set(tmp_path)) == {("ircadb", ("volume-28", "volume-47"))}
 
 
+def test_a_mask_with_a_wrong_affine_can_be_said_to_fit(tmp_path):
+    put(tmp_path, "a")
+    label = nib.load(tmp_path / "labels/a.nii.gz")
+    nib.save(
+        nib.Nifti1Image(np.asarray(label.dataobj), np.diag([-1, -1, 1, 1]) @ AFFINE), label.get_filename()
+    )
+    report = check_data_set(tmp_path)
+    assert found(report) == {("affine", ("a",))}
+    assert "voxel_on_voxel in cases.json" in report.findings[0].remedy
+    (tmp_path / "cases.json").write_text('{"voxel_on_voxel": ["b"]}')
+    assert found(check_data_set(tmp_path)) == {("affine", ("a",)), ("cases_json", ())}
+    (tmp_path / "cases.json").write_text('{"voxel_on_voxel": ["a"]}')
+    assert check_data_set(tmp_path).findings == ()
+
+
 def test_a_folder_that_is_no_data_set(tmp_path):
     for path in (tmp_path, tmp_path / "none"):
         report = check_data_set(path)

@@ -254,6 +254,21 @@ def test_patients_and_masks_without_tumours(tmp_path):
         assert message in str(caught.value)
 
 
+def test_a_mask_that_is_said_to_fit_takes_the_place_of_its_scan(tmp_path):
+    voxels, moved = np.ones((3, 4, 5), np.uint8), np.diag([2.0, 2.0, 2.0, 1.0])
+    for folder, affine, shape in (("images", np.eye(4), (3, 4, 5)), ("labels", moved, (3, 4, 5))):
+        (tmp_path / folder).mkdir()
+        nib.save(nib.Nifti1Image(voxels[: shape[0]], affine), tmp_path / folder / "a.nii")
+    np.testing.assert_array_equal(find_cases(tmp_path)[0].read_mask().affine, moved)
+    (tmp_path / "cases.json").write_text('{"voxel_on_voxel": ["a"]}')
+    mask = find_cases(tmp_path)[0].read_mask()
+    np.testing.assert_array_equal(mask.affine, np.eye(4))
+    np.testing.assert_array_equal(mask.voxels, voxels)
+    nib.save(nib.Nifti1Image(voxels[:2], moved), tmp_path / "labels" / "a.nii")
+    with pytest.raises(InputError, match=r"a.nii: \(2, 4, 5\) voxels, expected \(3, 4, 5\) as"):
+        find_cases(tmp_path)[0].read_mask()
+
+
 @pytest.mark.parametrize(
     ("name", "expected"),
     [

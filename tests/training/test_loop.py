@@ -2,51 +2,23 @@
 
 import dataclasses
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import threading
 import time
 
 import jax
 import numpy as np
 import pytest
 
-from liverjax.checkpoint.runs import Checkpoints
 from liverjax.data.store import open_store
-from liverjax.errors import CheckpointError, ConfigError, InputError, TrainingError
+from liverjax.errors import CheckpointError, ConfigError, TrainingError
 from liverjax.inference.segmenter import load_model
-from liverjax.models import build_unet
 from liverjax.training.logs import read_log
 from liverjax.training.loop import train
-from liverjax.training.mesh import data_mesh, replicated
-from liverjax.training.optim import build_optimizer
-from liverjax.training.state import init_state
 
 
 def _one_view(config, **train_options):
     options = dataclasses.replace(config.train, **train_options)
     return dataclasses.replace(config, views=("axial",), train=options)
-
-
-def _final_state(config, workdir):
-    """Returns step and all arrays of the newest checkpoint of the axial view."""
-    network = build_unet(config.model, len(config.labels), accelerator=False)
-    sharding = replicated(data_mesh(config.batch.size))
-    averaged = bool(config.train.ema_decay)
-    optimizer = build_optimizer(config.train)
-    template = init_state(network, optimizer, config.batch.patch, 0, sharding, averaged=averaged)
-    with Checkpoints(workdir / "axial" / "last", keep=2) as checkpoints:
-        step, state, _ = checkpoints.restore(template.arrays())
-    return step, [np.asarray(leaf) for leaf in jax.tree.leaves(state)]
-
-
-def _assert_same_bits(a, b):
-    assert a[0] == b[0]
-    for left, right in zip(a[1], b[1], strict=True):
-        np.testing.assert_array_equal(left, right)
 
 
 @pytest.fixture(scope="module")
@@ -71,13 +43,13 @@ def test_a_run_leaves_manifest_log_and_checkpoints(uninterrupted):
     assert sorted(int(p.name) for p in (workdir / "axial" / "last").iterdir()) == [2, 4]
 
 
-def test_two_and_two_steps_equal_four(uninterrupted, tmp_path):
+def test_two_and_two_steps_equal_four(uninterrupted, final_state, assert_same_bits, tmp_path):
     config, workdir, _ = uninterrupted
     halfway = tmp_path / "run"
     shutil.copytree(workdir, halfway)
     shutil.rmtree(halfway / "axial" / "last" / "4")
     train(config, halfway, quiet=True)
-    _assert_same_bits(_final_state(config, halfway), _final_state(config, workdir))
+    assert_same_bits(final_state(config, halfway), final_state(config, workdir))
     losses = [
         {r["step"]: r["loss"] for r in read_log(w / "axial" / "log.jsonl") if "loss" in r}
         for w in (halfway, workdir)
@@ -85,10 +57,10 @@ def test_two_and_two_steps_equal_four(uninterrupted, tmp_path):
     assert losses[0] == losses[1]
 
 
-def test_another_seed_gives_other_parameters(uninterrupted, tmp_path):
+def test_another_seed_gives_other_parameters(uninterrupted, final_state, tmp_path):
     config, workdir, _ = uninterrupted
     train(dataclasses.replace(config, seed=1), tmp_path / "run", quiet=True)
-    state, other = _final_state(config, workdir)[1], _final_state(config, tmp_path / "run")[1]
+    state, other = final_state(config, workdir)[1], final_state(config, tmp_path / "run")[1]
     assert any(not np.array_equal(a, b) for a, b in zip(state, other, strict=True))
 
 
@@ -99,7 +71,9 @@ def test_a_finished_run_is_left_alone(uninterrupted):
     assert {path: path.stat().st_mtime_ns for path in workdir.rglob("*") if path.is_file()} == before
 
 
-def test_a_damaged_checkpoint_is_passed_over_and_made_again(uninterrupted, tmp_path, caplog):
+def test_a_damaged_checkpoint_is_passed_over_and_made_again(
+    uninterrupted, final_state, assert_same_bits, tmp_path, caplog
+):
     config, workdir, _ = uninterrupted
     damaged = tmp_path / "run"
     shutil.copytree(workdir, damaged)
@@ -111,7 +85,7 @@ def test_a_damaged_checkpoint_is_passed_over_and_made_again(uninterrupted, tmp_p
     arrays.write_bytes(content)
     train(config, damaged, quiet=True)
     assert "checkpoint of step 4 is not used" in caplog.text and arrays.name in caplog.text
-    _assert_same_bits(_final_state(config, damaged), _final_state(config, workdir))
+    assert_same_bits(final_state(config, damaged), final_state(config, workdir))
 
 
 def test_a_run_of_another_config_is_refused_by_field_and_value(uninterrupted):
@@ -155,36 +129,15 @@ def test_a_loss_that_is_not_finite_stops_the_run_with_its_step(tiny_config, tmp_
     assert (tmp_path / "axial" / "last" / "1").is_dir()
 
 
-def test_steps_that_are_not_finite_can_be_skipped_and_are_counted(tiny_config, tmp_path):
+def test_steps_that_are_not_finite_can_be_skipped_and_are_counted(tiny_config, final_state, tmp_path):
     config = _one_view(
         tiny_config, learning_rate=1e38, warmup_steps=0, validate_every=100, on_nonfinite="skip"
     )
     progress = train(config, tmp_path, quiet=True)["axial"]
     counts = [r["skipped_steps"] for r in read_log(tmp_path / "axial" / "log.jsonl") if "skipped_steps" in r]
     assert progress.finished and progress.skipped == counts[-1] >= 2
-    _, state = _final_state(config, tmp_path)
+    _, state = final_state(config, tmp_path)
     assert all(np.isfinite(leaf).all() for leaf in state)
-
-
-def test_a_store_file_that_vanishes_ends_the_run_with_the_case_named(tiny_config, tmp_path):
-    store = tmp_path / "store"
-    shutil.copytree(tiny_config.store, store)
-    config = dataclasses.replace(_one_view(tiny_config, steps=10**6, save_every=10**6), store=str(store))
-    removed = []
-
-    def remove_when_under_way():
-        while not read_log(tmp_path / "run" / "axial" / "log.jsonl"):
-            time.sleep(0.05)
-        for path in store.glob("cases/*/axial.npy"):
-            path.unlink()
-        removed.append(time.monotonic())
-
-    thread = threading.Thread(target=remove_when_under_way, daemon=True)
-    thread.start()
-    with pytest.raises(InputError, match=r"case phantom_00\d, axial slice \d+: .*axial.npy"):
-        train(config, tmp_path / "run", quiet=True)
-    thread.join()
-    assert time.monotonic() - removed[0] < 30
 
 
 def test_a_forced_resume_takes_the_new_config_and_notes_it(uninterrupted, tmp_path, caplog):
@@ -225,54 +178,3 @@ def test_a_time_limit_ends_a_run_and_its_rate_falls_before(tiny_config, tmp_path
     rates = [r["learning_rate"] for r in read_log(tmp_path / "axial" / "log.jsonl") if "learning_rate" in r]
     assert max(rates) == pytest.approx(config.train.learning_rate)
     assert rates[-1] < 0.5 * max(rates)  # On a busy machine the pace is foretold only roughly.
-
-
-@pytest.fixture(scope="module")
-def sixty_steps(tiny_config, tmp_path_factory):
-    config = _one_view(tiny_config, steps=60, save_every=5, validate_every=30)
-    workdir = tmp_path_factory.mktemp("sixty")
-    train(config, workdir, quiet=True)
-    return config, _final_state(config, workdir)
-
-
-@pytest.mark.parametrize(
-    "signal_name", ["SIGTERM", pytest.param("SIGINT", marks=pytest.mark.slow), "SIGKILL"]
-)
-def test_a_killed_run_goes_on_to_the_same_bits(sixty_steps, tmp_path, signal_name):
-    config, whole = sixty_steps
-    (tmp_path / "tiny.py").write_text(_CONFIG_FILE.format(config=json.dumps(dataclasses.asdict(config))))
-    command = [
-        sys.executable,
-        "-m",
-        "liverjax.commands.dispatch",
-        "train",
-        f"--config={tmp_path / 'tiny.py'}",
-    ]
-    command += [f"--store={config.store}", f"--workdir={tmp_path / 'killed'}", "--quiet"]
-    process = subprocess.Popen(command, env=os.environ, stderr=subprocess.PIPE, text=True)
-    log = tmp_path / "killed" / "axial" / "log.jsonl"
-    while process.poll() is None and sum("loss" in record for record in read_log(log)) < 8:
-        time.sleep(0.02)
-    process.send_signal(getattr(signal, signal_name))
-    status = process.wait(timeout=60)
-    stderr = process.stderr.read()
-    process.stderr.close()
-    if signal_name == "SIGKILL":
-        assert status == -signal.SIGKILL
-    else:
-        assert status == 75, stderr
-        assert f"{signal_name} after step" in stderr and "saved, the same command goes on" in stderr
-    assert 8 <= max(record["step"] for record in read_log(log)) < 60, "the run was to be killed on its way"
-    again = subprocess.run(command, env=os.environ, capture_output=True, text=True)
-    assert again.returncode == 0, again.stderr
-    _assert_same_bits(_final_state(config, tmp_path / "killed"), whole)
-
-
-_CONFIG_FILE = """
-import json
-from liverjax.config import resolve, to_dict
-from ml_collections import ConfigDict
-
-def get_config(arg=""):
-    return ConfigDict(to_dict(resolve(json.loads('''{config}''')))).lock()
-"""

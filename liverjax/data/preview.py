@@ -1,0 +1,74 @@
+"""Slices of a store beside what training makes of them, to be looked at before a run."""
+
+from __future__ import annotations
+
+import dataclasses
+import textwrap
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+
+from liverjax.data.augment import AIR, augment, step_keys
+from liverjax.data.pipeline import merge_labels, place_patch
+from liverjax.data.store import StoredCase
+from liverjax.options import Config
+
+_augment = jax.jit(augment, static_argnames="options")
+
+
+@dataclasses.dataclass(frozen=True)
+class Preview:
+    """A contact sheet's content: each row is a slice as stored, then augmented.
+
+    Attributes:
+      images: (rows, columns, H, W) float32 in [-1, 1].
+      labels: (rows, columns, H, W) classes of the network, each moved with its image.
+      rows: name of each row: case and slice.
+      columns: name of each column.
+      title: the config's name, the view, and the ranges of the augmentation that are on.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    rows: list[str]
+    columns: list[str]
+    title: str
+
+
+def augmented_slices(
+    cases: Sequence[StoredCase], view: str, config: Config, *, rows: int = 6, steps: int = 5
+) -> Preview:
+    """Returns slices of a store and their augmentations as the first steps of training draw them.
+
+    Of up to ``rows`` cases, spread evenly, the slice with most tumour, or most liver where the network has no
+    tumour class or the case no tumour. Column s holds what step s makes of these slices as its batch; patches
+    are cropped at their centre, where training crops at random.
+    """
+    rows = min(rows, len(cases))
+    chosen = [cases[int((row + 0.5) * len(cases) / rows)] for row in range(rows)]
+    keep_tumor = "tumor" in config.labels
+    image = np.full((rows, *config.batch.patch, 1), AIR, np.float32)
+    label = np.zeros((rows, *config.batch.patch), np.uint8)
+    names = []
+    for row, case in enumerate(chosen):
+        liver, tumor = case.counts[view].T
+        index = int(np.argmax(tumor if keep_tumor and tumor.any() else liver))
+        place_patch(case, view, index, image[row, ..., 0], label[row])
+        names.append(f"{case.id}\nslice {index}")
+    label = merge_labels(label, keep_tumor)
+    shown = [(image, label)]
+    for step in range(steps):
+        key, _ = step_keys(jax.random.key(config.seed), step)
+        shown.append(_augment(key, image, label, options=config.augment))
+    images, labels = (
+        np.stack([np.asarray(part) for part in parts], axis=1) for parts in zip(*shown, strict=True)
+    )
+    ranges = [f"{name} {value:g}" for name, value in dataclasses.asdict(config.augment).items() if value]
+    return Preview(
+        images=images[..., 0],
+        labels=labels,
+        rows=names,
+        columns=["as stored", *(f"step {step}" for step in range(steps))],
+        title=f"{config.name}, {view}\n{textwrap.fill(', '.join(ranges) or 'no augmentation', 150)}",
+    )

@@ -1,0 +1,88 @@
+"""What the JSON files beside a data set state: `dataset.json` (label names) and `cases.json` (facts of cases)."""
+
+from __future__ import annotations
+
+import collections
+import json
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from liverjax.errors import InputError, did_you_mean
+from liverjax.labels import BACKGROUND, LIVER, TUMOR
+
+#: What the label names of a `dataset.json` mean; any other name, such as another organ's, is background.
+_LABEL_NAMES = {
+    "liver": LIVER, "tumor": TUMOR, "tumour": TUMOR, "cancer": TUMOR, "lesion": TUMOR,
+    "liver tumor": TUMOR, "liver tumour": TUMOR, "liver cancer": TUMOR, "liver lesion": TUMOR,
+}  # fmt: skip
+OWN_LABELS = ((BACKGROUND, BACKGROUND), (LIVER, LIVER), (TUMOR, TUMOR))
+#: Keys of a `cases.json` that list the cases of which a field of `Case` is true.
+_CASE_LISTS = ("liver_only", "voxel_on_voxel")
+
+
+def read_json(path: Path) -> dict:
+    """Returns the object that a JSON file holds, or raises `InputError`."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read as JSON ({error})") from None
+    if not isinstance(value, dict):
+        raise InputError(f"{path}: holds a {type(value).__name__}, expected a JSON object")
+    return value
+
+
+def label_map(path: Path) -> tuple[tuple[int, int], ...]:
+    """Returns what the mask values mean by the `labels` of a `dataset.json`.
+
+    These are name to value, or name to values for nnU-Net's regions, or value to name as in MSD.
+    """
+    labels = read_json(path).get("labels") if path.is_file() else None
+    if labels is None:
+        return OWN_LABELS
+    if not (isinstance(labels, dict) and all(isinstance(v, str) == n.isdecimal() for n, v in labels.items())):
+        raise InputError(f"{path}: 'labels' is {labels!r}, expected {{name: value}}")
+    meanings = {0: BACKGROUND}
+    for name, values in labels.items():
+        if name.isdecimal():
+            name, values = values, int(name)
+        name = re.sub(r"[\s_-]+", " ", name).lower()
+        if name == "ignore":
+            raise InputError(
+                f"{path}: a label is to be ignored, which training cannot do; relabel its voxels"
+            )
+        for value in values if isinstance(values, list) else [values]:
+            if not (isinstance(value, int) and 0 <= value <= 255):
+                raise InputError(f"{path}: label {name!r} is {value!r}, expected a whole number of 0 to 255")
+            meaning = _LABEL_NAMES.get(name.removesuffix("s"), BACKGROUND)
+            meanings[value] = max(meaning, meanings.get(value, BACKGROUND))  # tumours lie within the liver
+    if LIVER not in meanings.values():
+        raise InputError(f"{path}: labels {labels}, expected one that is called liver")
+    return tuple(sorted(meanings.items()))
+
+
+def case_facts(path: Path, cases: Iterable[str]) -> dict[str, dict]:
+    """Returns what a `cases.json` states of each case, as fields of `Case`; nothing where there is no such file.
+
+    Raises:
+      InputError: it cannot be read, has an unknown key or a value of another kind, or names a case that is not there.
+    """
+    stated = read_json(path) if path.is_file() else {}
+    facts = collections.defaultdict(dict)
+    for key, value in stated.items():
+        if key == "patients":
+            if not (isinstance(value, dict) and all(isinstance(patient, str) for patient in value.values())):
+                raise InputError(f"{path}: 'patients' is {value!r}, expected {{case: patient}}")
+            for case, patient in value.items():
+                facts[case]["patient"] = patient
+        elif key in _CASE_LISTS:
+            if not (isinstance(value, list) and all(isinstance(case, str) for case in value)):
+                raise InputError(f"{path}: {key!r} is {value!r}, expected a list of cases")
+            for case in value:
+                facts[case][key] = True
+        else:
+            raise InputError(f"{path}: {key!r} is unknown{did_you_mean(key, ('patients', *_CASE_LISTS))}")
+    for case in facts:
+        if case not in cases:
+            raise InputError(f"{path}: no case {case!r}{did_you_mean(case, cases)}")
+    return dict(facts)

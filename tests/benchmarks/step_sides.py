@@ -1,0 +1,137 @@
+"""The sides of the training-step benchmark: one process each, started by `test_training.py`.
+
+  python step_sides.py SIDE FOLDER THREADS
+
+Reads FOLDER/inputs.npz (parameters of a network by path, a batch), leaves loss and gradients without dropout in
+FOLDER/SIDE.npz, and prints as JSON the seconds of a whole step with dropout, clipping and Adam: CPU seconds in float32,
+or for sides that end in _gpu wall seconds in bfloat16. The torch sides need torch, the others liverjax.
+"""
+
+import json
+import os
+import pathlib
+import statistics
+import sys
+import time
+
+import numpy as np
+from inference_sides import variables
+
+STEPS = 3
+
+
+def _median(work, clock) -> float:
+    work()
+    seconds = []
+    for _ in range(STEPS):
+        start = clock()
+        work()
+        seconds.append(clock() - start)
+    return statistics.median(seconds)
+
+
+def jax_step(inputs, accelerator=False):
+    import jax
+    import jax.numpy as jnp
+    import optax
+
+    from liverjax.models import build_unet
+    from liverjax.options import Augment, Loss, Model, Train
+    from liverjax.training.optim import build_optimizer
+    from liverjax.training.pace import peak_flops, step_flops
+    from liverjax.training.state import TrainState
+    from liverjax.training.step import jitted_train_step
+
+    features = tuple(inputs["features"].tolist())
+    batch = {"image": jnp.asarray(inputs["image"]), "label": jnp.asarray(inputs["label"])}
+
+    def setting(optimizer, dropout, accelerator):
+        network = build_unet(Model(features, dropout), 2, accelerator=accelerator)
+        # A copy: the step gives its state's memory away.
+        tree = jax.tree.map(jnp.array, variables(inputs))
+        params = tree["params"]
+        state = TrainState(jnp.int32(0), params, tree["batch_stats"], optimizer.init(params))
+        off = Augment(*[0.0] * 12)
+        return state, {
+            "network": network,
+            "optimizer": optimizer,
+            "augmentation": off,
+            "loss_weights": Loss(),
+        }
+
+    # With a plain step of a large rate the gradient is what the parameters changed by.
+    rate = 2.0**10
+    state, static = setting(optax.identity(), 0.0, False)
+    after, metrics = jitted_train_step(state, batch, np.float32(rate), jax.random.key(0), **static)
+    gradient = jax.tree.map(
+        lambda old, new: (old - np.asarray(new)) / rate, variables(inputs)["params"], after.params
+    )
+    paths = jax.tree_util.tree_leaves_with_path(gradient)
+    facts = {"/".join(key.key for key in path): leaf for path, leaf in paths}
+    facts["loss"] = np.float32(metrics["loss"])
+
+    state, static = setting(build_optimizer(Train()), Model.dropout, accelerator)
+    holder = [state]
+
+    def work():
+        holder[0], _ = jitted_train_step(holder[0], batch, np.float32(1e-3), jax.random.key(0), **static)
+        jax.block_until_ready(holder[0])
+
+    found = {"seconds": _median(work, time.monotonic if accelerator else time.process_time)}
+    if peak_flops():
+        arguments = (holder[0], batch, np.float32(1e-3), jax.random.key(0))
+        flops = step_flops(jitted_train_step, arguments, static)
+        found["peak_flops_share"] = flops / found["seconds"] / peak_flops()
+    return found, facts
+
+
+def torch_step(inputs, accelerator=False):
+    import torch
+    from torch_unet import UNet
+
+    device = "cuda" if accelerator else "cpu"
+    image = torch.from_numpy(inputs["image"].transpose(0, 3, 1, 2)).to(
+        device, memory_format=torch.channels_last
+    )
+    label = torch.from_numpy(inputs["label"].astype(np.int64)).to(device)
+
+    def network(dropout):
+        return UNet(variables(inputs), dropout).train().to(device, memory_format=torch.channels_last)
+
+    def loss_fn(logits):
+        # As `liverjax.training.losses`: soft Dice of the batch's foreground, and cross-entropy.
+        logits = logits.float()
+        probability, reference = torch.softmax(logits, 1)[:, 1], (label == 1).float()
+        overlap, sizes = (probability * reference).sum(), probability.sum() + reference.sum()
+        return 1 - (2 * overlap + 1) / (sizes + 1) + torch.nn.functional.cross_entropy(logits, label)
+
+    plain = network(0.0)
+    loss = loss_fn(plain(image))
+    loss.backward()
+    facts = {**plain.gradients(), "loss": np.float32(loss.item())}
+
+    net = network(0.5)
+    run = torch.compile(net) if accelerator else net
+    optimizer = torch.optim.Adam(net.parameters(), lr=1e-3)
+
+    def work():
+        optimizer.zero_grad(set_to_none=True)
+        with torch.autocast(device, torch.bfloat16, enabled=accelerator):
+            loss = loss_fn(run(image))
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+        optimizer.step()
+        if accelerator:
+            torch.cuda.synchronize()
+
+    return {"seconds": _median(work, time.monotonic if accelerator else time.process_time)}, facts
+
+
+if __name__ == "__main__":
+    side, folder, threads = sys.argv[1], pathlib.Path(sys.argv[2]), int(sys.argv[3])
+    accelerator = side.endswith("_gpu")
+    if not accelerator:  # As many threads as libraries find CPUs.
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
+    found, facts = globals()[side.removesuffix("_gpu")](np.load(folder / "inputs.npz"), accelerator)
+    np.savez(folder / f"{side}.npz", **facts)
+    print(json.dumps(found))

@@ -1,0 +1,225 @@
+"""Networks of several starts: together they say the mean of what each says alone, whatever fuses or carries them."""
+
+import dataclasses
+import json
+import zipfile
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import liverjax
+from liverjax import options
+from liverjax.errors import CheckpointError
+from liverjax.inference import fuse
+from liverjax.inference.bundle import write_bundle
+from liverjax.inference.calibration import Calibration
+from liverjax.inference.ensemble import stack, unstack
+from liverjax.inference.export import export_model
+from liverjax.inference.segmenter import Segmenter
+from liverjax.models import build_unet
+from liverjax.options import Predict
+from liverjax.scans.volume import Volume
+from liverjax.studies import calibration
+from liverjax.studies.calibration import Voxels
+
+CONFIG = options.Config(
+    labels=("background", "liver", "tumor"),
+    views=("axial", "sagittal"),
+    preprocess=options.Preprocess(spacing=(6.0, 6.0, 6.0)),
+    batch=options.Batch(patch=(32, 32)),
+    model=options.Model(features=(4, 8), dropout=0.3),
+    train=options.Train(starts=4),
+)
+STARTS = 2
+CALIBRATION = Calibration({"axial": 2.0}, {"axial": (1.0, 0.5, 2.0), "sagittal": (1.0, 1.0, 0.5)}, STARTS)
+CASES = {"train": ["a"], "validation": ["b"], "test": ["c"]}
+
+
+@pytest.fixture(scope="module")
+def members() -> dict[str, list[dict]]:
+    """For each view the variables of its starts, none of which are what they were initialised to."""
+    network = build_unet(CONFIG.model, 3, accelerator=False)
+    noise = np.random.default_rng(0)
+    variables = network.init(jax.random.key(0), jnp.zeros((1, 16, 16, 1)))
+
+    def trained():
+        return jax.tree.map(lambda a: a + jnp.asarray(noise.uniform(-0.3, 0.3, a.shape), a.dtype), variables)
+
+    return {view: [trained() for _ in range(STARTS)] for view in CONFIG.views}
+
+
+@pytest.fixture(scope="module")
+def model(members) -> Segmenter:
+    variables = {view: stack(own) for view, own in members.items()}
+    return Segmenter(CONFIG, variables, CASES, CALIBRATION, {"cases": CASES}, starts=STARTS)
+
+
+def _alone(members, calibrated=CALIBRATION) -> list[Segmenter]:
+    """Models of one start and one view each."""
+    return [
+        Segmenter(
+            dataclasses.replace(CONFIG, views=(view,)),
+            {view: one},
+            CASES,
+            dataclasses.replace(calibrated, starts=1),
+        )
+        for view, own in members.items()
+        for one in own
+    ]
+
+
+@pytest.fixture(scope="module")
+def scan() -> Volume:
+    coarse = np.random.default_rng(0).uniform(-200, 300, (5, 6, 4))
+    return Volume(np.kron(coarse, np.ones((5, 5, 5))).astype(np.int16), np.diag([4.0, 5.0, 9.0, 1.0]))
+
+
+def test_what_is_stacked_is_unstacked_again(members):
+    for one, other in zip(unstack(stack(members["axial"]), STARTS), members["axial"], strict=True):
+        jax.tree.map(np.testing.assert_array_equal, one, other)
+    assert stack(members["axial"][:1]) is members["axial"][0]
+
+
+def test_an_ensemble_says_the_mean_of_its_members(model, members, scan):
+    alone = [one.predict(scan, uncertainty=True) for one in _alone(members)]
+    together = model.predict(scan, uncertainty=True)
+    shares = np.stack([prediction.grid_probabilities for prediction in alone])
+    np.testing.assert_allclose(together.grid_probabilities, shares.mean(0), atol=1e-6)
+    assert np.abs(shares - shares.mean(0)).max(axis=(1, 2, 3, 4)).min() > 0.01, (
+        "members that say the same prove little"
+    )
+    # Of one member the entropy is its own, so that its mutual information is 0; of all it is what they disagree by.
+    own = np.mean([prediction.uncertainty.entropy for prediction in alone], axis=0)
+    disagreement = together.uncertainty.entropy - own
+    np.testing.assert_allclose(together.uncertainty.mutual_information, disagreement, atol=1e-5)
+    assert disagreement.max() > 0.01
+
+
+@pytest.mark.parametrize(
+    ("fusion", "accumulator"), [("weighted", "device"), ("majority", "device"), ("mean", "host")]
+)
+def test_every_rule_takes_a_start_as_a_view_of_its_own(model, scan, fusion, accumulator):
+    voxels, _ = model.network_input(scan)
+    rule = Predict(bucket=8, fusion=fusion, accumulator=accumulator)
+    settings = {"calibration": CALIBRATION, "starts": STARTS, "spread": True}
+    together = fuse.orthomean(model.folded_variables, voxels, model.network, rule, **settings)
+    alone = {
+        view: [
+            fuse.orthomean({view: one}, voxels, model.network, Predict(bucket=8), calibration=CALIBRATION)
+            for one in unstack(stacked, STARTS)
+        ]
+        for view, stacked in model.folded_variables.items()
+    }
+    total = 0
+    for view, own in alone.items():
+        for shares in (fused.probabilities for fused in own):
+            if fusion == "weighted":
+                total += shares * np.float32(CALIBRATION.weights[view])
+            elif fusion == "majority":
+                total += np.eye(3)[shares.argmax(-1)] + 0.01 * shares
+            else:
+                total += shares
+    np.testing.assert_allclose(together.probabilities, total / total.sum(-1, keepdims=True), atol=2e-6)
+    assert together.member_entropy.shape == voxels.shape
+
+
+def test_draws_of_dropout_are_those_of_each_start(model, scan):
+    voxels, _ = model.network_input(scan)
+    drawn = {"spread": True, "samples": 3}
+    stacked, rule = model.folded_variables["axial"], Predict(bucket=8)
+    together = fuse.orthomean({"axial": stacked}, voxels, model.network, rule, starts=STARTS, **drawn)
+    alone = [
+        fuse.orthomean({"axial": one}, voxels, model.network, rule, **drawn)
+        for one in unstack(stacked, STARTS)
+    ]
+    for place in (0, 1):
+        np.testing.assert_allclose(together[place], np.mean([one[place] for one in alone], axis=0), atol=2e-6)
+
+
+def test_the_best_alone_is_the_first_of_each_view_to_the_bit(model, members, scan, caplog):
+    best = model.with_options(ensemble="best")
+    first = Segmenter(CONFIG, {view: own[0] for view, own in members.items()}, CASES)
+    one, other = (each.predict(scan).grid_probabilities for each in (best, first))
+    np.testing.assert_array_equal(one, other)
+    # What was fitted to two starts is not used for one, and comes back with them.
+    assert best.calibration == Calibration() and "fitted to 2 starts of each view, not to 1" in caplog.text
+    again = best.with_options(ensemble="all")
+    assert (again.starts, again.calibration) == (STARTS, CALIBRATION)
+    np.testing.assert_array_equal(
+        again.predict(scan).grid_probabilities, model.predict(scan).grid_probabilities
+    )
+
+
+def test_a_bundle_holds_the_ensemble_or_the_best_alone(model, scan, tmp_path):
+    for ensemble, version in (("all", 2), ("best", 1)):
+        written = model.with_options(ensemble=ensemble)
+        path = tmp_path / ensemble
+        write_bundle(
+            path, written.config, written.variables, written.calibration, written.starts, cases=CASES
+        )
+        with zipfile.ZipFile(path) as archive:
+            assert json.loads(archive.read("bundle.json"))["version"] == version
+        read = liverjax.load_model(path)
+        assert (read.starts, read.calibration, read.parts) == (written.starts, written.calibration, CASES)
+        one, other = (each.predict(scan).grid_probabilities for each in (read, written))
+        np.testing.assert_array_equal(one, other)
+    one, other = (liverjax.load_model(tmp_path / name) for name in ("all", "best"))
+    one = one.with_options(ensemble="best")
+    jax.tree.map(np.testing.assert_array_equal, one.variables, other.variables)
+
+
+@pytest.mark.parametrize("starts", [0, 3, 5, "x", None])
+def test_a_bundle_with_another_number_of_starts_is_refused(model, tmp_path, starts):
+    write_bundle(tmp_path / "model", CONFIG, model.variables, CALIBRATION, STARTS, cases=CASES)
+    with zipfile.ZipFile(tmp_path / "model") as archive:
+        entries = {name: archive.read(name) for name in archive.namelist()}
+    entries["bundle.json"] = json.dumps({**json.loads(entries["bundle.json"]), "starts": starts}).encode()
+    with zipfile.ZipFile(tmp_path / "model", "w") as archive:
+        for name, data in entries.items():
+            archive.writestr(name, data)
+    with pytest.raises(CheckpointError, match=r"starts|of shape \(3,|no model bundle"):
+        liverjax.load_model(tmp_path / "model")
+
+
+def test_a_calibration_is_shared_by_the_starts_of_a_view():
+    # Both axial starts are three times too sure, the sagittal ones half as sure as they could be.
+    noise = np.random.default_rng(1)
+    logits = noise.normal(0, 2, (20_000, 3))
+    shares = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    labels = (noise.random((len(logits), 1)) > shares.cumsum(-1)).sum(-1).astype(np.uint8)
+    logs = np.stack([3 * logits, 3 * logits, logits / 2, logits / 2])
+    logs -= np.log(np.exp(logs).sum(-1, keepdims=True))
+    fitted = calibration.fit(
+        [Voxels(logs.astype(np.float32), labels)], ("axial", "axial", "sagittal", "sagittal")
+    )
+    assert fitted.temperature == pytest.approx({"axial": 3, "sagittal": 0.5}, rel=0.05)
+    assert fitted.starts == 2 and set(fitted.weights) == {"axial", "sagittal"}
+
+
+def test_each_network_is_exported_and_told_of(model, members, tmp_path):
+    runtime = pytest.importorskip("onnxruntime", reason="the extra liverjax[onnx] is not installed")
+    pytest.importorskip("onnx", reason="the extra liverjax[onnx] is not installed")
+    files = export_model(model, tmp_path, "onnx")
+    names = ["axial_0.onnx", "axial_1.onnx", "sagittal_0.onnx", "sagittal_1.onnx"]
+    assert [file.name for file in files] == [*names, "model.json"]
+    facts = json.loads((tmp_path / "model.json").read_text(encoding="utf-8"))
+    assert facts["version"] == 2
+    assert [entry["view"] for entry in facts["networks"].values()] == ["axial"] * 2 + ["sagittal"] * 2
+    slices = np.random.default_rng(1).uniform(-1, 1, (2, 16, 8, 1)).astype(np.float32)
+    network = build_unet(CONFIG.model, 3, accelerator=False)
+    for start, variables in enumerate(members["sagittal"]):
+        session = runtime.InferenceSession(
+            tmp_path / f"sagittal_{start}.onnx", providers=["CPUExecutionProvider"]
+        )
+        (found,) = session.run(None, {"slices": slices.transpose(0, 3, 1, 2)})
+        expected = jax.nn.softmax(network.apply(variables, slices))
+        np.testing.assert_allclose(found.transpose(0, 2, 3, 1), expected, atol=1e-5)
+
+
+def test_onnx_runtime_fuses_what_jax_fuses(model, scan):
+    pytest.importorskip("onnxruntime", reason="the extra liverjax[onnx] is not installed")
+    pytest.importorskip("onnx", reason="the extra liverjax[onnx] is not installed")
+    one, other = (m.predict(scan).grid_probabilities for m in (model, model.with_options(runtime="onnx")))
+    np.testing.assert_allclose(other, one, atol=2e-5)
