@@ -11,10 +11,12 @@ import collections
 import contextlib
 import dataclasses
 import fcntl
+import itertools
 import json
 import os
 import pathlib
 import shlex
+import signal
 import subprocess
 import sys
 import threading
@@ -182,7 +184,7 @@ class _Sweep:
         if self.stopping or status == _INTERRUPTED:
             self.stop()
             return False
-        failure = Failure(command, status, _last_line(command.log))
+        failure = Failure(command, status, _last_words(command, status))
         self.failures.append(failure)
         self._show(f"  FAILED: {command.words[0]} {command.title}: {failure.reason} (see {command.log})")
         return False
@@ -239,6 +241,11 @@ class _Sweep:
         return status, time.monotonic() - start
 
 
-def _last_line(path: pathlib.Path) -> str:
-    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
-    return next((line for line in reversed(lines) if line.strip()), "").removeprefix("liverjax: error: ")
+def _last_words(command: Command, status: int) -> str:
+    """Returns the last line that a command printed since it was last started, or how it ended without a word."""
+    lines = reversed(command.log.read_text(encoding="utf-8", errors="replace").splitlines())
+    printed = itertools.takewhile(lambda line: line != f"$ {command}", lines)
+    last = next((line for line in printed if line.strip()), "")
+    if not last and status < 0:
+        return f"ended by {signal.Signals(-status).name}, perhaps for want of memory"
+    return last.removeprefix("liverjax: error: ") or f"exit status {status} without a word"

@@ -1,8 +1,13 @@
 """Running commands in order, with commands of liverjax that take no second."""
 
+import contextlib
 import fcntl
 import json
+import os
+import pathlib
+import signal
 import threading
+import time
 
 import pytest
 
@@ -91,3 +96,30 @@ def test_cores_and_devices_are_shared_out(monkeypatch):
 def test_no_jobs_are_refused():
     with pytest.raises(ConfigError, match="jobs is 0, expected 1 or more"):
         sweep.run([], jobs=0)
+
+
+def test_a_command_that_is_killed_from_outside_is_a_failure_that_says_so(phantom_scans, tmp_path):
+    store = tmp_path / "store"
+    words = ("prepare", f"--input={phantom_scans}", f"--output={store}", "--config=demo")
+    command, failures = Command(words, store, "store"), []
+    thread = threading.Thread(target=lambda: failures.extend(sweep.run([[command]])))
+    thread.start()
+    while not command.log.exists() or not (children := _children()):
+        time.sleep(0.01)
+    os.kill(children[0], signal.SIGKILL)
+    thread.join(60)
+    (failure,) = failures
+    assert failure.status == -signal.SIGKILL and "ended by SIGKILL" in failure.reason
+    # The killed process no longer holds the lock.
+    assert sweep.run([[command]]) == [] and command.done
+
+
+def _children():
+    """Returns the processes that this one has started as leaders of a session of their own."""
+    found = []
+    for folder in pathlib.Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            parent, _, session = (folder / "stat").read_text().rpartition(")")[2].split()[1:4]
+            if int(parent) == os.getpid() and session == folder.name:
+                found.append(int(folder.name))
+    return found
