@@ -101,9 +101,9 @@ def _tabulate(study) -> None:
 
     found = compare(study)
     found.save(study.folder)
-    title = f"Ablation of {study.name}, {study.spec}"
+    title = f"Ablation: {study.name.replace('_', ' ')}"
     report = ablation_report(
-        study.folder, title, study.about, found.tables(), found.rows, found.dice, found.runs
+        study.folder, title, str(study), found.tables(), found.rows, found.dice, found.runs
     )
     print(f"{found.text()}\n\nreport: {report}")
 

@@ -100,7 +100,7 @@ def config_file(name: str) -> pathlib.Path:
             raise ConfigError(f"config file {name} does not exist")
         return path
     shipped = _shipped()
-    del shipped[_ABLATIONS]
+    shipped.pop(_ABLATIONS, None)
     if name not in shipped:
         raise ConfigError(f"no config is called {name!r}{did_you_mean(name, shipped)}")
     return shipped[name]

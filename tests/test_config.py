@@ -96,6 +96,10 @@ def test_unknown_names_and_arguments_of_configs_are_refused(tmp_path):
         load_config("mr_liver:tiny")
     with pytest.raises(ConfigError, match=r"nothing.py does not exist"):
         load_config(str(tmp_path / "nothing.py"))
+    with pytest.raises(
+        ConfigError, match="no config is called 'ablations'; expected one of ct_liver, demo, mr_liver"
+    ):
+        load_config("ablations")
     (tmp_path / "empty.py").write_text("")
     with pytest.raises(ConfigError, match="has no function get_config"):
         load_config(str(tmp_path / "empty.py"))
@@ -122,11 +126,12 @@ def test_configs_ship_in_the_wheel(tmp_path):
     (wheel,) = tmp_path.glob("liverjax-*.whl")
     target = ["--no-deps", "--no-index", "--target", str(tmp_path / "site"), str(wheel)]
     subprocess.run([*pip, "install", *target], check=True)
-    code = "import liverjax; print(liverjax.__file__, liverjax.load_config('mr_liver:small').name)"
+    code = "import liverjax; print(liverjax.__file__, liverjax.load_config('mr_liver:small').name)\n"
+    code += "from liverjax.config import load_ablation; print(load_ablation('norm').__name__)"
     environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site")}
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, env=environment
     )
-    assert done.stdout.split() == [str(tmp_path / "site" / "liverjax" / "__init__.py"), "mr_liver"], (
+    assert done.stdout.split() == [str(tmp_path / "site" / "liverjax" / "__init__.py"), "mr_liver", "norm"], (
         done.stderr
     )

@@ -12,8 +12,7 @@ from liverjax.report.html import Page
 _METHOD = (
     "The unit is the patient: Dice is averaged over seeds, then over a patient's cases. Intervals: bootstrap over "
     "patients (BCa, 95 %). Differences are paired by patient; p: permutation test, in the next column adjusted for the "
-    "number of variants (Holm). Worst: the patient of the lowest Dice. The difference's interval is drawn red where it "
-    "leaves out 0."
+    "number of variants (Holm). Worst: the patient of the lowest Dice. Red: adjusted p below 0.05."
 )
 
 
@@ -43,9 +42,9 @@ def ablation_report(
     if missing:
         page.text(f"NOT COMPLETE: {missing} of {len(runs)} runs are not scored; see the list below.")
     for (heading, table), (region, by_variant) in zip(tables.items(), dice.items(), strict=True):
-        values = {variant: list(by_patient.values()) for variant, by_patient in by_variant.items()}
         of_region = [row for row in rows if row["region"] == region]
-        picture = figures.variants(values, of_region, f"Dice of the {region}", folder / f"{region}.png")
+        name = f"Dice of the {region}"
+        picture = figures.variants(by_variant, of_region, name, folder / f"{region}.png")
         page.section(heading).figure(picture, "Each dot is a patient; means and differences with intervals")
         page.table(table)
     page.text(_METHOD)

@@ -315,7 +315,7 @@ def detection_by_size(diameters: Sequence[float], detected: Sequence[bool]) -> b
 
 
 def variants(
-    scores: Mapping[str, Sequence[float]],
+    scores: Mapping[str, Mapping[str, float]],
     rows: Sequence[Mapping],
     name: str,
     path: str | os.PathLike | None = None,
@@ -323,25 +323,23 @@ def variants(
     """Draws the variants of an ablation below each other: scores with their mean, and differences to the first.
 
     Args:
-      scores: of each variant, one per patient; those that are not finite are left out.
+      scores: of each variant, by patient; those that are not finite are left out.
       rows: for each variant in the same order ``mean``, ``difference`` and their intervals (``ci_low``, ``ci_high``,
-        ``difference_low``, ``difference_high``); NaN is not drawn.
+        ``difference_low``, ``difference_high``), NaN is not drawn; and ``p_holm``, below 0.05 drawn in red.
       name: what is scored.
       path: also writes the PNG there.
     """
     figure = _figure(10, 1.1 + 0.42 * len(rows))
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
     for line, (values, row) in enumerate(zip(scores.values(), rows, strict=True)):
-        shown = np.asarray([value for value in values if np.isfinite(value)])
+        shown = np.asarray([value for value in values.values() if np.isfinite(value)])
         # Dots are spread by rank, so that equal scores stay visible.
         spread = (np.argsort(np.argsort(shown)) * 0.618 % 1 - 0.5) * 0.4
         left.plot(shown, line + spread, "o", color=BLUE, markersize=4, alpha=0.7, markeredgewidth=0)
         _estimate(left, line, row["mean"], row["ci_low"], row["ci_high"], "black")
         if line:
-            ends = (row["difference_low"], row["difference_high"])
-            _estimate(
-                right, line, row["difference"], *ends, RED if min(ends) > 0 or max(ends) < 0 else "black"
-            )
+            color = RED if row["p_holm"] < 0.05 else "black"
+            _estimate(right, line, row["difference"], row["difference_low"], row["difference_high"], color)
     left.set_xlabel(name, parse_math=False)
     left.set_yticks(range(len(rows)), list(scores), parse_math=False)
     left.set_ylim(len(rows) - 0.5, -0.5)

@@ -66,6 +66,7 @@ class Study:
     Attributes:
       name: of the ablation.
       about: what it varies, its docstring's first line.
+      overrides: what all variants have in common, beside the config.
       spec: the config that is varied, as ``--config`` takes it.
       base: its values before any override.
       dataset: folder of scans and masks.
@@ -77,6 +78,7 @@ class Study:
 
     name: str
     about: str
+    overrides: tuple[str, ...]
     spec: str
     base: Config
     dataset: pathlib.Path
@@ -84,6 +86,11 @@ class Study:
     patients: dict[str, str]
     variants: tuple[str, ...]
     runs: tuple[Run, ...]
+
+    def __str__(self) -> str:
+        seeds, folds = ({getattr(run, name) for run in self.runs} for name in ("seed", "fold"))
+        words = " ".join([f"--config={self.spec}", *(f"--config.{text}" for text in self.overrides)])
+        return f"{self.about} {words}; {len(folds)} x {len(seeds)} folds and seeds of {self.dataset.name}."
 
     @property
     def folder(self) -> pathlib.Path:
@@ -167,6 +174,12 @@ def plan(
     config = resolve(override(template, overrides))
     vary = load_ablation(ablation)
     variants = dict(vary(config))
+    if not variants:
+        raise ConfigError(f"the ablation {ablation!r} yields no variants, expected two or more")
+    if config.split.test_cases and len(folds) > 1:
+        raise ConfigError(
+            f"folds are {folds}, but split.test_cases names the test part of all; expected one of the two"
+        )
     wanted = [
         (name, [*overrides, f"split.fold={fold}", f"seed={seed}", *changes])
         for seed in range(config.seed, config.seed + seeds)
@@ -193,6 +206,7 @@ def plan(
     return Study(
         name=ablation.rpartition(":")[2],
         about=(vary.__doc__ or "").strip().partition("\n")[0],
+        overrides=tuple(overrides),
         spec=spec,
         base=base,
         dataset=dataset,

@@ -11,10 +11,12 @@ import collections
 import contextlib
 import dataclasses
 import fcntl
+import itertools
 import json
 import os
 import pathlib
 import shlex
+import signal
 import subprocess
 import sys
 import threading
@@ -137,8 +139,8 @@ class _Sweep:
         self._show = show
         self._lock = threading.Lock()
         self._processes: set[subprocess.Popen] = set()
-        self._left = {command for unit in units for command in unit if not command.done}
-        self._number, self._total = 0, len(self._left)
+        self._number = 0
+        self._total = len({command for unit in units for command in unit if not command.done})
 
     def work(self, cores: set[int], environment: dict[str, str]) -> None:
         """Works off units until none is left; commands inherit this thread's share of the cores."""
@@ -150,8 +152,9 @@ class _Sweep:
                     if not self._waiting:
                         return
                     unit = self._waiting.popleft()
-                # The first that fails ends the unit.
-                all(self._succeeds(command, environment) for command in unit)
+                for command in unit:
+                    if not self._succeeds(command, environment):
+                        break
         except BaseException as error:
             self.error = error
             self.stop()
@@ -164,28 +167,27 @@ class _Sweep:
                 process.terminate()
 
     def _succeeds(self, command: Command, environment: dict[str, str]) -> bool:
+        """Runs a command unless it is done, or has failed in another unit; returns whether it is done."""
         if command.done:
             return True
         with self._locked(command) as lock:
-            if lock is None:
-                return False
+            # Whoever held the lock before may have done it.
             if command.done:
                 return True
-            # Another unit may have tried it.
-            if any(failure.command == command for failure in self.failures):
+            if lock is None or any(failure.command == command for failure in self.failures):
                 return False
             status, seconds = self._execute(command, environment, lock)
-        if status == 0:
-            write_json(command.note, list(command.words))
-            self._show(f"  done in {seconds:.0f} s: {command.words[0]} {command.title}")
-            return True
-        if self.stopping or status == _INTERRUPTED:
-            self.stop()
+            if status == 0:
+                write_json(command.note, list(command.words))
+                self._show(f"  done in {seconds:.0f} s: {command.words[0]} {command.title}")
+                return True
+            if self.stopping or status == _INTERRUPTED:
+                self.stop()
+                return False
+            failure = Failure(command, status, _last_words(command, status))
+            self.failures.append(failure)
+            self._show(f"  FAILED: {command.words[0]} {command.title}: {failure.reason} (see {command.log})")
             return False
-        failure = Failure(command, status, _last_line(command.log))
-        self.failures.append(failure)
-        self._show(f"  FAILED: {command.words[0]} {command.title}: {failure.reason} (see {command.log})")
-        return False
 
     @contextlib.contextmanager
     def _locked(self, command: Command) -> Iterator[int | None]:
@@ -214,11 +216,11 @@ class _Sweep:
         program = [sys.executable, "-m", "liverjax.commands.dispatch", *command.words, "--quiet"]
         start = time.monotonic()
         with open(command.log, "a", encoding="utf-8") as log:
-            log.write(f"$ {command}\n")
-            log.flush()
             with self._lock:
                 if self.stopping:
                     return _INTERRUPTED, 0.0
+                log.write(f"$ {command}\n")
+                log.flush()
                 self._number += 1
                 self._show(f"[{self._number}/{self._total}] {command.words[0]} {command.title}")
                 process = subprocess.Popen(
@@ -239,6 +241,11 @@ class _Sweep:
         return status, time.monotonic() - start
 
 
-def _last_line(path: pathlib.Path) -> str:
-    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
-    return next((line for line in reversed(lines) if line.strip()), "").removeprefix("liverjax: error: ")
+def _last_words(command: Command, status: int) -> str:
+    """Returns the last line that a command printed since it was last started, or how it ended without a word."""
+    lines = reversed(command.log.read_text(encoding="utf-8", errors="replace").splitlines())
+    printed = itertools.takewhile(lambda line: line != f"$ {command}", lines)
+    last = next((line for line in printed if line.strip()), "")
+    if not last and status < 0:
+        return f"ended by {signal.Signals(-status).name}, perhaps for want of memory"
+    return last.removeprefix("liverjax: error: ") or f"exit status {status} without a word"

@@ -185,7 +185,7 @@ def _take_steps(
     """Takes steps up to ``until`` or the end; raises `Interrupted` where a signal ends them before, saved."""
     options, progress = setup.config.train, looks.progress
     key = setup.key()
-    static = step_options(setup.config, setup.network, setup.optimizer)
+    static = step_options(setup.config, setup.network, setup.optimizer, setup.optimizer_mesh)
     step = first_step = int(state.step)
     rows = {"process": jax.process_index(), "processes": jax.process_count()}
     batches = train_batches(

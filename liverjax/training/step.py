@@ -149,7 +149,12 @@ jitted_train_step = jax.jit(
 jitted_overlap_counts = jax.jit(overlap_counts, static_argnames="network")
 
 
-def step_options(config: Config, network: UNet, optimizer: optax.GradientTransformation) -> dict[str, object]:
+def step_options(
+    config: Config,
+    network: UNet,
+    optimizer: optax.GradientTransformation,
+    optimizer_mesh: Mesh | None = None,
+) -> dict[str, object]:
     """Returns the static arguments of `jitted_train_step` by name."""
     options = config.train
     return {
@@ -160,4 +165,5 @@ def step_options(config: Config, network: UNet, optimizer: optax.GradientTransfo
         "accumulate": options.accumulate,
         "ema_decay": options.ema_decay,
         "skip_nonfinite": options.on_nonfinite == "skip",
+        "optimizer_mesh": optimizer_mesh,
     }

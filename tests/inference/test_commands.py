@@ -33,10 +33,14 @@ def test_predict_writes_masks_and_a_manifest(run, phantom_scans, tmp_path, capsy
         assert nib.load(tmp_path / f"{id}.nii.gz").shape == (48, 40, 36)
         assert (tmp_path / f"{id}.png").stat().st_size > 1000
 
-    assert main([*words, "--skip_existing", "--quiet"]) == 0
+    options = ["--views=coronal", "--config.predict.fill_holes=false"]
+    assert main([*words, "--skip_existing", "--quiet", *options]) == 0
     assert capsys.readouterr() == ("", "")
     facts = json.loads((tmp_path / "manifest.json").read_text(encoding="utf-8"))
     assert {case["status"] for case in facts["cases"]} == {"skipped"}
+    assert facts["config"]["predict"]["fill_holes"] is False
+    assert main([*words, "--views=axial"]) == 1
+    assert "views names 'axial', but the model has only coronal" in capsys.readouterr().err
 
 
 def test_predict_fails_where_a_case_fails(run, phantom_scans, tmp_path, capsys):

@@ -216,17 +216,16 @@ def test_slurm_jobs_depend_on_each_other(words, tmp_path):
     assert "--array=0,1,2,3 --dependency=afterok:1" in array and array.rstrip().endswith(script)
     assert "--dependency=afterany:2" in table and table.endswith(f"{script} table")
 
-    # The job itself: what was saved at a signal is queued again.
+    # The job itself: what is stopped by a signal is queued again.
     (tmp_path / "scontrol").write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/requeued\n')
     (tmp_path / "scontrol").chmod(0o755)
-    job = subprocess.Popen(["bash", script, "stores"], env={**environment, "SLURM_JOB_ID": "17"})
-    assert job.wait(timeout=300) == 0
-    (store,) = (tmp_path / "work" / "stores").iterdir()
-    assert (store / "index.json").exists() and not (tmp_path / "requeued").exists()
-    job = subprocess.Popen(
-        ["bash", script], env={**environment, "SLURM_JOB_ID": "17", "SLURM_ARRAY_TASK_ID": "2"}
-    )
-    _wait_for(lambda: list(tmp_path.glob("work/runs/*/axial")), job)
+    environment["SLURM_JOB_ID"] = "17"
+    job = subprocess.Popen(["bash", script], env={**environment, "SLURM_ARRAY_TASK_ID": "2"})
+    _wait_for(lambda: list(tmp_path.glob("work/stores/*/prepare.log")), job)
     job.send_signal(signal.SIGTERM)
     assert job.wait(timeout=300) == 75
     assert (tmp_path / "requeued").read_text() == "requeue 17\n"
+    assert not (tmp_path / "work" / "runs").exists()
+    (tmp_path / "requeued").unlink()
+    subprocess.run(["bash", script, "stores"], env=environment, check=True)
+    assert list(tmp_path.glob("work/stores/*/index.json")) and not (tmp_path / "requeued").exists()

@@ -229,6 +229,30 @@ def test_curves_have_a_line_per_run_and_miss_nothing_that_is_there():
     assert pixels(figures.training_curves({"axial": []})).any()
 
 
+def _variant(mean, difference, p_holm):
+    ends = {"ci_low": mean - 0.1, "ci_high": mean + 0.1}
+    ends |= {"difference_low": difference - 0.1, "difference_high": difference + 0.1}
+    return {"mean": mean, "difference": difference, "p_holm": p_holm, **ends}
+
+
+def test_variants_are_drawn_to_scale_and_in_red_where_their_difference_is_clear(tmp_path):
+    scores = {"base_$": {"a": 0.4, "b": 0.6, "c": np.nan}, "new": {"a": 0.6, "b": 0.8}}
+    rows = [_variant(0.5, np.nan, np.nan), _variant(0.7, 0.2, 0.049)]
+    image = pixels(figures.variants(scores, rows, "Dice", tmp_path / "liver.png"))
+    assert (image == pixels((tmp_path / "liver.png").read_bytes())).all()
+    red = has_color(image, figures.RED, 0.05)
+    (_, _), (first, last) = span(red)
+    zero = np.flatnonzero(has_color(image, "0.6", 0.02).sum(0) > 0.5 * image.shape[0]).mean()
+    # From 0.1 to 0.3, twice as far as from 0 to 0.1.
+    assert (last - first) / (first - zero) == pytest.approx(2, rel=0.05)
+    assert ndimage.label(bluish(image) & ~red)[1] >= 4
+
+    unclear = figures.variants(scores, [rows[0], _variant(0.7, 0.2, 0.051)], "Dice")
+    assert not has_color(pixels(unclear), figures.RED, 0.05).any()
+    nothing = {"base": {"a": np.nan}, "new": {}}
+    assert pixels(figures.variants(nothing, [_variant(np.nan, np.nan, np.nan)] * 2, "Dice")).any()
+
+
 def test_preview_of_real_scans(real_data):
     from liverjax.scans import nifti
 
