@@ -226,8 +226,8 @@ def monai_side(folder):
     monai.data.set_track_meta(False)  # Plain tensors: faster.
     slices = _Slices(folder)
 
-    def read(pair):
-        stored, label = slices.draw() if pair is None else pair
+    def read(item):
+        stored, label = slices.draw() if item is None else item["pair"]
         return {"image": _windowed(stored), "label": torch.from_numpy(label.copy())[None]}
 
     def transform(rotation, scale, shift, gamma, contrast, brightness, noise):
@@ -283,7 +283,7 @@ def monai_side(folder):
             (BRIGHTNESS, BRIGHTNESS),
             None,
         )
-        pairs = [fixed(pair) for pair in slices.middle()]
+        pairs = [fixed({"pair": pair}) for pair in slices.middle()]
     np.savez(
         folder / "monai_side.npz",
         image=np.stack([np.asarray(pair["image"][0]) for pair in pairs]),
