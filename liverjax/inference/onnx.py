@@ -28,7 +28,7 @@ def onnx_graph(
     """Returns a view's network as an `onnx.ModelProto`.
 
     Args:
-      network: with its batch norms folded (`network.fold_batch_norm`).
+      network: with its batch norms folded (`network.fold`).
       variables: its variables.
       temperature: what the logits are divided by; it is taken into the last convolution.
       facts: text to put into the model's metadata.

@@ -24,7 +24,7 @@ from liverjax.inference import memory, postprocess
 from liverjax.inference.bundle import read_bundle
 from liverjax.inference.calibration import UNCALIBRATED, Calibration, read_calibration
 from liverjax.inference.fuse import Fused, orthomean
-from liverjax.inference.network import fold_batch_norm
+from liverjax.inference.network import fold
 from liverjax.inference.uncertainty import Uncertainty, slice_doubt, uncertainty_maps
 from liverjax.models import build_unet
 from liverjax.options import Config
@@ -116,7 +116,7 @@ class Segmenter:
         self.about = about or {}
         self.runtime = runtime
         network = build_unet(config.model, len(config.labels), accelerator=jax.default_backend() != "cpu")
-        folded = {view: fold_batch_norm(network, variables[view]) for view in config.views}
+        folded = {view: fold(network, variables[view]) for view in config.views}
         self.network = folded[config.views[0]][0]
         self.folded_variables = {view: parameters for view, (_, parameters) in folded.items()}
         self._elsewhere = None

@@ -58,11 +58,11 @@ def _variables(inputs) -> dict:
 def _network(inputs):
     import jax.numpy as jnp
 
-    from liverjax.inference.network import fold_batch_norm
+    from liverjax.inference.network import fold
     from liverjax.models import UNet
 
     network = UNet(classes=2, features=tuple(inputs["features"].tolist()), dtype=jnp.dtype("float32"))
-    return fold_batch_norm(network, _variables(inputs))
+    return fold(network, _variables(inputs))
 
 
 def jax_slice(inputs):
