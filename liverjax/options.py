@@ -247,6 +247,9 @@ class Predict:
     #: What the views' softmax maps become: their mean, their mean weighted by view and class (the weights are
     #: fitted by `liverjax calibrate`), or the majority of their labels.
     fusion: str = "mean"
+    #: Also show each view its slices mirrored along rows, columns and both, which takes four times as long; only for
+    #: networks that were trained with `augment.flip`.
+    flips: bool = False
     #: Where the maps are summed: on the device, on the host, or on the host if the device is too small.
     accumulator: str = "auto"
     #: Keep only the largest connected component of the liver (with its tumours).
@@ -298,6 +301,12 @@ class Config:
         _require(ok, "views", self.views, "one or more views, each once")
         _require(0 <= self.seed < 2**32, "seed", self.seed, "0 to 2**32 - 1")
         _require(self.max_minutes >= 0, "max_minutes", self.max_minutes, "0 or more")
+        _require(
+            self.augment.flip > 0 or not self.predict.flips,
+            "predict.flips",
+            self.predict.flips,
+            "false for networks that were trained without mirrored slices (augment.flip is 0)",
+        )
         levels, (rows, columns) = len(self.model.features), self.batch.patch
         multiple = 2 ** (levels - 1)
         ok = rows % multiple == 0 and columns % multiple == 0

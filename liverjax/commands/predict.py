@@ -1,8 +1,7 @@
 """Segment a scan or a folder of scans.
 
   liverjax predict --model=RUN -i SCAN.nii.gz -o MASK.nii.gz
-  liverjax predict --model=RUN -i DATASET -o FOLDER --part=test --preview
-  liverjax predict --model=MODEL.ljx -i DATASET -o FOLDER --skip_existing --shard=1/4 --save_uncertainty
+  liverjax predict --model=RUN -i DATASET -o FOLDER --part=test --preview --save_uncertainty
 
 Masks lie voxel on voxel on their scans: 0 background, 1 liver, 2 tumour. FOLDER/manifest.json says what was done,
 with the time that each part took. A scan that cannot be used is reported, and the others go on. Research use only.
@@ -28,6 +27,7 @@ def define(values: flags.FlagValues) -> None:
     boolean("save_uncertainty", False, "write maps and a table of slices by doubt", **on)
     flags.DEFINE_integer("mc_samples", 0, "draws of dropout for the uncertainty", lower_bound=0, **on)
     choice("fusion", None, ["mean", "weighted", "majority"], "another rule to fuse the views", **on)
+    boolean("flips", None, "also look at mirrored slices, if training did; four times as long", **on)
     choice("accumulator", None, ["auto", "device", "host"], "where the views are summed", **on)
     choice("runtime", "jax", ["jax", "onnx"], "onnx is faster on CPUs; extra liverjax[onnx]", **on)
     boolean("preview", False, "write a picture of three views beside each mask", **on)
@@ -46,8 +46,8 @@ def run(args: flags.FlagValues) -> int:
     from liverjax.scans.layouts import find_cases
 
     cases = find_cases(args.input)
-    model = load_model(args.model)
-    model = model.with_options(args.runtime, fusion=args.fusion, accumulator=args.accumulator)
+    changes = {"fusion": args.fusion, "flips": args.flips, "accumulator": args.accumulator}
+    model = load_model(args.model).with_options(args.runtime, **changes)
     if args.part:
         cases = [case for case in cases if case.id in model.parts[args.part]]
         if not cases:

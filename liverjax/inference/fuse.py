@@ -34,7 +34,7 @@ _TIE_BREAK = 0.01
 
 
 class Fused(NamedTuple):
-    """What all members say together, a member being a view, or a view with one draw of dropout.
+    """What all members say together, a member being a view, with its slices mirrored or one draw of dropout if any.
 
     Attributes:
       probabilities: (X, Y, Z, C) float32, summing to 1 over the classes.
@@ -66,7 +66,7 @@ def orthomean(
       variables: for each view the parameters and statistics of its network, on ``device``.
       voxels: (X, Y, Z) float32 in [-1, 1], canonical axes.
       network: the architecture of all views.
-      options: padding, number of slices at once, fusion rule, place of the accumulator.
+      options: padding, number of slices at once, fusion rule, mirrored slices, place of the accumulator.
       calibration: temperatures and weights.
       spread: also return the members' own entropy.
       samples: number of draws of the decoder's dropout per view; one draw holds for all slices. 0: no dropout.
@@ -86,17 +86,18 @@ def orthomean(
         }
         for view in variables
     }
-    rule = _Rule(network, options.fusion, spread, samples)
+    rule = _Rule(network, options.fusion, spread, samples, options.flips)
     if elsewhere is not None:
 
-        def add(settings, slab, view, _):
-            return _share(elsewhere(view, slab), settings["weights"], rule=rule)
+        def add(settings, slab, view, turn):
+            mirrored = functools.partial(rule.mirrored, extent=settings["extent"][1:], turn=turn)
+            return _share(mirrored(elsewhere(view, mirrored(slab))), settings["weights"], rule=rule)
 
         fused = _add_on_host(views, padded, rule, options.batch_size, add)
     elif accumulates_on_host(padded.shape, network, options, device, channels=rule.channels):
 
-        def add(settings, slab, view, sample):
-            return _seen(settings, jax.device_put(slab, device), sample, rule=rule, view=view)
+        def add(settings, slab, view, turn):
+            return _seen(settings, jax.device_put(slab, device), turn, rule=rule, view=view)
 
         fused = _add_on_host(views, padded, rule, options.batch_size, add)
     else:
@@ -121,16 +122,38 @@ class _Rule:
     fusion: str
     spread: bool
     samples: int
+    flips: bool
 
     @property
     def channels(self) -> int:
         return self.network.classes + self.spread
 
-    def seen(self, settings: dict, slices: jax.Array, view: str, sample: jax.Array | int) -> jax.Array:
-        """Returns what slices (N, H, W) of a view add: (N, H, W, channels)."""
+    @property
+    def mirrors(self) -> int:
+        """In how many ways each slice is mirrored: not, along the rows, along the columns, along both."""
+        return 4 if self.flips else 1
+
+    @property
+    def turns(self) -> int:
+        """How often each slice of a view is looked at: mirrored in each way, with each sample of the dropout."""
+        return self.mirrors * max(self.samples, 1)
+
+    def seen(self, settings: dict, slices: jax.Array, view: str, turn: jax.Array | int) -> jax.Array:
+        """Returns what slices (N, H, W) of a view add in one turn: (N, H, W, channels)."""
+        extent, sample = settings["extent"][1:], turn // self.mirrors
         dropout = jax.random.fold_in(jax.random.key(VIEWS.index(view)), sample) if self.samples else None
-        logits = apply_within(self.network, settings["variables"], slices, settings["extent"][1:], dropout)
-        return self.share(jax.nn.softmax(logits / settings["temperature"]), settings["weights"])
+        slices = self.mirrored(slices, extent, turn)
+        logits = apply_within(self.network, settings["variables"], slices, extent, dropout)
+        probabilities = jax.nn.softmax(self.mirrored(logits, extent, turn) / settings["temperature"])
+        return self.share(probabilities, settings["weights"])
+
+    def mirrored(self, stack: jax.Array, extent: jax.Array, turn: jax.Array | int) -> jax.Array:
+        """Returns (N, H, W, ...) mirrored within the extent in the way of a turn; twice, it is as it was."""
+        if self.flips:
+            for axis in (1, 2):
+                other = jnp.roll(jnp.flip(stack, axis), extent[axis - 1], axis)
+                stack = jnp.where(turn % 4 & axis > 0, other, stack)
+        return stack
 
     def share(self, probabilities: jax.Array, weights: jax.Array) -> jax.Array:
         """Returns what a view's softmax (N, H, W, C) adds to the sum: (N, H, W, channels)."""
@@ -146,7 +169,7 @@ class _Rule:
 
     def mean(self, total, views: int):
         """Returns the fused probabilities of the sum, and the members' mean entropy or None."""
-        members = views * max(self.samples, 1)
+        members = views * self.turns
         classes = total[..., : self.network.classes]
         if self.fusion == "weighted":
             size = classes.sum(-1, keepdims=True) + np.finfo(np.float32).tiny
@@ -174,13 +197,13 @@ def _add_on_device(views: dict[str, dict], volume: jax.Array, *, rule: _Rule, ba
             return lax.dynamic_update_slice_in_dim(total, before + seen, start, axis)
 
         # One accumulator for all members, changed in place slab by slab.
-        total = lax.fori_loop(0, slabs * max(rule.samples, 1), add, total)
+        total = lax.fori_loop(0, slabs * rule.turns, add, total)
     return rule.mean(total, len(views))
 
 
 @functools.partial(jax.jit, static_argnames=("rule", "view"))
-def _seen(settings: dict, slices: jax.Array, sample: int, *, rule: _Rule, view: str) -> jax.Array:
-    return rule.seen(settings, slices, view, sample)
+def _seen(settings: dict, slices: jax.Array, turn: int, *, rule: _Rule, view: str) -> jax.Array:
+    return rule.seen(settings, slices, view, turn)
 
 
 @functools.partial(jax.jit, static_argnames="rule")
@@ -198,18 +221,18 @@ def _add_on_host(
       volume: the padded volume.
       rule: how to add and divide.
       batch_size: number of slices at once.
-      seen: returns what a slab adds, of a view's settings, the slab, the view and the number of the sample.
+      seen: returns what a slab adds, of a view's settings, the slab, the view and the number of the turn.
     """
     total = np.zeros((*volume.shape, rule.channels), np.float32)
     for view, settings in views.items():
         slices, sums = to_stack(volume, view), to_stack(total, view)
         thickness = math.gcd(len(slices), batch_size)
-        for sample in range(max(rule.samples, 1)):
+        for turn in range(rule.turns):
             ahead = None
             for start in range(0, int(settings["extent"][0]), thickness):
                 slab = slice(start, start + thickness)
                 # The device works on this slab while the host adds the one before.
-                added = seen(settings, slices[slab], view, sample)
+                added = seen(settings, slices[slab], view, turn)
                 if ahead is not None:
                     sums[ahead[0]] += np.asarray(ahead[1])
                 ahead = slab, added

@@ -176,7 +176,7 @@ class Segmenter:
     def view_probabilities(self, volume: Volume) -> tuple[dict[str, np.ndarray], preprocess.Grid]:
         """Returns each view's own softmax (X, Y, Z, C), without calibration, and the working grid."""
         voxels, grid = self.network_input(volume)
-        options = dataclasses.replace(self.config.predict, fusion="mean")
+        options = dataclasses.replace(self.config.predict, fusion="mean", flips=False)
         alone = {
             view: orthomean({view: parameters}, voxels, self.network, options).probabilities
             for view, parameters in self.folded_variables.items()

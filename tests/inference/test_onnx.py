@@ -51,12 +51,15 @@ def test_facts_are_in_the_metadata():
     assert {prop.key: prop.value for prop in model.metadata_props} == {"view": "axial"}
 
 
-def test_the_runtime_gives_the_same_masks_and_maps():
+@pytest.mark.parametrize("flips", [False, True])
+def test_the_runtime_gives_the_same_masks_and_maps(flips):
     config = options.Config(
         labels=("background", "liver", "tumor"),
         preprocess=options.Preprocess(spacing=(6.0, 6.0, 6.0)),
         batch=options.Batch(patch=(32, 32)),
+        augment=options.Augment(flip=0.5),
         model=options.Model(features=(4, 8)),
+        predict=options.Predict(flips=flips),
     )
     network = build_unet(config.model, 3, accelerator=False)
     variables = {view: _trained(network, seed) for seed, view in enumerate(config.views)}
