@@ -29,7 +29,7 @@ def define(values: flags.FlagValues) -> None:
     choice("fusion", None, ["mean", "weighted", "majority"], "another rule to fuse the views", **on)
     boolean("flips", None, "also look at mirrored slices, if training did; four times as long", **on)
     choice("accumulator", None, ["auto", "device", "host"], "where the views are summed", **on)
-    choice("runtime", "jax", ["jax", "onnx"], "onnx is faster on CPUs; extra liverjax[onnx]", **on)
+    choice("runtime", "jax", ["jax", "onnx"], "what computes the networks; onnx is in liverjax[onnx]", **on)
     boolean("preview", False, "write a picture of three views beside each mask", **on)
     boolean("quiet", False, "print errors only", **on)
     flags.mark_flags_as_required(["model", "input", "output"], flag_values=values)

@@ -34,7 +34,7 @@ _STEPS = {
     ],
     "after": [
         "cut off the padding and put the probabilities into the volume; the networks hold calibration.temperature",
-        "with predict.flips, take the views of the slices mirrored along rows, columns and both as views too",
+        "with predict.flips, fuse also what the networks say of slices mirrored along rows, columns and both",
         "fuse the views: predict.fusion (mean; weighted by calibration.weights of view and class, divided by the sum "
         "over the classes; majority of the views' labels, ties to the largest mean)",
         "resample the probabilities linearly to the scan's voxels and take the largest; undo permutation and flips",

@@ -1,4 +1,4 @@
-"""The slice networks as ONNX graphs, and their use through ONNX Runtime: faster than XLA on CPUs.
+"""The slice networks as ONNX graphs, and their use through ONNX Runtime on CPUs.
 
 The packages `onnx` and `onnxruntime` come with the extra ``liverjax[onnx]`` and are imported on use. A graph takes
 ``slices`` (N, 1, H, W) float32 in [-1, 1] and gives ``probabilities`` (N, C, H, W): N, H and W are free, H and W
