@@ -268,6 +268,9 @@ class Predict:
     #: What the views' softmax maps become: their mean, their mean weighted by view and class (the weights are
     #: fitted by `liverjax calibrate`), or the majority of their labels.
     fusion: str = "mean"
+    #: Also show each view its slices mirrored along rows, columns and both, which takes four times as long; only for
+    #: networks that were trained with `augment.flip`.
+    flips: bool = False
     #: Where the maps are summed: on the device, on the host, or on the host if the device is too small.
     accumulator: str = "auto"
     #: Of several starts (`train.starts`): "all" that were kept give their maps, or "best", one of each view.
@@ -336,6 +339,12 @@ class Config:
             "max_minutes",
             self.max_minutes,
             f"0 with train.starts {self.train.starts}: starts are compared after equal numbers of steps",
+        )
+        _require(
+            self.augment.flip > 0 or not self.predict.flips,
+            "predict.flips",
+            self.predict.flips,
+            "false for networks that were trained without mirrored slices (augment.flip is 0)",
         )
         levels, (rows, columns) = len(self.model.features), self.batch.patch
         multiple = 2 ** (levels - 1)

@@ -68,6 +68,7 @@ def test_an_override_leaves_the_config_that_it_was_given():
         ("preprocess.spacing=1,2", "preprocess.spacing is (1.0, 2.0), expected three sizes in mm above 0"),
         ("preprocess.window=240,-160", "expected two rising HU values"),
         ("loss.dice=-1", "expected weights of 0 or more"),
+        ("predict.flips=true", "predict.flips is True, expected false for networks"),
         ("split.fold=5", "split.fold is 5, expected -1 to 4"),
         ("labels=background,kidney", "labels is ('background', 'kidney'), expected"),
     ],

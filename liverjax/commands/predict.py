@@ -1,10 +1,10 @@
 """Segment a scan or a folder of scans.
 
   liverjax predict --model=RUN -i SCAN.nii.gz -o MASK.nii.gz
-  liverjax predict --model=MODEL.ljx -i DATASET -o FOLDER --skip_existing --shard=1/4 --save_uncertainty
+  liverjax predict --model=RUN -i DATASET -o FOLDER --part=test --preview --save_uncertainty
 
-Masks lie voxel on voxel on their scans: 0 background, 1 liver, 2 tumour. FOLDER/manifest.json says what was done,
-with the time that each part took. A scan that cannot be used is reported, and the others go on. Research use only.
+Masks lie voxel on voxel on their scans: 0 background, 1 liver, 2 tumour. FOLDER/manifest.json says what was done, in
+what time. A scan that cannot be used is reported, and the others go on. Research use only.
 """
 
 import sys
@@ -29,8 +29,9 @@ def define(values: flags.FlagValues) -> None:
     flags.DEFINE_list("views", None, "trained views to fuse (default: all)", **on)
     choice("fusion", None, ["mean", "weighted", "majority"], "another rule to fuse the views", **on)
     choice("ensemble", None, ["all", "best"], "of several starts, those to fuse", **on)
+    boolean("flips", None, "also look at mirrored slices, if training did; four times as long", **on)
     choice("accumulator", None, ["auto", "device", "host"], "where the views are summed", **on)
-    choice("runtime", "jax", ["jax", "onnx"], "onnx is faster on CPUs; extra liverjax[onnx]", **on)
+    choice("runtime", "jax", ["jax", "onnx"], "what computes the networks; onnx is in liverjax[onnx]", **on)
     flags.DEFINE_multi_string("override", [], "another value for a field predict.* of the config", **on)
     boolean("preview", False, "write a picture of three views beside each mask", **on)
     boolean("quiet", False, "print errors only", **on)
@@ -48,7 +49,7 @@ def run(args: flags.FlagValues) -> int:
     from liverjax.scans.layouts import find_cases
 
     cases = find_cases(args.input)
-    changes = {"fusion": args.fusion, "accumulator": args.accumulator, "ensemble": args.ensemble}
+    changes = {name: args[name].value for name in ("fusion", "ensemble", "flips", "accumulator")}
     model = load_model(args.model).with_options(args.runtime, args.views, args.override, **changes)
     if args.part:
         cases = [case for case in cases if case.id in model.parts[args.part]]

@@ -35,6 +35,7 @@ _STEPS = {
     ],
     "after": [
         "cut off the padding and put the probabilities into the volume; the networks hold calibration.temperature",
+        "with predict.flips, fuse also what the networks say of slices mirrored along rows, columns and both",
         "fuse what all networks say: predict.fusion (mean; weighted by calibration.weights of view and class, divided "
         "by the sum over the classes; majority of the networks' labels, ties to the largest mean)",
         "resample the probabilities linearly to the scan's voxels and take the largest; undo permutation and flips",

@@ -35,7 +35,8 @@ _TIE_BREAK = 0.01
 
 
 class Fused(NamedTuple):
-    """What all members say together, a member being a view's network, of one start, with one draw of dropout if any.
+    """What all members say together: a member is a view's network, of one start, with its slices mirrored or not and
+    one draw of dropout if any.
 
     Attributes:
       probabilities: (X, Y, Z, C) float32, summing to 1 over the classes.
@@ -69,7 +70,7 @@ def orthomean(
         as `ensemble.stack` stacks them.
       voxels: (X, Y, Z) float32 in [-1, 1], canonical axes.
       network: the architecture of all views.
-      options: padding, number of slices at once, fusion rule, place of the accumulator.
+      options: padding, number of slices at once, fusion rule, mirrored slices, place of the accumulator.
       calibration: temperatures and weights.
       starts: number of networks of each view.
       spread: also return the members' own entropy.
@@ -91,11 +92,14 @@ def orthomean(
         }
         for view in variables
     }
-    rule = _Rule(network, options.fusion, spread, samples, starts)
+    rule = _Rule(network, options.fusion, spread, samples, starts, options.flips)
     if elsewhere is not None:
 
-        def add(settings, slab, view, start):
-            return _share(elsewhere(view, slab, start), settings["weights"], rule=rule)
+        def add(settings, slab, view, turn):
+            start, _ = rule.start_and_sample(turn)
+            mirrored = functools.partial(rule.mirrored, extent=settings["extent"][1:], turn=turn)
+            seen = mirrored(elsewhere(view, mirrored(slab), start))
+            return _share(seen, settings["weights"], rule=rule)
 
         fused = _add_on_host(views, padded, rule, options.batch_size, add)
     elif accumulates_on_host(padded.shape, network, options, device, channels=rule.channels, starts=starts):
@@ -127,24 +131,45 @@ class _Rule:
     spread: bool
     samples: int
     starts: int
+    flips: bool
 
     @property
     def channels(self) -> int:
         return self.network.classes + self.spread
 
     @property
+    def mirrors(self) -> int:
+        """In how many ways each slice is mirrored: not, along the rows, along the columns, along both."""
+        return 4 if self.flips else 1
+
+    @property
     def turns(self) -> int:
-        """How often each slice of a view is looked at: by each start, with each sample of its dropout."""
-        return self.starts * max(self.samples, 1)
+        """How often each slice of a view is looked at: mirrored in each way, by each start, with each sample."""
+        return self.mirrors * self.starts * max(self.samples, 1)
+
+    def start_and_sample(self, turn: jax.Array | int) -> tuple[jax.Array | int, jax.Array | int]:
+        """Returns the number of the start and that of the sample of its dropout that have a turn."""
+        turn = turn // self.mirrors
+        return turn % self.starts, turn // self.starts
 
     def seen(self, settings: dict, slices: jax.Array, view: str, turn: jax.Array | int) -> jax.Array:
         """Returns what slices (N, H, W) of a view add in one turn: (N, H, W, channels)."""
-        variables, sample = settings["variables"], turn
+        extent, variables = settings["extent"][1:], settings["variables"]
+        start, sample = self.start_and_sample(turn)
         if self.starts > 1:
-            variables, sample = one_start(variables, turn % self.starts), turn // self.starts
+            variables = one_start(variables, start)
         dropout = jax.random.fold_in(jax.random.key(VIEWS.index(view)), sample) if self.samples else None
-        logits = apply_within(self.network, variables, slices, settings["extent"][1:], dropout)
-        return self.share(jax.nn.softmax(logits / settings["temperature"]), settings["weights"])
+        logits = apply_within(self.network, variables, self.mirrored(slices, extent, turn), extent, dropout)
+        probabilities = jax.nn.softmax(self.mirrored(logits, extent, turn) / settings["temperature"])
+        return self.share(probabilities, settings["weights"])
+
+    def mirrored(self, stack: jax.Array, extent: jax.Array, turn: jax.Array | int) -> jax.Array:
+        """Returns (N, H, W, ...) mirrored within the extent in the way of a turn; twice, it is as it was."""
+        if self.flips:
+            for axis in (1, 2):
+                other = jnp.roll(jnp.flip(stack, axis), extent[axis - 1], axis)
+                stack = jnp.where(turn % 4 & axis > 0, other, stack)
+        return stack
 
     def share(self, probabilities: jax.Array, weights: jax.Array) -> jax.Array:
         """Returns what a member's softmax (N, H, W, C) adds to the sum: (N, H, W, channels)."""

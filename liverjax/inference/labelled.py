@@ -1,4 +1,4 @@
-"""What the views say of scans whose masks are known: the material to fit and judge a calibration with."""
+"""What a model says of scans whose masks are known: the material to fit a calibration with, and to judge doubt."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ import numpy as np
 
 from liverjax import labels as label_ids
 from liverjax.errors import InputError
-from liverjax.inference.segmenter import Segmenter
+from liverjax.inference.segmenter import Prediction, Segmenter
 from liverjax.scans import nifti, preprocess
 from liverjax.scans.layouts import Case, find_cases
+from liverjax.scans.volume import Volume
 
 #: Voxels looked at lie in the box around the liver with this margin, in mm: elsewhere all is air and no doubt.
 MARGIN = 30.0
@@ -46,8 +47,7 @@ def labelled_cases(model: Segmenter, source: str | os.PathLike, part: str) -> li
 
 def sample(model: Segmenter, case: Case) -> Voxels:
     """Returns voxels of a case in the box around its liver, drawn evenly, at most a fixed number."""
-    scan, mask = nifti.read(case.image), case.read_mask()
-    nifti.require_same_geometry(scan, mask)
+    scan, mask = _scan_and_mask(case)
     alone, grid = model.view_probabilities(scan)
     labels = preprocess.to_grid(mask, model.config.preprocess.spacing, labels=True).voxels
     labels = np.minimum(labels, len(model.config.labels) - 1)
@@ -63,3 +63,15 @@ def sample(model: Segmenter, case: Case) -> Voxels:
         [own[box].reshape(inside.size, -1)[chosen] for view in model.config.views for own in alone[view]]
     )
     return Voxels(np.log(np.maximum(shares, _TINY)), inside[chosen])
+
+
+def predicted_and_reference(model: Segmenter, case: Case) -> tuple[Prediction, np.ndarray]:
+    """Returns the prediction of a case, and the labels of its reference, voxel on voxel with the scan."""
+    scan, mask = _scan_and_mask(case)
+    return model.predict(scan), mask.voxels
+
+
+def _scan_and_mask(case: Case) -> tuple[Volume, Volume]:
+    scan, mask = nifti.read(case.image), case.read_mask()
+    nifti.require_same_geometry(scan, mask)
+    return scan, mask

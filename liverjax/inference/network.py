@@ -1,32 +1,60 @@
-"""The slice network at prediction: batch norm folded away, padding without influence, dropout on request."""
+"""The slice network at prediction: folded together, padding without influence, dropout on request."""
 
 from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 
 from liverjax.models import UNet
+from liverjax.models.blocks import ConvNorm, UpConv
 
 #: What flax's batch norm adds to the variance.
 _EPSILON = 1e-5
 
 
-def fold_batch_norm(network: UNet, variables: dict) -> tuple[UNet, dict]:
-    """Returns a network without norms, and its variables, that maps slices to the same logits.
+def fold(network: UNet, variables: dict) -> tuple[UNet, dict]:
+    """Returns a network that maps slices to the same logits with fewer products, and its variables.
+
+    Batch norms go into the convolutions before them, and up-convolutions into those behind them (`JoinedConv`). What
+    was joined stays among the variables, for draws of dropout, which need both steps by themselves.
+    """
+    params = variables["params"]
+    if network.norm == "batch":
+        network, params = network.clone(norm="none"), _folded(params, variables["batch_stats"])
+    params = dict(params)
+    for level, features in enumerate(network.features[:-1]):
+        decoder, up = params[f"decoder_{level}"], params[f"up_{level}"]
+        conv = decoder["first"]["conv"]
+        kernel = conv["kernel"]
+        skip = {**conv, "kernel": kernel[:, :, :features]}
+        joined = {"skip": skip, "below": {"kernel": _joined(up, kernel[:, :, features:])}}
+        params[f"decoder_{level}"] = {**decoder, "first": {**decoder["first"], "joined": joined}}
+    return network.clone(joined=True), {"params": params}
+
+
+@jax.jit
+def _joined(up: dict, kernel: jax.Array) -> jax.Array:
+    """Returns the kernel (2, 2, C + 1, 4F) of a `JoinedConv` for an up-convolution and a kernel (3, 3, D, F)."""
+    # Over an output pixel of phase a, tap t of the kernel meets phase p of pixel w of the window: [a, t, p, w].
+    meets = np.zeros((2, 3, 2, 2), np.float32)
+    for a, t in np.ndindex(2, 3):
+        pixel, p = divmod(a + t - 1, 2)
+        meets[a, t, p, pixel + 1 - a] = 1
+    depth, features = kernel.shape[2:]
+    ups = jnp.concatenate([up["kernel"], jnp.tile(up["bias"], 4)[None]]).reshape(-1, 2, 2, depth)
+    joined = jnp.einsum("atpw,buqv,cpqd,tudf->wvcabf", meets, meets, ups, kernel, precision="highest")
+    return joined.reshape(2, 2, -1, 4 * features)
+
+
+def _folded(params: dict, statistics: dict) -> dict:
+    """Returns parameters into which batch norms are folded.
 
     At prediction a batch norm is an affine map per channel, so with s = scale / sqrt(var + epsilon)::
 
         norm(K * x) = s (K * x - mean) + bias = (s K) * x + (bias - s mean)
-
-    A network with another norm is returned as it is.
     """
-    if network.norm != "batch":
-        return network, {"params": variables["params"]}
-    return network.clone(norm="none"), {"params": _folded(variables["params"], variables["batch_stats"])}
-
-
-def _folded(params: dict, statistics: dict) -> dict:
     if "norm" in params:
         scale = params["norm"]["scale"] / jnp.sqrt(statistics["norm"]["var"] + _EPSILON)
         kernel = params["conv"]["kernel"] * scale[None, None, None]
@@ -44,8 +72,8 @@ def apply_within(
 ) -> jax.Array:
     """Returns the logits of padded slices, as they are without the padding.
 
-    Before each 3x3 convolution what lies beyond the extent is set to zero, which is what the convolution pads
-    an array with that ends there; group norms leave it out of their statistics.
+    Beyond the extent all feature maps are set to zero as they are made, which is what a convolution pads an array
+    with that ends there; group norms leave it out of their statistics.
 
     Args:
       network: the architecture.
@@ -63,8 +91,10 @@ def apply_within(
         module = context.module
         if context.method_name != "__call__":
             return call(*args, **kwargs)
-        if isinstance(module, nn.Conv) and module.kernel_size == (3, 3):
-            return call(jnp.where(_inside(args[0], slices, extent), args[0], 0))
+        if isinstance(module, (ConvNorm, UpConv)):
+            return _cut(call(*args, **kwargs), slices, extent)
+        if isinstance(module, nn.Conv) and module.kernel_size == (2, 2):
+            return call(_cut(args[0], slices, extent))  # for its channel of ones
         if isinstance(module, nn.GroupNorm):
             return call(args[0], mask=jnp.broadcast_to(_inside(args[0], slices, extent), args[0].shape))
         if isinstance(module, nn.Dropout) and dropout is not None and module.rate > 0:
@@ -74,9 +104,16 @@ def apply_within(
             return args[0] * kept.astype(args[0].dtype) / (1 - module.rate)
         return call(*args, **kwargs)
 
-    rngs = {} if dropout is None else {"dropout": dropout}
+    rngs = {}
+    if dropout is not None:
+        # Between an up-convolution and the convolution that it is folded into, maps are dropped.
+        network, rngs = network.clone(joined=False), {"dropout": dropout}
     with nn.intercept_methods(changed):
-        return network.apply(variables, slices[..., None], rngs=rngs)
+        return network.apply(variables, _cut(slices[..., None], slices, extent), rngs=rngs)
+
+
+def _cut(features: jax.Array, slices: jax.Array, extent: jax.Array) -> jax.Array:
+    return jnp.where(_inside(features, slices, extent), features, 0)
 
 
 def _inside(features: jax.Array, slices: jax.Array, extent: jax.Array) -> jax.Array:

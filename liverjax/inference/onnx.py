@@ -1,4 +1,4 @@
-"""The slice networks as ONNX graphs, and their use through ONNX Runtime: faster than XLA on CPUs.
+"""The slice networks as ONNX graphs, and their use through ONNX Runtime on CPUs.
 
 The packages `onnx` and `onnxruntime` come with the extra ``liverjax[onnx]`` and are imported on use. A graph takes
 ``slices`` (N, 1, H, W) float32 in [-1, 1] and gives ``probabilities`` (N, C, H, W): N, H and W are free, H and W
@@ -29,7 +29,7 @@ def onnx_graph(
     """Returns a view's network as an `onnx.ModelProto`.
 
     Args:
-      network: with its batch norms folded (`network.fold_batch_norm`).
+      network: with its batch norms folded (`network.fold`).
       variables: its variables.
       temperature: what the logits are divided by; it is taken into the last convolution.
       facts: text to put into the model's metadata.

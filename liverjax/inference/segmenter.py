@@ -27,7 +27,7 @@ from liverjax.inference.bundle import read_bundle
 from liverjax.inference.calibration import UNCALIBRATED, Calibration, read_calibration
 from liverjax.inference.ensemble import stack, unstack
 from liverjax.inference.fuse import Fused, orthomean
-from liverjax.inference.network import fold_batch_norm
+from liverjax.inference.network import fold
 from liverjax.inference.uncertainty import Uncertainty, slice_doubt, uncertainty_maps
 from liverjax.models import build_unet
 from liverjax.options import Config
@@ -129,7 +129,7 @@ class Segmenter:
         network = build_unet(config.model, len(config.labels), accelerator=jax.default_backend() != "cpu")
         self.folded_variables = {}
         for view in config.views:
-            folded = [fold_batch_norm(network, one) for one in unstack(variables[view], starts)]
+            folded = [fold(network, one) for one in unstack(variables[view], starts)]
             self.network = folded[0][0]
             self.folded_variables[view] = stack([parameters for _, parameters in folded])
         self._elsewhere = None
@@ -191,7 +191,7 @@ class Segmenter:
     def view_probabilities(self, volume: Volume) -> tuple[dict[str, list[np.ndarray]], preprocess.Grid]:
         """Returns the softmax (X, Y, Z, C) of each view's networks, without calibration, and the working grid."""
         voxels, grid = self.network_input(volume)
-        options = dataclasses.replace(self.config.predict, fusion="mean")
+        options = dataclasses.replace(self.config.predict, fusion="mean", flips=False)
         alone = {
             view: [
                 orthomean({view: parameters}, voxels, self.network, options).probabilities

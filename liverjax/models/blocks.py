@@ -13,7 +13,8 @@ _GROUPS = 32
 class ConvNorm(nn.Module):
     """Spatial dropout, 3x3 convolution, normalisation. No activation.
 
-    The convolution has a bias only without a norm: a norm's own shift takes its place.
+    The convolution has a bias only without a norm: a norm's own shift takes its place. With ``below``, it is a
+    `JoinedConv`.
     """
 
     features: int
@@ -23,16 +24,14 @@ class ConvNorm(nn.Module):
     dtype: jnp.dtype
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+    def __call__(self, x: jax.Array, *, train: bool, below: jax.Array | None = None) -> jax.Array:
         # One draw per feature map (Tompson 2015): neighbouring pixels are too alike to be dropped one by one.
         x = nn.Dropout(self.dropout, broadcast_dims=(1, 2))(x, deterministic=not train)
-        x = nn.Conv(
-            self.features,
-            (3, 3),
-            use_bias=self.norm == "none",
-            dtype=self.dtype,
-            name="conv",
-        )(x)
+        use_bias = self.norm == "none"
+        if below is None:
+            x = nn.Conv(self.features, (3, 3), use_bias=use_bias, dtype=self.dtype, name="conv")(x)
+        else:
+            x = JoinedConv(self.features, use_bias, self.dtype, name="joined")(x, below)
         if self.norm == "batch":
             return nn.BatchNorm(
                 use_running_average=not train, momentum=self.norm_momentum, dtype=self.dtype, name="norm"
@@ -48,6 +47,8 @@ class Block(nn.Module):
 
     W is the identity. Where the width changes it is the rectangular identity, which costs no parameters:
     channels that are new start from zero, surplus ones are cut off; or, with ``projection``, a 1x1 convolution.
+
+    With ``below``, x is a long skip that what is made of the level below would be put behind (`JoinedConv`).
     """
 
     features: int
@@ -58,9 +59,9 @@ class Block(nn.Module):
     dtype: jnp.dtype
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+    def __call__(self, x: jax.Array, *, train: bool, below: jax.Array | None = None) -> jax.Array:
         settings = (self.norm, self.norm_momentum, self.dropout, self.dtype)
-        y = nn.relu(ConvNorm(self.features, *settings, name="first")(x, train=train))
+        y = nn.relu(ConvNorm(self.features, *settings, name="first")(x, train=train, below=below))
         y = ConvNorm(self.features, *settings, name="second")(y, train=train)
         if self.skip == "identity" or (self.skip == "projection" and x.shape[-1] == self.features):
             y += resize_channels(x, self.features)
@@ -87,6 +88,34 @@ class UpConv(nn.Module):
         y = jnp.dot(x.astype(self.dtype), kernel.astype(self.dtype))
         y = y.reshape(n, rows, columns, 2, 2, channels).transpose(0, 1, 3, 2, 4, 5)
         return y.reshape(n, 2 * rows, 2 * columns, channels) + bias.astype(self.dtype)[None, None, None]
+
+
+class JoinedConv(nn.Module):
+    """An up-convolution, and the 3x3 convolution of a long skip and what it gives, in one step; for prediction.
+
+    The 3x3 up-convolved pixels that an output pixel sees come from 2x2 pixels of the level below. So one 2x2
+    convolution from C + 1 to 4F channels, laid out as 2x2 pixels, does what takes the up-convolution and 9/4 as many
+    products after it. The channel of ones carries the up-convolution's bias, which stops where the array ends.
+    `inference.network.fold` makes the kernels.
+    """
+
+    features: int
+    use_bias: bool
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, skip: jax.Array, below: jax.Array) -> jax.Array:
+        """Maps (N, 2H, 2W, F) and (N, H, W, C) to (N, 2H, 2W, F)."""
+        n, rows, columns, _ = below.shape
+        below = jnp.concatenate([below, jnp.ones_like(below[..., :1])], axis=-1)
+        conv = nn.Conv(4 * self.features, (2, 2), padding=1, use_bias=False, dtype=self.dtype, name="below")
+        y = conv(below)
+        y = y.reshape(n, rows + 1, columns + 1, 2, 2, self.features)
+        # Of even pixels the window starts one pixel further up, of odd ones at the pixel that they lie in.
+        y = jnp.stack([y[:, a : a + rows, :, a] for a in (0, 1)], axis=2)
+        y = jnp.stack([y[:, :, :, b : b + columns, b] for b in (0, 1)], axis=4)
+        y = y.reshape(n, 2 * rows, 2 * columns, self.features)
+        return y + nn.Conv(self.features, (3, 3), use_bias=self.use_bias, dtype=self.dtype, name="skip")(skip)
 
 
 def max_pool(x: jax.Array) -> jax.Array:

@@ -38,6 +38,7 @@ class UNet(nn.Module):
       norm: "batch", "group" or "none".
       norm_momentum: share of the running statistics that survives a step.
       short_skips: "identity", "projection" (1x1 convolutions where the encoder's width changes) or "none".
+      joined: up-convolutions are folded into the convolutions behind them; for prediction, without dropout.
       dtype: type of the activations. Parameters, norm statistics and the returned logits are float32.
     """
 
@@ -47,6 +48,7 @@ class UNet(nn.Module):
     norm: str = Model.norm
     norm_momentum: float = Model.norm_momentum
     short_skips: str = Model.short_skips
+    joined: bool = False
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
@@ -75,13 +77,16 @@ class UNet(nn.Module):
             block = Block(features, self.short_skips, *norm, 0.0, self.dtype, name=f"encoder_{level}")
             x = block(x, train=train)
         for level in reversed(range(len(self.features) - 1)):
-            x = UpConv(self.dtype, name=f"up_{level}")(x)
-            # The long skip comes first: the rectangular identity of the block then carries it on.
-            x = jnp.concatenate([long_skips[level], x], axis=-1)
+            skip = long_skips[level]
             block = Block(
                 self.features[level], decoder_skip, *norm, self.dropout, self.dtype, name=f"decoder_{level}"
             )
-            x = block(x, train=train)
+            if self.joined:
+                x = block(skip, train=train, below=x)
+            else:
+                x = UpConv(self.dtype, name=f"up_{level}")(x)
+                # The long skip comes first: the rectangular identity of the block then carries it on.
+                x = block(jnp.concatenate([skip, x], axis=-1), train=train)
         return nn.Conv(self.classes, (1, 1), dtype=jnp.float32, name="head")(x)
 
 

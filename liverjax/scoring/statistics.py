@@ -1,9 +1,9 @@
-"""Statistics of per-case scores: spread, confidence intervals, paired comparison, agreement of volumes."""
+"""Statistics of scores: spread, confidence intervals, paired comparison, ranking, agreement of volumes."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from scipy import stats
@@ -62,6 +62,52 @@ def confidence_interval(
         rng=np.random.default_rng(seed),
     ).confidence_interval
     return float(interval.low), float(interval.high)
+
+
+def auroc(scores: Sequence[float], positive: Sequence[bool]) -> float:
+    """Returns the share of pairs of a positive and a negative in which the positive has the larger score.
+
+    The area under the ROC curve, as Mann and Whitney's U over the number of pairs; ties count half. NaN where there
+    are no pairs.
+    """
+    scores, positive = np.asarray(scores, float), np.asarray(positive, bool)
+    n, m = np.count_nonzero(positive), np.count_nonzero(~positive)
+    if not n or not m:
+        return math.nan
+    return float((stats.rankdata(scores)[positive].sum() - n * (n + 1) / 2) / (n * m))
+
+
+def clustered_interval(
+    statistic: Callable[[np.ndarray], np.ndarray],
+    clusters: Sequence,
+    *,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns percentile bootstrap intervals of statistics of items that come in clusters, such as slices of cases.
+
+    Whole clusters are drawn with replacement (Davison and Hinkley 1997, section 3.8): items of one are alike, and
+    drawn one by one they would give intervals that are too narrow.
+
+    Args:
+      statistic: maps indices of items, with repeats, to values (k,); draws that leave one NaN are left out.
+      clusters: (n,) the cluster of each item.
+      confidence: of the interval.
+      seed: of the draws.
+
+    Returns:
+      Lower and upper bounds, (k,) each; NaN with fewer than two clusters.
+    """
+    clusters = np.asarray(clusters)
+    members = [np.flatnonzero(clusters == cluster) for cluster in np.unique(clusters)]
+    draws = np.random.default_rng(seed).integers(len(members), size=(RESAMPLES, len(members)))
+    values = np.stack([statistic(np.concatenate([members[i] for i in draw])) for draw in draws])
+    values = values[~np.isnan(values).any(axis=1)]
+    if len(members) < 2 or not len(values):
+        return np.full(values.shape[1], math.nan), np.full(values.shape[1], math.nan)
+    tail = 50 * (1 - confidence)
+    low, high = np.percentile(values, [tail, 100 - tail], axis=0)
+    return low, high
 
 
 def compare(a: Sequence[float], b: Sequence[float], *, seed: int = 0) -> dict[str, float]:

@@ -43,6 +43,13 @@ def test_predict_writes_masks_and_a_manifest(run, phantom_scans, tmp_path, capsy
     assert "views names 'axial', but the model has only coronal" in capsys.readouterr().err
 
 
+def test_mirrored_slices_are_refused_where_training_had_none(run, phantom_scans, tmp_path, capsys):
+    words = ["predict", f"--model={run}", "-i", str(phantom_scans), "-o", str(tmp_path / "out"), "--flips"]
+    assert main(words) == 1
+    assert "predict.flips is True, expected false for networks" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_predict_fails_where_a_case_fails(run, phantom_scans, tmp_path, capsys):
     (tmp_path / "scans").mkdir()
     good = find_cases(phantom_scans)[0].image.read_bytes()

@@ -82,7 +82,7 @@ def test_the_description_holds_what_is_needed(model, tmp_path):
     named = re.findall(
         r"(preprocess|predict)\.(\w+)", " ".join(facts["steps"]["before"] + facts["steps"]["after"])
     )
-    assert {"spacing", "window", "percentiles", "fusion"} == {field for _, field in named}
+    assert {"spacing", "window", "percentiles", "flips", "fusion"} == {field for _, field in named}
     assert all(field in facts["config"][group] for group, field in named)
 
 

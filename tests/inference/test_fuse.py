@@ -9,6 +9,7 @@ import pytest
 
 from liverjax.inference import fuse
 from liverjax.inference.calibration import Calibration
+from liverjax.inference.network import fold
 from liverjax.models import UNet
 from liverjax.options import Predict
 from liverjax.views import VIEWS
@@ -90,6 +91,20 @@ def test_is_the_mean_softmax_of_a_loop_over_views_and_slices(norm):
     fused = orthomean(variables, voxels, network, Predict(batch_size=4, bucket=16))
     assert fused.shape == (11, 14, 9, 3) and fused.dtype == np.float32
     np.testing.assert_allclose(fused, _one_by_one(network, variables, voxels), atol=2e-6)
+
+
+@pytest.mark.parametrize(("dtype", "margin"), [("float32", 1e-3), ("bfloat16", 0.1)])
+def test_labels_differ_only_where_two_classes_all_but_tie(dtype, margin):
+    network = _network(dtype=jnp.dtype(dtype))
+    variables = _variables(network)
+    voxels = _volume((16, 14, 12))
+    folded = {view: fold(network, variables[view]) for view in VIEWS}
+    fused = orthomean({v: f[1] for v, f in folded.items()}, voxels, folded["axial"][0], Predict(bucket=16))
+    reference = _one_by_one(network.clone(dtype=jnp.float32), variables, voxels)
+    first, second = np.sort(reference, -1)[..., :-3:-1].transpose(3, 0, 1, 2)
+    differs = fused.argmax(-1) != reference.argmax(-1)
+    assert (first - second)[differs].max(initial=0) < margin
+    assert 0.98 < 1 - differs.mean() <= 1 and (first - second).max() > margin
 
 
 def test_every_view_has_its_share():
@@ -180,6 +195,23 @@ def test_fusion_rules_are_those_of_the_views_one_by_one():
     assert np.array_equal(majority.argmax(-1)[clear], votes.argmax(-1)[clear])
     # Three views, three labels: the largest mean probability decides.
     assert np.array_equal(majority.argmax(-1)[~clear], sum(alone).argmax(-1)[~clear])
+
+
+@pytest.mark.parametrize("accumulator", ["device", "host"])
+def test_flips_are_members_that_see_the_slices_mirrored(accumulator):
+    network = _network()
+    variables = {"coronal": _variables(network)["coronal"]}
+    voxels = _volume((8, 5, 12))
+    settings = {"bucket": 16, "accumulator": accumulator}
+    fused = fuse.orthomean(variables, voxels, network, Predict(**settings, flips=True), spread=True)
+    members = []
+    for axes in ((), (0,), (2,), (0, 2)):  # rows of coronal slices lie along z, columns along x
+        alone = orthomean(variables, np.flip(voxels, axes), network, Predict(**settings))
+        members.append(np.flip(alone, axes))
+    assert all(np.abs(member - members[0]).max() > 0.01 for member in members[1:])
+    np.testing.assert_allclose(fused.probabilities, np.mean(members, 0), atol=1e-5)
+    entropy = [-(member * np.log(member)).sum(-1) for member in members]
+    np.testing.assert_allclose(fused.member_entropy, np.mean(entropy, 0), atol=1e-5)
 
 
 def test_a_temperature_divides_the_logits_of_its_view():

@@ -7,7 +7,7 @@ import pytest
 
 from liverjax import options
 from liverjax.errors import ConfigError
-from liverjax.inference.network import fold_batch_norm
+from liverjax.inference.network import fold
 from liverjax.inference.segmenter import Segmenter
 from liverjax.models import UNet, build_unet
 from liverjax.scans.volume import Volume
@@ -31,7 +31,7 @@ def _trained(network: UNet, seed=0) -> dict:
 def test_a_graph_gives_the_probabilities_of_its_network(changes):
     network = UNet(**{"classes": 3, "features": (4, 6, 8), **changes})
     variables = _trained(network)
-    folded, parameters = fold_batch_norm(network, variables)
+    folded, parameters = fold(network, variables)
     networks = OnnxNetworks(folded, {"axial": parameters}, {"axial": 2.0})
     for shape in ((1, 16, 24), (3, 8, 8)):  # one graph for any number and size of slices
         slices = np.random.default_rng(1).uniform(-1, 1, shape).astype(np.float32)
@@ -51,12 +51,15 @@ def test_facts_are_in_the_metadata():
     assert {prop.key: prop.value for prop in model.metadata_props} == {"view": "axial"}
 
 
-def test_the_runtime_gives_the_same_masks_and_maps():
+@pytest.mark.parametrize("flips", [False, True])
+def test_the_runtime_gives_the_same_masks_and_maps(flips):
     config = options.Config(
         labels=("background", "liver", "tumor"),
         preprocess=options.Preprocess(spacing=(6.0, 6.0, 6.0)),
         batch=options.Batch(patch=(32, 32)),
+        augment=options.Augment(flip=0.5),
         model=options.Model(features=(4, 8)),
+        predict=options.Predict(flips=flips),
     )
     network = build_unet(config.model, 3, accelerator=False)
     variables = {view: _trained(network, seed) for seed, view in enumerate(config.views)}

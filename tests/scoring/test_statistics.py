@@ -141,3 +141,27 @@ def test_agreement_of_what_is_empty():
     assert (found["n"], found["bias"]) == (2, 2.5)
     assert math.isnan(found["r"]) and math.isnan(found["relative_error"])
     assert math.isnan(statistics.agreement([], [])["bias"])
+
+
+def test_auroc_by_hand():
+    # Pairs (3, 1), (3, 2), (2, 1) in order, (2, 2) a tie: 3.5 of 4.
+    assert statistics.auroc([3, 1, 2, 2], [True, False, True, False]) == 3.5 / 4
+    assert statistics.auroc([0, 1], [True, False]) == 0
+    assert math.isnan(statistics.auroc([1, 2], [True, True]))
+
+
+def test_the_interval_of_clusters_is_that_of_their_number_not_of_their_items():
+    values = np.repeat(np.random.default_rng(1).normal(size=40), 10)
+    low, high = statistics.clustered_interval(
+        lambda chosen: values[chosen].mean(keepdims=True), np.repeat(range(40), 10)
+    )
+    half = 1.96 * values[::10].std(ddof=1) / math.sqrt(40)
+    assert (*low, *high) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.1 * half)
+
+
+def test_one_cluster_or_nothing_defined_has_no_interval():
+    def undefined(chosen):
+        return np.full(2, math.nan)
+
+    for statistic, clusters in ((lambda chosen: np.ones(2), [0, 0, 0]), (undefined, [0, 1, 2])):
+        assert np.isnan(statistics.clustered_interval(statistic, clusters)).all()
