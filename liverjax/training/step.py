@@ -86,9 +86,6 @@ def train_step(
 
     direction, opt_state = optimizer.update(gradient, state.opt_state, state.params)
     params = jax.tree.map(lambda p, d: p - rate * d, state.params, direction)
-    if optimizer_mesh is not None:
-        opt_state = jax.lax.with_sharding_constraint(opt_state, spread(opt_state, optimizer_mesh))
-        params = jax.lax.with_sharding_constraint(params, replicated(optimizer_mesh))
     new = TrainState(state.step + 1, params, batch_stats, opt_state)
     if ema_decay:
         new = new.replace(average=_averaged(state, new, ema_decay))
@@ -97,6 +94,10 @@ def train_step(
         good = jnp.isfinite(metrics["loss"]) & jnp.isfinite(metrics["gradient_norm"])
         kept = jax.tree.map(lambda after, before: jnp.where(good, after, before), new, state)
         new = kept.replace(step=new.step)
+    if optimizer_mesh is not None:
+        places = jax.tree.map(lambda _: replicated(optimizer_mesh), new)
+        places = places.replace(opt_state=spread(new.opt_state, optimizer_mesh))
+        new = jax.lax.with_sharding_constraint(new, places)
     return new, metrics
 
 
