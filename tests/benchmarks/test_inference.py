@@ -4,7 +4,8 @@
 
 That Python has torch (and, for some sides, monai); by default it is the one that runs the tests. All sides have the
 same parameters, and their results must agree before their times count. They take turns, twice, in processes of their
-own, so that a busy machine slows all; the smaller of both medians counts.
+own, so that a busy machine slows all; the smaller of both figures counts. The second turn finds its programs compiled
+in the cache, as every run of a command but the first does.
 """
 
 import gzip
@@ -64,11 +65,11 @@ def _run(side: str, folder: pathlib.Path) -> dict:
 
 
 def _race(sides: list[str], folder: pathlib.Path) -> dict[str, dict]:
-    found = {}
-    for side in (*sides, *sides):
-        facts = _run(side, folder)
-        if side not in found or facts["seconds"] < found[side]["seconds"]:
-            found[side] = facts
+    turns = [{side: _run(side, folder) for side in sides} for _ in range(2)]
+    # The least of each: a busy machine only adds to times, and what is compiled in the first turn adds memory to it.
+    found = {
+        side: {name: min(turn[side][name] for turn in turns) for name in turns[0][side]} for side in sides
+    }
     expected = np.load(folder / f"{sides[0]}.npy")
     assert expected.std() > 0.01, "all pixels alike: equal results would say nothing"
     for side, facts in found.items():
@@ -105,8 +106,8 @@ def test_three_views_of_a_volume(tmp_path, peer):
     _inputs(tmp_path, (16, 32, 64, 128), slices=(1, 16, 16), volume=(96, 96, 80))
     found = _race(["jax_volume", peer], tmp_path)
     assert found["jax_volume"]["seconds"] < found[peer]["seconds"]
-    # Less was aimed at; a hundred MB and more are what the compiler leaves behind, whatever the volume.
-    assert found["jax_volume"]["added_mb"] < found[peer]["added_mb"] + 200
+    # Less was aimed at; on a par after one call, ours grows by some ten MB in the calls after it.
+    assert found["jax_volume"]["added_mb"] < found[peer]["added_mb"] + 100
 
 
 def test_time_outside_the_network(real_data):
