@@ -20,6 +20,7 @@ import time
 
 import jax
 import jax.numpy as jnp
+import nibabel as nib
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -108,6 +109,35 @@ def test_three_views_of_a_volume(tmp_path, peer):
     assert found["jax_volume"]["seconds"] < found[peer]["seconds"]
     # Less was aimed at; on a par after one call, ours grows by some ten MB in the calls after it.
     assert found["jax_volume"]["added_mb"] < found[peer]["added_mb"] + 100
+
+
+LONG_SCAN = """
+import resource, sys
+import jax, nibabel as nib, numpy as np
+from liverjax import options
+from liverjax.inference.segmenter import Segmenter
+from liverjax.models import build_unet
+
+config = options.Config()
+network = build_unet(config.model, 2, accelerator=False)
+variables = jax.jit(network.init)(jax.random.key(0), np.zeros((1, 16, 16, 1), np.float32))
+variables["params"]["head"]["bias"] += np.array([0, 50], np.float32)  # Liver everywhere: the most to bring back.
+prediction = Segmenter(config, dict.fromkeys(config.views, variables), {}).predict(sys.argv[1])
+assert prediction.labels.voxels.all()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
+"""
+
+
+def test_peak_memory_of_a_long_scan(tmp_path, shape=(512, 512, 600)):
+    """The whole way with the default network on the CPU; some six minutes of CPU time."""
+    voxels = np.random.default_rng(0).integers(-200, 300, shape[:2], np.int16)
+    image = nib.Nifti1Image(np.repeat(voxels[:, :, None], shape[2], 2), np.diag([0.7, 0.7, 1, 1]))
+    image.to_filename(tmp_path / "scan.nii")
+    words = [sys.executable, "-c", LONG_SCAN, str(tmp_path / "scan.nii")]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    print(f"{float(done.stdout):.2f} GiB at the peak")
+    assert float(done.stdout) < 6
 
 
 def test_time_outside_the_network(real_data):
