@@ -4,7 +4,8 @@
 
 That Python has torch (and, for some sides, monai); by default it is the one that runs the tests. All sides have the
 same parameters, and their results must agree before their times count. They take turns, twice, in processes of their
-own, so that a busy machine slows all; the smaller of both medians counts.
+own, so that a busy machine slows all; the smaller of both figures counts. The second turn finds its programs compiled
+in the cache, as every run of a command but the first does.
 """
 
 import gzip
@@ -19,6 +20,7 @@ import time
 
 import jax
 import jax.numpy as jnp
+import nibabel as nib
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -64,11 +66,11 @@ def _run(side: str, folder: pathlib.Path) -> dict:
 
 
 def _race(sides: list[str], folder: pathlib.Path) -> dict[str, dict]:
-    found = {}
-    for side in (*sides, *sides):
-        facts = _run(side, folder)
-        if side not in found or facts["seconds"] < found[side]["seconds"]:
-            found[side] = facts
+    turns = [{side: _run(side, folder) for side in sides} for _ in range(2)]
+    # The least of each: a busy machine only adds to times, and what is compiled in the first turn adds memory to it.
+    found = {
+        side: {name: min(turn[side][name] for turn in turns) for name in turns[0][side]} for side in sides
+    }
     expected = np.load(folder / f"{sides[0]}.npy")
     assert expected.std() > 0.01, "all pixels alike: equal results would say nothing"
     for side, facts in found.items():
@@ -105,8 +107,37 @@ def test_three_views_of_a_volume(tmp_path, peer):
     _inputs(tmp_path, (16, 32, 64, 128), slices=(1, 16, 16), volume=(96, 96, 80))
     found = _race(["jax_volume", peer], tmp_path)
     assert found["jax_volume"]["seconds"] < found[peer]["seconds"]
-    # Less was aimed at; a hundred MB and more are what the compiler leaves behind, whatever the volume.
-    assert found["jax_volume"]["added_mb"] < found[peer]["added_mb"] + 200
+    # Less was aimed at; on a par after one call, ours grows by some ten MB in the calls after it.
+    assert found["jax_volume"]["added_mb"] < found[peer]["added_mb"] + 100
+
+
+LONG_SCAN = """
+import resource, sys
+import jax, nibabel as nib, numpy as np
+from liverjax import options
+from liverjax.inference.segmenter import Segmenter
+from liverjax.models import build_unet
+
+config = options.Config()
+network = build_unet(config.model, 2, accelerator=False)
+variables = jax.jit(network.init)(jax.random.key(0), np.zeros((1, 16, 16, 1), np.float32))
+variables["params"]["head"]["bias"] += np.array([0, 50], np.float32)  # Liver everywhere: the most to bring back.
+prediction = Segmenter(config, dict.fromkeys(config.views, variables), {}).predict(sys.argv[1])
+assert prediction.labels.voxels.all()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
+"""
+
+
+def test_peak_memory_of_a_long_scan(tmp_path, shape=(512, 512, 600)):
+    """The whole way with the default network on the CPU; some six minutes of CPU time."""
+    voxels = np.random.default_rng(0).integers(-200, 300, shape[:2], np.int16)
+    image = nib.Nifti1Image(np.repeat(voxels[:, :, None], shape[2], 2), np.diag([0.7, 0.7, 1, 1]))
+    image.to_filename(tmp_path / "scan.nii")
+    words = [sys.executable, "-c", LONG_SCAN, str(tmp_path / "scan.nii")]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    print(f"{float(done.stdout):.2f} GiB at the peak")
+    assert float(done.stdout) < 6
 
 
 def test_time_outside_the_network(real_data):
