@@ -99,7 +99,12 @@ def augmentation(config):
     yield "no noise and blur", _without(sharpness)
     yield "none", _without(place + brightness + sharpness)
     yield "also elastic", ("augment.elastic=8",)
-    yield "also bias field", ("augment.bias_field=0.4",)
+    if config.augment.bias_field:
+        yield "no bias field", _without(("bias_field",))
+    else:
+        yield "also bias field", ("augment.bias_field=0.4",)
+    strong = {"contrast": 0.4, "brightness": 0.3, "gamma": 0.7, "bias_field": 0.6}
+    yield "strong brightness", tuple(f"augment.{name}={value}" for name, value in strong.items())
 
 
 def training_size(config):

@@ -45,12 +45,15 @@ class Extras:
     Attributes:
       probabilities: the probability of each class but the background, voxel on voxel with the scan, float32.
       uncertainty: maps of entropy and mutual information, likewise, and the doubt of each slice as a table.
-      mc_samples: number of draws of dropout that the uncertainty rests on.
+      mc_samples: number of draws of dropout that the uncertainty rests on; above 0 it is written in any case.
     """
 
     probabilities: bool = False
     uncertainty: bool = False
     mc_samples: int = 0
+
+    def __post_init__(self):
+        object.__setattr__(self, "uncertainty", self.uncertainty or self.mc_samples > 0)
 
 
 MASKS_ONLY = Extras()

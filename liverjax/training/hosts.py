@@ -16,6 +16,8 @@ from liverjax.errors import ConfigError, Interrupted, did_you_mean
 _MODES = ("auto", "off")
 #: Where no launcher is known to jax, these name the first process as host:port, and count and number the processes.
 _VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
+#: What launchers tell each of several processes, of which jax makes them one run.
+_LAUNCHERS = ("SLURM_STEP_NODELIST", "OMPI_MCA_orte_hnp_uri", "TPU_WORKER_HOSTNAMES", "JOB_COMPLETION_INDEX")
 
 
 @contextlib.contextmanager
@@ -68,11 +70,12 @@ def _join() -> None:
             cluster_detection_method="deactivate" if len(named) == len(_VARIABLES) else None,
         )
         first = jax.process_index() == 0
-    except (
-        Exception
-    ) as error:  # Whatever jax's look at the cluster meets: its network, its services, its values.
+    except Exception as error:  # Whatever jax's look at the cluster meets: its network, services and values.
         if not named and "coordinator_address should be defined" in str(error):
             return  # It found no cluster.
+        # Where jax is in use already, as in a notebook, it does not even look.
+        if not named and "must be called before" in str(error) and not any(map(os.environ.get, _LAUNCHERS)):
+            return
         reason = " ".join(str(error).split()) or type(error).__name__
         told = ", ".join(f"{name}={value}" for name, value in named.items()) or "found by the launcher"
         raise ConfigError(
