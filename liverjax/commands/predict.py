@@ -49,14 +49,30 @@ def run(args: flags.FlagValues) -> int:
     from liverjax.scans.layouts import find_cases
 
     cases = find_cases(args.input)
-    options = {name: args[name].value for name in ("fusion", "ensemble", "flips", "accumulator")}
-    model = load_model(args.model).with_options(args.runtime, args.views, args.override, **options)
+    changes = {name: args[name].value for name in ("fusion", "ensemble", "flips", "accumulator")}
+    model = load_model(args.model).with_options(args.runtime, args.views, args.override, **changes)
     if args.part:
         cases = [case for case in cases if case.id in model.parts[args.part]]
         if not cases:
             raise InputError(f"{args.input}: holds no {args.part} case of {args.model}")
     cases = predict.shard(cases, args.shard)
     extras = predict.Extras(args.save_probabilities, args.save_uncertainty, args.mc_samples)
+    if not args.quiet:
+        print(predict.describe(model, cases, extras), file=sys.stderr)
+    records = []
+    with tqdm(total=len(cases), desc="predict", unit="case", disable=args.quiet) as bar:
+        outcomes = predict.predict_cases(
+            model, cases, args.output, phase=args.phase, extras=extras, skip_existing=args.skip_existing
+        )
+        for outcome in outcomes:
+            bar.update()
+            records.append(predict.record(outcome))
+            if outcome.error:
+                bar.write(f"liverjax: error: {outcome.error}", file=sys.stderr)
+            elif outcome.prediction and args.preview:
+                picture = str(outcome.path).removesuffix(".gz").removesuffix(".nii") + ".png"
+                preview(outcome.prediction.scan, outcome.prediction.labels, picture, title=outcome.case.id)
+    seconds = predict.write_manifest(args.output, args.shard, model, records, args.model)
     if not args.quiet:
         print(seconds)
     if failed := sum(record["status"] == "failed" for record in records):
