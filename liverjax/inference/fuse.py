@@ -30,7 +30,7 @@ from liverjax.views import VIEWS, from_stack, slice_axis, to_stack
 
 #: What a volume is padded with: air, the low end of the window.
 _AIR = -1.0
-# By how much of a vote a member's softmax tells between classes with equally many votes; all together less than one.
+# By how much of a vote a member's softmax tells between classes with equally many votes, at most.
 _TIE_BREAK = 0.01
 
 
@@ -147,6 +147,11 @@ class _Rule:
         """How often each slice of a view is looked at: mirrored in each way, by each start, with each sample."""
         return self.mirrors * self.starts * max(self.samples, 1)
 
+    @property
+    def tie_break(self) -> float:
+        """By how much of a vote a member's softmax tells between equals: all members together by less than one."""
+        return min(_TIE_BREAK, 0.5 / (len(VIEWS) * self.turns))
+
     def start_and_sample(self, turn: jax.Array | int) -> tuple[jax.Array | int, jax.Array | int]:
         """Returns the number of the start and that of the sample of its dropout that have a turn."""
         turn = turn // self.mirrors
@@ -177,7 +182,7 @@ class _Rule:
             share = probabilities * weights[None, None, None]
         elif self.fusion == "majority":
             vote = jax.nn.one_hot(probabilities.argmax(-1), self.network.classes)
-            share = vote + _TIE_BREAK * probabilities
+            share = vote + self.tie_break * probabilities
         else:
             share = probabilities
         entropy = [jax.scipy.special.entr(probabilities).sum(-1, keepdims=True)] if self.spread else []
@@ -190,7 +195,7 @@ class _Rule:
         if self.fusion == "weighted":
             size = classes.sum(-1, keepdims=True) + np.finfo(np.float32).tiny
         else:
-            size = members * (1 + _TIE_BREAK * (self.fusion == "majority"))
+            size = members * (1 + self.tie_break * (self.fusion == "majority"))
         return classes / size, total[..., self.network.classes] / members if self.spread else None
 
 
