@@ -19,8 +19,8 @@ from liverjax.errors import CheckpointError, InputError, TrainingError
 from liverjax.training.logs import read_log
 from liverjax.training.loop import train
 
-#: Seconds. Thirty are promised, of a machine that does nothing else: closing Grain's processes waits for them.
-_SOON = 90
+#: Seconds that are promised.
+_SOON = 30
 
 
 def _endless(config, **train_options):
