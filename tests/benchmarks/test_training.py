@@ -96,7 +96,7 @@ def test_pipeline_and_augmentation(store, peer):
             f"{temperature} {ours['label'].shape[1:]}: {rates[0]:.0f} slices per CPU second, {peer} {rates[1]:.0f}"
         )
         print(f"  ratio {rates[0] / rates[1]:.2f}")
-        assert rates[0] > 1.5 * rates[1]
+        assert rates[0] > 1.3 * rates[1]
 
 
 # --- the step -----------------------------------------------------------------------------------------------------
