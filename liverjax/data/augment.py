@@ -157,13 +157,23 @@ def _change_intensity(key: jax.Array, image: jax.Array, options: Augment) -> jax
 
 
 def _white_noise(key: jax.Array, shape: tuple[int, int]) -> jax.Array:
-    """Returns standard normal noise (H, W) of 16 random bits a pixel.
+    """Returns noise (H, W) of mean 0 and deviation 1: of each pixel the sum of eight random bytes.
 
-    So each word of random bits serves two pixels, for random bits are what noise costs. The 65,536 values reach to
-    4.3 standard deviations either way.
+    Such a sum is nearly normal: it has an excess kurtosis of -0.15 and reaches to 4.9 deviations either way. An inverse
+    of the normal distribution for each pixel, and bits of jax's generator, cost six times as much.
     """
-    rows, columns = shape
-    words = jax.random.bits(key, (-(-rows // 2), 1, columns))
-    halves = (words >> jnp.array([[[0], [16]]], jnp.uint32)) & 0xFFFF
-    uniform = halves.reshape(-1, columns)[:rows].astype(jnp.float32) + 0.5
-    return math.sqrt(2) * jax.lax.erf_inv(uniform / 2**15 - 1)
+    first, second = jax.random.bits(key, (2,))
+    place = jnp.arange(2 * math.prod(shape), dtype=jnp.uint32).reshape(2, *shape)
+    words = _mixed(_mixed(place + first) ^ second)
+    # Two sums of 16 bits in a word, of two bytes each, then of four, then one of eight.
+    pairs = (words & 0xFF00FF) + ((words >> 8) & 0xFF00FF)
+    fours = pairs[0] + pairs[1]
+    eight = ((fours & 0xFFFF) + (fours >> 16)).astype(jnp.int32)
+    return (eight - 8 * 255 // 2) / math.sqrt(8 * (2**16 - 1) / 12)
+
+
+def _mixed(word: jax.Array) -> jax.Array:
+    """Returns uint32 of which each bit depends on all bits of ``word``: the hash "lowbias32" (Wellons 2018)."""
+    word = (word ^ (word >> 16)) * jnp.uint32(0x7FEB352D)
+    word = (word ^ (word >> 15)) * jnp.uint32(0x846CA68B)
+    return word ^ (word >> 16)

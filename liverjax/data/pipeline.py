@@ -80,7 +80,7 @@ def place_patch(
         length = min(size, patch)
         source.append(slice(start, start + length))
         target.append(slice(margin, margin + length))
-    image[tuple(target)] = case.normalise(case.image(view)[index][tuple(source)])
+    case.normalise(case.image(view)[index][tuple(source)], out=image[tuple(target)])
     label[tuple(target)] = case.labels(view)[index][tuple(source)]
 
 

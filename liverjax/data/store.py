@@ -72,9 +72,10 @@ class StoredCase:
         """Returns the labels of a view's slices, uint8 (slice, row, column), as a memory map."""
         return self._open(f"{view}_labels.npy", np.uint8, self.shapes[view])
 
-    def normalise(self, stored: np.ndarray) -> np.ndarray:
-        """Returns stored voxels as the network sees them: float32 in [-1, 1]."""
-        return preprocess.normalise(stored * np.float32(self.scale), *self.window)
+    def normalise(self, stored: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+        """Returns stored voxels as the network sees them: float32 in [-1, 1], in ``out`` if it is given."""
+        scaled = np.multiply(stored, np.float32(self.scale), out=out, dtype=np.float32)
+        return preprocess.normalise(scaled, *self.window, out=scaled)
 
     def _open(self, name: str, dtype: type, shape: tuple[int, int, int]) -> np.ndarray:
         path = self.folder / name

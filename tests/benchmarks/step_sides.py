@@ -2,9 +2,10 @@
 
   python step_sides.py SIDE FOLDER THREADS
 
-Reads FOLDER/inputs.npz (parameters of a network by path, a batch), leaves loss and gradients without dropout in
-FOLDER/SIDE.npz, and prints as JSON the seconds of a whole step with dropout, clipping and Adam: CPU seconds in float32,
-or for sides that end in _gpu wall seconds in bfloat16. The torch sides need torch, the others liverjax.
+Reads FOLDER/inputs.npz (parameters of a network by path, a batch), leaves loss and gradients without dropout, of its
+first slices, in FOLDER/SIDE.npz, and prints as JSON the seconds of a whole step with dropout, clipping and Adam: CPU
+seconds in float32, or for sides that end in _gpu wall seconds in bfloat16. The torch sides need torch, the others
+liverjax.
 """
 
 import json
@@ -18,6 +19,8 @@ import numpy as np
 from inference_sides import variables
 
 STEPS = 3
+#: Slices of the batch that the gradients are compared of; more would not fit into memory in double precision.
+COMPARED = 2
 
 
 def _median(work, clock) -> float:
@@ -62,7 +65,8 @@ def jax_step(inputs, accelerator=False):
     # With a plain step of a large rate the gradient is what the parameters changed by.
     rate = 2.0**10
     state, static = setting(optax.identity(), 0.0, False)
-    after, metrics = jitted_train_step(state, batch, np.float32(rate), jax.random.key(0), **static)
+    few = {name: array[:COMPARED] for name, array in batch.items()}
+    after, metrics = jitted_train_step(state, few, np.float32(rate), jax.random.key(0), **static)
     gradient = jax.tree.map(
         lambda old, new: (old - np.asarray(new)) / rate, variables(inputs)["params"], after.params
     )
@@ -85,28 +89,47 @@ def jax_step(inputs, accelerator=False):
     return found, facts
 
 
-def torch_step(inputs, accelerator=False):
+def _torch_parts(inputs, device, dtype):
+    """Returns a function that makes the network, the slices, and the loss of the logits of the first of them."""
     import torch
     from torch_unet import UNet
 
-    device = "cuda" if accelerator else "cpu"
-    image = torch.from_numpy(inputs["image"].transpose(0, 3, 1, 2)).to(
-        device, memory_format=torch.channels_last
-    )
+    image = torch.from_numpy(inputs["image"].transpose(0, 3, 1, 2))
+    image = image.to(device, dtype, memory_format=torch.channels_last)
     label = torch.from_numpy(inputs["label"].astype(np.int64)).to(device)
 
     def network(dropout):
-        return UNet(variables(inputs), dropout).train().to(device, memory_format=torch.channels_last)
+        net = UNet(variables(inputs), dropout).train()
+        return net.to(device, dtype, memory_format=torch.channels_last)
 
     def loss_fn(logits):
         # As `liverjax.training.losses`: soft Dice of the batch's foreground, and cross-entropy.
-        logits = logits.float()
-        probability, reference = torch.softmax(logits, 1)[:, 1], (label == 1).float()
+        logits, wanted = logits.to(dtype), label[: len(logits)]
+        probability, reference = torch.softmax(logits, 1)[:, 1], (wanted == 1).to(dtype)
         overlap, sizes = (probability * reference).sum(), probability.sum() + reference.sum()
-        return 1 - (2 * overlap + 1) / (sizes + 1) + torch.nn.functional.cross_entropy(logits, label)
+        return 1 - (2 * overlap + 1) / (sizes + 1) + torch.nn.functional.cross_entropy(logits, wanted)
 
+    return network, image, loss_fn
+
+
+def torch_double(inputs, accelerator=False):
+    """The loss and its gradient in double precision: what rounding is measured by."""
+    import torch
+
+    network, image, loss_fn = _torch_parts(inputs, "cuda" if accelerator else "cpu", torch.float64)
     plain = network(0.0)
-    loss = loss_fn(plain(image))
+    loss = loss_fn(plain(image[:COMPARED]))
+    loss.backward()
+    return {}, {**plain.gradients(), "loss": np.float32(loss.item())}
+
+
+def torch_step(inputs, accelerator=False):
+    import torch
+
+    device = "cuda" if accelerator else "cpu"
+    network, image, loss_fn = _torch_parts(inputs, device, torch.float32)
+    plain = network(0.0)
+    loss = loss_fn(plain(image[:COMPARED]))
     loss.backward()
     facts = {**plain.gradients(), "loss": np.float32(loss.item())}
 

@@ -54,12 +54,12 @@ def _run(script: str, side: str, *words: object, threads: int = 1, **environment
 
 @pytest.fixture(scope="module", params=[256, 512])
 def store(request, tmp_path_factory) -> pathlib.Path:
-    """Folder with a store of four cases of 48 slices: smooth structures over the whole window, a liver, a tumour."""
+    """Folder with a store of six cases of 48 slices: smooth structures over the whole window, a liver, a tumour."""
     folder, size = tmp_path_factory.mktemp("pipeline"), request.param
     random = np.random.default_rng(0)
     for part in ("images", "labels"):
         (folder / part).mkdir()
-    for case in range(4):
+    for case in range(6):
         x, y, z = np.meshgrid(*(np.linspace(-1, 1, n) for n in (size, size, 48)), indexing="ij", sparse=True)
         waves = [random.uniform(2, 9, 3) for _ in range(6)]
         voxels = sum(90 * np.sin(a * x + b * y + c * z) for a, b, c in waves)
@@ -96,7 +96,8 @@ def test_pipeline_and_augmentation(store, peer):
             f"{temperature} {ours['label'].shape[1:]}: {rates[0]:.0f} slices per CPU second, {peer} {rates[1]:.0f}"
         )
         print(f"  ratio {rates[0] / rates[1]:.2f}")
-        assert rates[0] > 1.3 * rates[1]
+        # Guards against getting slower; what was measured stands in docs/performance.md.
+        assert rates[0] > 1.7 * rates[1]
 
 
 # --- the step -----------------------------------------------------------------------------------------------------
@@ -117,16 +118,21 @@ def _inputs(folder: pathlib.Path, features: tuple[int, ...], slices: int, size: 
     np.savez(folder / "inputs.npz", features=features, image=image, label=label, **arrays)
 
 
-def _assert_same_gradients(folder: pathlib.Path, sides: tuple[str, str], tolerance: float) -> None:
-    ours, theirs = (dict(np.load(folder / f"{side}.npz")) for side in sides)
-    np.testing.assert_allclose(ours.pop("loss"), theirs.pop("loss"), rtol=tolerance)
-    assert ours.keys() == theirs.keys()
-    off = {name: np.linalg.norm(ours[name] - theirs[name]) for name in theirs}
-    sizes = {name: np.linalg.norm(theirs[name]) for name in theirs}
-    whole = np.linalg.norm(list(sizes.values()))
-    assert np.linalg.norm(list(off.values())) <= tolerance * whole
-    # Of single arrays in deep levels, torch's own gradients in single and double precision differ by half a per cent.
-    assert all(off[name] <= 10 * tolerance * (sizes[name] + 0.01 * whole) for name in theirs)
+def _assert_same_gradients(folder: pathlib.Path, sides: tuple[str, str], exact: str) -> None:
+    """Ours must be as near to the gradient in double precision as torch's own in single precision, or twice as far."""
+    exact = dict(np.load(folder / f"{exact}.npz"))
+    loss = exact.pop("loss")
+    whole = np.linalg.norm([np.linalg.norm(leaf) for leaf in exact.values()])
+    off = {}
+    for side in sides:
+        found = dict(np.load(folder / f"{side}.npz"))
+        np.testing.assert_allclose(found.pop("loss"), loss, rtol=1e-4)
+        assert found.keys() == exact.keys()
+        off[side] = {name: np.linalg.norm(found[name] - exact[name]) / whole for name in exact}
+    ours, theirs = ({**off[side], "whole": np.linalg.norm(list(off[side].values()))} for side in sides)
+    print(f"off the gradient in double precision: {ours['whole']:.1e}, torch {theirs['whole']:.1e}")
+    assert theirs["whole"] < 1e-2
+    assert all(ours[name] <= 2 * theirs[name] + 1e-4 for name in theirs)
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -140,11 +146,12 @@ def test_step_on_a_cpu(tmp_path, features, threads):
         for side in sides:
             facts = _run("step_sides.py", side, tmp_path, threads, threads=threads)
             found[side].append(facts["seconds"])
-    _assert_same_gradients(tmp_path, sides, 1e-3)
+    _run("step_sides.py", "torch_double", tmp_path, threads, threads=threads)
+    _assert_same_gradients(tmp_path, sides, "torch_double")
     ours, theirs = (min(found[side]) for side in sides)
     print(f"{threads} thread(s): {ours:.2f} CPU-s a step, torch {theirs:.2f}: ratio {ours / theirs:.2f}")
-    # Guards against getting slower; what is aimed at stands in docs/performance.md.
-    assert ours <= 3 * theirs
+    # Of narrow networks the convolutions take less, and XLA's passes over the feature maps more.
+    assert ours <= (1.4 if features[0] == 64 else 2) * theirs
 
 
 @pytest.mark.parametrize("slices", [12, 64])
@@ -157,7 +164,8 @@ def test_step_on_a_gpu(tmp_path, slices):
     found = {
         side: _run("step_sides.py", side, tmp_path, os.cpu_count(), JAX_PLATFORMS="cuda") for side in sides
     }
-    _assert_same_gradients(tmp_path, sides, 1e-2)
+    _run("step_sides.py", "torch_double_gpu", tmp_path, os.cpu_count())
+    _assert_same_gradients(tmp_path, tuple(found), "torch_double_gpu")
     print(f"{slices} slices: {found}")
     assert found["jax_step_gpu"]["seconds"] <= found["torch_step_gpu"]["seconds"]
 
