@@ -12,6 +12,7 @@ import logging
 import os
 import sys
 import types
+import warnings
 
 from absl import flags
 
@@ -73,8 +74,7 @@ def run_program(program: types.ModuleType, name: str, words: list[str]) -> int:
     flags.FLAGS.mark_as_parsed()
     _keep_compiled_programs()
     logging.basicConfig(level=logging.WARNING, format="liverjax: %(message)s", stream=sys.stderr)
-    # Orbax logs with its traceback what it also raises.
-    logging.getLogger("absl").setLevel(logging.CRITICAL)
+    _let_errors_speak_for_themselves()
     try:
         return program.run(values) or 0
     except Interrupted as interruption:
@@ -93,6 +93,19 @@ def _keep_compiled_programs() -> None:
     """Lets what jax compiles outlive the process, in a folder that JAX_COMPILATION_CACHE_DIR may name instead."""
     cache = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.path.join(cache, "liverjax", "jax"))
+
+
+def _let_errors_speak_for_themselves() -> None:
+    """Silences what Orbax and TensorStore print beside the error that they raise, by the page where a disk is full."""
+    for name in ("absl", "asyncio"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
+
+    def tell_unless_of_a_loop_that_orbax_closed(unraisable) -> None:
+        if str(unraisable.exc_value) != "Event loop is closed":
+            sys.__unraisablehook__(unraisable)
+
+    sys.unraisablehook = tell_unless_of_a_loop_that_orbax_closed
 
 
 def _with_overrides(words: list[str]) -> list[str]:

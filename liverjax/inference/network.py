@@ -37,11 +37,11 @@ def fold(network: UNet, variables: dict) -> tuple[UNet, dict]:
 @jax.jit
 def _joined(up: dict, kernel: jax.Array) -> jax.Array:
     """Returns the kernel (2, 2, C + 1, 4F) of a `JoinedConv` for an up-convolution and a kernel (3, 3, D, F)."""
-    # Over an output pixel of phase a, tap t of the kernel meets phase p of pixel w of the window: [a, t, p, w].
+    # Over output pixel 2k - 1 + a, tap t of the kernel meets phase p of pixel w of window k: [a, t, p, w].
     meets = np.zeros((2, 3, 2, 2), np.float32)
     for a, t in np.ndindex(2, 3):
-        pixel, p = divmod(a + t - 1, 2)
-        meets[a, t, p, pixel + 1 - a] = 1
+        w, p = divmod(a + t, 2)
+        meets[a, t, p, w] = 1
     depth, features = kernel.shape[2:]
     ups = jnp.concatenate([up["kernel"], jnp.tile(up["bias"], 4)[None]]).reshape(-1, 2, 2, depth)
     joined = jnp.einsum("atpw,buqv,cpqd,tudf->wvcabf", meets, meets, ups, kernel, precision="highest")

@@ -29,8 +29,8 @@ def onnx_graph(
     """Returns a view's network as an `onnx.ModelProto`.
 
     Args:
-      network: with its batch norms folded (`network.fold`).
-      variables: its variables.
+      network: as `network.fold` returns it.
+      variables: its variables, likewise.
       temperature: what the logits are divided by; it is taken into the last convolution.
       facts: text to put into the model's metadata.
 
@@ -77,25 +77,31 @@ class _Graph:
         self._nodes = []
         self._arrays = []
         self._classes = network.classes
-        levels = len(network.features)
         decoder_skip = "identity" if network.short_skips == "projection" else network.short_skips
 
+        size = self._add(
+            "Slice", self._add("Shape", "slices"), self._array(np.array([2])), self._array(np.array([4]))
+        )
+        size = self._add("Concat", self._array(np.array([1, 1])), size, axis=0)
+        one = self._onnx.numpy_helper.from_array(np.ones(1, np.float32))
+        ones = self._add("ConstantOfShape", size, value=one)
         x = self._add("Relu", self._conv("slices", params["stem"]["conv"]))
         width = network.features[0]
-        long_skips = []
+        levels = []
         for level, features in enumerate(network.features):
             if level:
-                long_skips.append((x, width))
                 x = self._add("MaxPool", x, kernel_shape=[2, 2], strides=[2, 2])
-            x = self._block(x, width, features, network.short_skips, params[f"encoder_{level}"])
+                ones = self._add("MaxPool", ones, kernel_shape=[2, 2], strides=[2, 2])
+            block = params[f"encoder_{level}"]
+            y = self._conv(x, block["first"]["conv"])
+            x = self._block(y, x, width, features, network.short_skips, block)
+            levels.append((x, ones))
             width = features
-        for level in reversed(range(levels - 1)):
-            skip, skip_width = long_skips[level]
-            x = self._add("Concat", skip, self._up(x, params[f"up_{level}"]), axis=1)
+        for level in reversed(range(len(levels) - 1)):
+            block, (long_skip, _), (_, ones) = params[f"decoder_{level}"], levels[level], levels[level + 1]
+            y = self._joined_conv(long_skip, x, ones, block["first"]["joined"])
             features = network.features[level]
-            # The long skip has the block's width, so that it is what the rectangular identity keeps.
-            x = self._block(x, skip_width + width, features, decoder_skip, params[f"decoder_{level}"], skip)
-            width = features
+            x = self._block(y, long_skip, features, features, decoder_skip, block)
         head = {name: array / np.float32(temperature) for name, array in params["head"].items()}
         self._add("Softmax", self._conv(x, head), axis=1, output="probabilities")
 
@@ -124,28 +130,34 @@ class _Graph:
         self._arrays.append(self._onnx.numpy_helper.from_array(np.ascontiguousarray(array), name))
         return name
 
-    def _conv(self, x: str, params: dict) -> str:
+    def _conv(self, x: str, params: dict, pad: int | None = None) -> str:
         size = params["kernel"].shape[0]
         inputs = [x, self._array(params["kernel"].transpose(3, 2, 0, 1))]
         if "bias" in params:
             inputs.append(self._array(params["bias"]))
-        return self._add("Conv", *inputs, kernel_shape=[size, size], pads=[size // 2] * 4)
+        pad = size // 2 if pad is None else pad
+        return self._add("Conv", *inputs, kernel_shape=[size, size], pads=[pad] * 4)
 
-    def _up(self, x: str, params: dict) -> str:
-        """A 1x1 convolution to 4C channels that are then laid out as 2x2 pixels, as in `blocks.UpConv`."""
-        kernel = {"kernel": params["kernel"][None, None], "bias": np.tile(params["bias"], 4)}
-        return self._add("DepthToSpace", self._conv(x, kernel), blocksize=2, mode="DCR")
+    def _joined_conv(self, skip: str, below: str, ones: str, params: dict) -> str:
+        """As `blocks.JoinedConv`; ``ones`` (1, 1, H, W) is its channel of ones.
 
-    def _block(
-        self, x: str, width: int, features: int, skip: str, params: dict, first_channels: str | None = None
-    ) -> str:
-        """As `blocks.Block`; ``first_channels`` holds the first ``features`` channels of x, if something does."""
-        y = self._add("Relu", self._conv(x, params["first"]["conv"]))
-        y = self._conv(y, params["second"]["conv"])
+        It has a convolution of its own: an odd number of channels would be laid out unfavourably.
+        """
+        kernel = params["below"]["kernel"]
+        y = self._conv(below, {"kernel": kernel[:, :, :-1]}, pad=1)
+        y = self._add("Add", y, self._conv(ones, {"kernel": kernel[:, :, -1:]}, pad=1))
+        y = self._add("DepthToSpace", y, blocksize=2, mode="DCR")
+        bounds = [self._array(np.array(values)) for values in ([1, 1], [-1, -1], [2, 3])]
+        y = self._add("Slice", y, *bounds)
+        return self._add("Add", y, self._conv(skip, params["skip"]))
+
+    def _block(self, y: str, x: str, width: int, features: int, skip: str, params: dict) -> str:
+        """As `blocks.Block` of x, after its first convolution."""
+        y = self._conv(self._add("Relu", y), params["second"]["conv"])
         if "projection" in params:
             y = self._add("Add", y, self._conv(x, params["projection"]))
         elif skip != "none":
-            y = self._add("Add", y, first_channels or self._resized(x, width, features))
+            y = self._add("Add", y, self._resized(x, width, features))
         return self._add("Relu", y)
 
     def _resized(self, x: str, width: int, features: int) -> str:

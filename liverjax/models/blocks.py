@@ -81,13 +81,12 @@ class UpConv(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        n, rows, columns, channels = x.shape
+        channels = x.shape[-1]
         # Each output pixel sees one tap, so the fan-in is the channels alone.
         kernel = self.param("kernel", nn.initializers.lecun_normal(), (channels, 4 * channels))
         bias = self.param("bias", nn.initializers.zeros_init(), (channels,))
-        y = jnp.dot(x.astype(self.dtype), kernel.astype(self.dtype))
-        y = y.reshape(n, rows, columns, 2, 2, channels).transpose(0, 1, 3, 2, 4, 5)
-        return y.reshape(n, 2 * rows, 2 * columns, channels) + bias.astype(self.dtype)[None, None, None]
+        y = depth_to_space(jnp.dot(x.astype(self.dtype), kernel.astype(self.dtype)))
+        return y + bias.astype(self.dtype)[None, None, None]
 
 
 class JoinedConv(nn.Module):
@@ -106,16 +105,19 @@ class JoinedConv(nn.Module):
     @nn.compact
     def __call__(self, skip: jax.Array, below: jax.Array) -> jax.Array:
         """Maps (N, 2H, 2W, F) and (N, H, W, C) to (N, 2H, 2W, F)."""
-        n, rows, columns, _ = below.shape
         below = jnp.concatenate([below, jnp.ones_like(below[..., :1])], axis=-1)
         conv = nn.Conv(4 * self.features, (2, 2), padding=1, use_bias=False, dtype=self.dtype, name="below")
         y = conv(below)
-        y = y.reshape(n, rows + 1, columns + 1, 2, 2, self.features)
-        # Of even pixels the window starts one pixel further up, of odd ones at the pixel that they lie in.
-        y = jnp.stack([y[:, a : a + rows, :, a] for a in (0, 1)], axis=2)
-        y = jnp.stack([y[:, :, :, b : b + columns, b] for b in (0, 1)], axis=4)
-        y = y.reshape(n, 2 * rows, 2 * columns, self.features)
+        # Window k, of pixels k - 1 and k below, is what output pixels 2k - 1 and 2k see.
+        y = depth_to_space(y)[:, 1:-1, 1:-1]
         return y + nn.Conv(self.features, (3, 3), use_bias=self.use_bias, dtype=self.dtype, name="skip")(skip)
+
+
+def depth_to_space(x: jax.Array) -> jax.Array:
+    """Returns (N, H, W, 4C) laid out as 2x2 pixels each: (N, 2H, 2W, C)."""
+    n, rows, columns, channels = x.shape
+    x = x.reshape(n, rows, columns, 2, 2, channels // 4).transpose(0, 1, 3, 2, 4, 5)
+    return x.reshape(n, 2 * rows, 2 * columns, channels // 4)
 
 
 def max_pool(x: jax.Array) -> jax.Array:

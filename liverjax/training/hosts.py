@@ -11,13 +11,16 @@ from collections.abc import Iterator
 
 import jax
 
-from liverjax.errors import ConfigError, Interrupted, did_you_mean
+from liverjax.errors import ConfigError, Interrupted, TrainingError, did_you_mean
 
 _MODES = ("auto", "off")
 #: Where no launcher is known to jax, these name the first process as host:port, and count and number the processes.
 _VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
 #: What launchers tell each of several processes, of which jax makes them one run.
 _LAUNCHERS = ("SLURM_STEP_NODELIST", "OMPI_MCA_orte_hnp_uri", "TPU_WORKER_HOSTNAMES", "JOB_COMPLETION_INDEX")
+
+#: After so many seconds without a sign of life a process counts as gone, and jax ends the others.
+_HEARTBEAT = 20
 
 
 @contextlib.contextmanager
@@ -29,13 +32,15 @@ def joined(mode: str = "auto") -> Iterator[None]:
     this tells of others stays alone, at no cost.
 
     An error within ends this process at once, with exit status 1: the others wait for it in a sum, and it would
-    wait for them at its exit. jax ends them when they miss its heartbeat, within 100 s.
+    wait for them at its exit. They end when that sum breaks off, as gloo's do, or else when jax misses its heartbeat,
+    within half a minute.
 
     Args:
       mode: "auto", or "off" to stay alone whatever the environment says.
 
     Raises:
       ConfigError: the environment tells of other processes, and they cannot be joined.
+      TrainingError: another process is gone.
     """
     if mode not in _MODES:
         raise ConfigError(f"distributed is {mode!r}{did_you_mean(mode, _MODES)}")
@@ -45,9 +50,14 @@ def joined(mode: str = "auto") -> Iterator[None]:
         yield
     except Interrupted:
         raise  # On all processes alike.
-    except BaseException:
+    except BaseException as error:
         if jax.process_count() > 1:
             atexit.register(_leave)
+            if "Connection" in str(error) and isinstance(error, jax.errors.JaxRuntimeError):
+                reason = " ".join(str(error).split())
+                raise TrainingError(
+                    f"another process of this run is gone ({reason}); the last checkpoint is kept"
+                ) from error
         raise
 
 
@@ -68,6 +78,7 @@ def _join() -> None:
             num_processes=counts.get("JAX_NUM_PROCESSES"),
             process_id=counts.get("JAX_PROCESS_ID"),
             cluster_detection_method="deactivate" if len(named) == len(_VARIABLES) else None,
+            heartbeat_timeout_seconds=_HEARTBEAT,
         )
         first = jax.process_index() == 0
     except Exception as error:  # Whatever jax's look at the cluster meets: its network, services and values.

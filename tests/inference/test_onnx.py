@@ -42,12 +42,12 @@ def test_a_graph_gives_the_probabilities_of_its_network(changes):
 def test_group_norm_is_refused():
     network = UNet(classes=2, features=(4, 8), norm="group")
     with pytest.raises(ConfigError, match=r"model\.norm is 'group'"):
-        onnx_graph(network, _trained(network))
+        onnx_graph(*fold(network, _trained(network)))
 
 
 def test_facts_are_in_the_metadata():
     network = UNet(classes=2, features=(4, 8), norm="none")
-    model = onnx_graph(network, _trained(network), facts={"view": "axial"})
+    model = onnx_graph(*fold(network, _trained(network)), facts={"view": "axial"})
     assert {prop.key: prop.value for prop in model.metadata_props} == {"view": "axial"}
 
 
