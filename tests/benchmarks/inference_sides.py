@@ -14,7 +14,7 @@ import time
 
 import numpy as np
 
-REPEATS = 5
+REPEATS = 3
 BATCH = 8
 VIEWS = ("axial", "coronal", "sagittal")
 AXES = {"axial": (2, 1, 0), "coronal": (1, 2, 0), "sagittal": (0, 2, 1)}

@@ -97,18 +97,17 @@ def test_slice_network_in_onnx_runtime(tmp_path):
     pytest.importorskip("onnxruntime", reason="the extra liverjax[onnx] is not installed")
     _inputs(tmp_path, (64, 128, 256, 512), slices=(1, 256, 256), volume=(1, 1, 1))
     found = _race(["jax_slice", "onnx_slice"], tmp_path)
-    # The graph holds the up-convolutions as they are, which is a third more products.
-    assert found["onnx_slice"]["seconds"] <= 1.35 * found["jax_slice"]["seconds"]
+    # Both do the same products, at what the core gives.
+    assert found["onnx_slice"]["seconds"] <= 1.1 * found["jax_slice"]["seconds"]
 
 
 @pytest.mark.parametrize("peer", ["torch_volume", "monai_volume"])
 def test_three_views_of_a_volume(tmp_path, peer):
     _needs(TORCH_PYTHON, peer.split("_")[0])
-    _inputs(tmp_path, (16, 32, 64, 128), slices=(1, 16, 16), volume=(96, 96, 80))
+    _inputs(tmp_path, (64, 128, 256, 512), slices=(1, 16, 16), volume=(192, 192, 16))
     found = _race(["jax_volume", peer], tmp_path)
     assert found["jax_volume"]["seconds"] < found[peer]["seconds"]
-    # Less was aimed at; on a par after one call, ours grows by some ten MB in the calls after it.
-    assert found["jax_volume"]["added_mb"] < found[peer]["added_mb"] + 100
+    assert found["jax_volume"]["added_mb"] < found[peer]["added_mb"]
 
 
 LONG_SCAN = """
