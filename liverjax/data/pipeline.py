@@ -80,8 +80,9 @@ def place_patch(
         length = min(size, patch)
         source.append(slice(start, start + length))
         target.append(slice(margin, margin + length))
-    case.normalise(case.image(view)[index][tuple(source)], out=image[tuple(target)])
-    label[tuple(target)] = case.labels(view)[index][tuple(source)]
+    stored, labels = case.slice(view, index)
+    case.normalise(stored[tuple(source)], out=image[tuple(target)])
+    label[tuple(target)] = labels[tuple(source)]
 
 
 def train_batches(

@@ -15,6 +15,7 @@ import concurrent.futures
 import dataclasses
 import functools
 import json
+import mmap
 import os
 import pathlib
 import shutil
@@ -71,6 +72,14 @@ class StoredCase:
     def labels(self, view: str) -> np.ndarray:
         """Returns the labels of a view's slices, uint8 (slice, row, column), as a memory map."""
         return self._open(f"{view}_labels.npy", np.uint8, self.shapes[view])
+
+    def slice(self, view: str, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """Returns a slice of a view and its labels (row, column), as memory maps that are being read by now."""
+        stacks = self.image(view), self.labels(view)
+        for stack in stacks:
+            _read_ahead(stack, index)
+        image, labels = stacks
+        return image[index], labels[index]
 
     def normalise(self, stored: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """Returns stored voxels as the network sees them: float32 in [-1, 1], in ``out`` if it is given."""
@@ -163,11 +172,20 @@ def open_store(folder: str | os.PathLike) -> Store:
 _LOCK = threading.Lock()
 
 
-@functools.lru_cache(maxsize=4096)
+# Each map holds a file open, and systems commonly allow a process 1024.
+@functools.lru_cache(maxsize=512)
 def _memory_map(path: pathlib.Path, modified_ns: int) -> np.ndarray:
     """Opens an array once, and again when its file has been replaced."""
     del modified_ns
     return np.load(path, mmap_mode="r", allow_pickle=False)
+
+
+def _read_ahead(stack: np.memmap, index: int) -> None:
+    """Has the system read a slice at once: of pages touched one by one, it reads a few at a time and waits."""
+    size = stack.strides[0]
+    start = stack.offset + index * size
+    before = start % mmap.PAGESIZE
+    stack.base.madvise(mmap.MADV_WILLNEED, start - before, before + size)
 
 
 def _tuple(value):

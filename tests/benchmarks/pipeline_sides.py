@@ -17,9 +17,9 @@ import numpy as np
 
 BATCH = 8
 #: Batches of a pass over the pipeline, and passes of which the median counts.
-BATCHES, PASSES = 12, 5
+BATCHES, PASSES = 24, 5
 #: Cases that the figures are of, and those that get the process going.
-MEASURED, OTHERS = slice(0, 4), slice(4, 6)
+MEASURED, OTHERS = slice(0, 8), slice(8, 10)
 WINDOW = (-160.0, 240.0)
 #: The ranges of `liverjax.options.Augment`, which all sides draw from uniformly, per slice, always.
 ROTATION, SCALE, SHIFT, CONTRAST, BRIGHTNESS, GAMMA, NOISE = 15.0, 0.2, 10.0, 0.15, 0.15, 0.3, 0.05

@@ -29,7 +29,7 @@ pytestmark = pytest.mark.slow
 
 TORCH_PYTHON = os.environ.get("LIVERJAX_TORCH_PYTHON", sys.executable)
 HERE = pathlib.Path(__file__).parent
-ROUNDS = 3
+ROUNDS = 5
 
 
 def _needs(python: str, condition: str) -> None:
@@ -54,12 +54,12 @@ def _run(script: str, side: str, *words: object, threads: int = 1, **environment
 
 @pytest.fixture(scope="module", params=[256, 512])
 def store(request, tmp_path_factory) -> pathlib.Path:
-    """Folder with a store of six cases of 48 slices: smooth structures over the whole window, a liver, a tumour."""
+    """Folder with a store of ten cases of 48 slices: smooth structures over the whole window, a liver, a tumour."""
     folder, size = tmp_path_factory.mktemp("pipeline"), request.param
     random = np.random.default_rng(0)
     for part in ("images", "labels"):
         (folder / part).mkdir()
-    for case in range(6):
+    for case in range(10):
         x, y, z = np.meshgrid(*(np.linspace(-1, 1, n) for n in (size, size, 48)), indexing="ij", sparse=True)
         waves = [random.uniform(2, 9, 3) for _ in range(6)]
         voxels = sum(90 * np.sin(a * x + b * y + c * z) for a, b, c in waves)

@@ -44,6 +44,26 @@ def test_every_view_holds_the_scan_on_the_grid(tiny_config, phantom_scans):
         assert liver == (mask > 0).sum() and tumor == (mask == 2).sum()
 
 
+@pytest.fixture
+def few_open_files():
+    """The number of open files that systems commonly allow a process."""
+    resource = pytest.importorskip("resource", reason="no limits on this system")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1024, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_more_cases_than_a_process_may_have_files_open(tiny_config, tmp_path, few_open_files):
+    case = open_store(tiny_config.store).cases[0]
+    expected = case.image("axial")[20], case.labels("axial")[20]
+    for number in range(600):  # Two files each.
+        folder = tmp_path / str(number)
+        folder.symlink_to(case.folder)
+        found = dataclasses.replace(case, folder=folder).slice("axial", 20)
+        assert all(np.array_equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
 def test_mr_keeps_its_precision_whatever_its_scale(two_scans, tiny_config, tmp_path):
     path = two_scans / "imagesTr" / "phantom_001_0000.nii.gz"
     scan = nib.load(path)
