@@ -20,6 +20,18 @@ def step_keys(key: jax.Array, step: int | jax.Array) -> jax.Array:
     return jax.random.split(jax.random.fold_in(key, step))
 
 
+def normalise(stored: jax.Array, window: jax.Array) -> jax.Array:
+    """Returns slices (N, H, W, 1) float32 in [-1, 1] of voxels as stored (N, H, W).
+
+    Args:
+      stored: the voxels, of any real type.
+      window: (N, 2) the low and the high value that become -1 and 1, as in `liverjax.scans.preprocess.normalise`.
+    """
+    low, high = window[:, 0, None, None, None], window[:, 1, None, None, None]
+    slope = 2 / jnp.maximum(high - low, 1e-30)
+    return jnp.clip((stored[..., None] - (low + high) / 2) * slope, -1, 1)
+
+
 def augment(
     key: jax.Array, images: jax.Array, labels: jax.Array, options: Augment
 ) -> tuple[jax.Array, jax.Array]:

@@ -12,9 +12,8 @@ import grain
 import numpy as np
 
 from liverjax import labels as label_ids
-from liverjax.data.augment import AIR
 from liverjax.data.sampling import Sampler
-from liverjax.data.store import StoredCase
+from liverjax.data.store import OUTSIDE, StoredCase
 from liverjax.errors import InputError, TrainingError
 from liverjax.options import Config
 
@@ -38,18 +37,15 @@ class _Batches:
         return self._steps
 
     def __getitem__(self, step: int) -> dict[str, np.ndarray]:
-        image = np.full((len(self._rows), *self._patch, 1), AIR, np.float32)
-        label = np.zeros((len(self._rows), *self._patch), np.uint8)
+        batch = blank_batch(len(self._rows), self._patch)
         for place, row in enumerate(self._rows):
             draw = self._sampler.draw(step, row)
             case = self._cases[draw.case]
             try:
-                place_patch(
-                    case, draw.view, draw.slice, image[place, ..., 0], label[place], (draw.row, draw.column)
-                )
+                place_slice(batch, place, case, draw.view, draw.slice, (draw.row, draw.column))
             except Exception as error:
                 raise InputError(f"case {case.id}, {draw.view} slice {draw.slice}: {error}") from error
-        return {"image": image, "label": merge_labels(label, self._keep_tumor)}
+        return {**batch, "label": merge_labels(batch["label"], self._keep_tumor)}
 
 
 def merge_labels(label: np.ndarray, keep_tumor: bool) -> np.ndarray:
@@ -57,32 +53,48 @@ def merge_labels(label: np.ndarray, keep_tumor: bool) -> np.ndarray:
     return label if keep_tumor else np.minimum(label, label_ids.LIVER)
 
 
-def place_patch(
+def blank_batch(rows: int, patch: tuple[int, int]) -> dict[str, np.ndarray]:
+    """Returns a batch of air without labels.
+
+    Returns:
+      - "image" (rows, H, W) int16, voxels as stored: `augment.normalise` makes of them on the device what the network
+        sees, for half as much has to be copied there;
+      - "window" (rows, 2) float32, the stored voxels that become -1 and 1;
+      - "label" (rows, H, W) uint8.
+    """
+    return {
+        "image": np.full((rows, *patch), OUTSIDE, np.int16),
+        "window": np.zeros((rows, 2), np.float32),
+        "label": np.zeros((rows, *patch), np.uint8),
+    }
+
+
+def place_slice(
+    batch: dict[str, np.ndarray],
+    row: int,
     case: StoredCase,
     view: str,
     index: int,
-    image: np.ndarray,
-    label: np.ndarray,
     place: tuple[float, float] = (0.5, 0.5),
 ) -> None:
-    """Writes a slice into ``image`` and ``label`` (H, W): centred where it is smaller, else cropped at ``place``.
+    """Writes a slice into a row of a `blank_batch`: centred where it is smaller, else cropped at ``place``.
 
     Args:
       case: the case, and ``view`` and ``index`` its slice.
-      image: float32, filled with air beforehand.
-      label: uint8, filled with background beforehand.
       place: for rows and columns, where the crop lies: 0 is the first possible place, 1 the last.
     """
     source, target = [], []
-    for size, patch, share in zip(case.shapes[view][1:], image.shape, place, strict=True):
+    patch_shape = batch["image"].shape[1:]
+    for size, patch, share in zip(case.shapes[view][1:], patch_shape, place, strict=True):
         start = int(share * (max(size - patch, 0) + 1)) if size > patch else 0
         margin = max(patch - size, 0) // 2
         length = min(size, patch)
         source.append(slice(start, start + length))
         target.append(slice(margin, margin + length))
     stored, labels = case.slice(view, index)
-    case.normalise(stored[tuple(source)], out=image[tuple(target)])
-    label[tuple(target)] = labels[tuple(source)]
+    batch["image"][row][tuple(target)] = stored[tuple(source)]
+    batch["label"][row][tuple(target)] = labels[tuple(source)]
+    batch["window"][row] = case.stored_window
 
 
 def train_batches(
@@ -100,7 +112,7 @@ def train_batches(
     Process p of P takes the contiguous rows [p B / P, (p + 1) B / P) of the global batch of size B.
 
     Yields:
-      "image" (B/P, H, W, 1) float32 in [-1, 1] and "label" (B/P, H, W) uint8.
+      B / P rows of "image", "window" and "label", as `blank_batch` says.
     """
     size = config.batch.size
     rows = range(process * size // processes, (process + 1) * size // processes)
@@ -154,7 +166,7 @@ def validation_batches(
     filled up with rows of weight 0.
 
     Returns:
-      Dicts of "image" (B, H, W, 1), "label" (B, H, W) and "weight" (B,) float32; H and W hold the largest slice.
+      Batches of B rows, as `blank_batch` says, with "weight" (B,) float32 beside; H and W hold the largest slice.
     """
     views = config.views_of(network)
     chosen = _spread_slices(cases, views, config.train.validation_slices)
@@ -166,15 +178,12 @@ def validation_batches(
     size = config.batch.size
     batches = []
     for start in range(0, len(chosen), size):
-        image = np.full((size, height, width, 1), AIR, np.float32)
-        label = np.zeros((size, height, width), np.uint8)
-        weight = np.zeros(size, np.float32)
-        for place, (case, view, index) in enumerate(chosen[start : start + size]):
-            place_patch(case, view, index, image[place, ..., 0], label[place])
-            weight[place] = 1
-        batches.append(
-            {"image": image, "label": merge_labels(label, "tumor" in config.labels), "weight": weight}
-        )
+        batch = blank_batch(size, (height, width))
+        part = chosen[start : start + size]
+        for row, (case, view, index) in enumerate(part):
+            place_slice(batch, row, case, view, index)
+        label = merge_labels(batch["label"], "tumor" in config.labels)
+        batches.append({**batch, "label": label, "weight": np.float32(np.arange(size) < len(part))})
     return batches
 
 

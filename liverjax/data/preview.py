@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
-from liverjax.data.augment import AIR, augment, step_keys
-from liverjax.data.pipeline import merge_labels, place_patch
+from liverjax.data.augment import augment, normalise, step_keys
+from liverjax.data.pipeline import blank_batch, merge_labels, place_slice
 from liverjax.data.store import StoredCase
 from liverjax.options import Config
 
@@ -48,15 +48,14 @@ def augmented_slices(
     rows = min(rows, len(cases))
     chosen = [cases[int((row + 0.5) * len(cases) / rows)] for row in range(rows)]
     keep_tumor = "tumor" in config.labels
-    image = np.full((rows, *config.batch.patch, 1), AIR, np.float32)
-    label = np.zeros((rows, *config.batch.patch), np.uint8)
+    batch = blank_batch(rows, config.batch.patch)
     names = []
     for row, case in enumerate(chosen):
         liver, tumor = case.counts[view].T
         index = int(np.argmax(tumor if keep_tumor and tumor.any() else liver))
-        place_patch(case, view, index, image[row, ..., 0], label[row])
+        place_slice(batch, row, case, view, index)
         names.append(f"{case.id}\nslice {index}")
-    label = merge_labels(label, keep_tumor)
+    image, label = normalise(batch["image"], batch["window"]), merge_labels(batch["label"], keep_tumor)
     shown = [(image, label)]
     for step in range(steps):
         key, _ = step_keys(jax.random.key(config.seed), step)

@@ -37,6 +37,8 @@ from liverjax.views import VIEWS, to_stack
 _FORMAT = 1
 #: Largest magnitude that a stored voxel uses; MR intensities are scaled into it.
 _INT16_RANGE = 32_000
+#: Stored voxel of what lies outside a slice: below every window, so air.
+OUTSIDE = -(2**15)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,10 +83,11 @@ class StoredCase:
         image, labels = stacks
         return image[index], labels[index]
 
-    def normalise(self, stored: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-        """Returns stored voxels as the network sees them: float32 in [-1, 1], in ``out`` if it is given."""
-        scaled = np.multiply(stored, np.float32(self.scale), out=out, dtype=np.float32)
-        return preprocess.normalise(scaled, *self.window, out=scaled)
+    @property
+    def stored_window(self) -> tuple[float, float]:
+        """The window in units of the stored voxels."""
+        low, high = self.window
+        return low / self.scale, high / self.scale
 
     def _open(self, name: str, dtype: type, shape: tuple[int, int, int]) -> np.ndarray:
         path = self.folder / name

@@ -19,6 +19,10 @@ _LOG = logging.getLogger("liverjax")
 # up-convolution, the block's input, its two convolutions and the padding of one of them.
 _LIVE_MAPS = 4
 _FLOAT = 4
+# Bytes a voxel of the clean-up where the liver fills the scan: masks, copies of them, and numbered pieces.
+_CLEAN_UP = 11
+#: Bytes of the program itself: its packages, and what XLA compiles with.
+PROGRAM = 600 * 2**20
 
 
 class Memory(NamedTuple):
@@ -28,11 +32,13 @@ class Memory(NamedTuple):
       slab: on the device, feature maps of one slab of slices and the parameters.
       accumulator: the padded volume, the sum over the views and the result.
       scan: on the host, the scan as read, on the working grid, and its mask.
+      clean_up: on the host, the steps that clean the mask, at most: where the liver fills the scan.
     """
 
     slab: int
     accumulator: int
     scan: int
+    clean_up: int
 
 
 def estimate(
@@ -66,6 +72,7 @@ def estimate(
         slab=slab + starts * 9 * 12 * widths[-1] ** 2 * _FLOAT,
         accumulator=voxels * _FLOAT * (1 + 2 * (channels or network.classes)),
         scan=math.prod(scan_shape) * (voxel_bytes + 1) + math.prod(grid_shape) * _FLOAT,
+        clean_up=math.prod(scan_shape) * _CLEAN_UP,
     )
 
 

@@ -205,13 +205,16 @@ def describe(model: Segmenter, cases: Sequence[Case], extras: Extras = MASKS_ONL
             needs.append(model.memory(image.shape[:3], image.affine, spread=extras.uncertainty))
     if not needs:
         return line
-    slab, accumulator, scan = (max(need[part] for need in needs) / 2**30 for part in range(3))
-    on_device, on_host = slab + accumulator, accumulator + scan * min(len(cases), len(devices) + _WAITING)
+    most = memory.Memory(*(max(part) / 2**30 for part in zip(*needs, strict=True)))
+    on_device = most.slab + most.accumulator
+    on_host = memory.PROGRAM / 2**30 + most.accumulator + most.scan * min(len(cases), len(devices) + _WAITING)
     if devices[0].platform == "cpu":
-        line += f"; about {on_device + on_host:.1f} GiB of memory"
-        on_host += on_device
+        # Of several cases one is cleaned while the next is computed.
+        on_host += on_device + most.clean_up if len(cases) > 1 else max(on_device, most.clean_up)
+        line += f"; up to about {on_host:.1f} GiB of memory"
     else:
-        line += f"; about {on_device:.1f} GiB of memory on the device and {on_host:.1f} GiB on the host"
+        on_host += most.clean_up
+        line += f"; up to about {on_device:.1f} GiB of memory on the device and {on_host:.1f} GiB on the host"
     there = memory.host_memory() / 2**30
     return line + (f", MORE THAN THE {there:.1f} GiB of this machine" if on_host > there else "")
 

@@ -157,14 +157,14 @@ def intensity_window(voxels: np.ndarray, options: Preprocess) -> tuple[float, fl
     return float(low), float(high)
 
 
-def normalise(voxels: np.ndarray, low: float, high: float, out: np.ndarray | None = None) -> np.ndarray:
-    """Returns float32 voxels of which `low` to `high` is scaled to [-1, 1], the rest clipped; in ``out`` if given.
+def normalise(voxels: np.ndarray, low: float, high: float) -> np.ndarray:
+    """Returns float32 voxels of which `low` to `high` is scaled to [-1, 1], the rest clipped.
 
     An empty window (`low` equal to `high`, as of a constant image) gives 0 at `low`, and -1 and 1 beside it.
     """
-    half = max((high - low) / 2, np.finfo(np.float32).tiny)
+    half = max((high - low) / 2, 1e-30)
     # In place: new memory for each step would take longer than the step.
-    out = np.subtract(voxels, np.float32((low + high) / 2), out=out, dtype=np.float32)
+    out = np.subtract(voxels, np.float32((low + high) / 2), dtype=np.float32)
     np.divide(out, np.float32(half), out=out)
     return np.clip(out, -1, 1, out=out)
 

@@ -153,11 +153,12 @@ class _Step:
 def _synthetic(config: Config) -> dict[str, np.ndarray]:
     """Returns a batch of noise, with a rectangle of each class."""
     size, (rows, columns) = config.batch.size, config.batch.patch
-    image = np.random.default_rng(config.seed).uniform(-1, 1, (size, rows, columns, 1)).astype(np.float32)
+    image = np.random.default_rng(config.seed).integers(-100, 100, (size, rows, columns), np.int16)
+    window = np.tile(np.float32([-100, 100]), (size, 1))
     label = np.zeros((size, rows, columns), np.uint8)
     for value in range(1, len(config.labels)):
         label[:, : rows // (value + 1), : columns // (value + 1)] = value
-    return {"image": image, "label": label}
+    return {"image": image, "window": window, "label": label}
 
 
 def _batches(config: Config, store: str | os.PathLike, steps: int) -> Iterator[dict[str, np.ndarray]]:

@@ -66,25 +66,25 @@ def train(
     workdir = pathlib.Path(workdir)
     if not config.store:
         raise ConfigError("store is empty, expected the folder that `liverjax prepare` wrote")
-    store = open_store(config.store)
-    if store.preprocess != config.preprocess:
-        changed = ", ".join(differences(store.preprocess, config.preprocess, "preprocess.").values())
-        raise ConfigError(f"store {config.store} was prepared with other values of the config: {changed}")
-    parts = split_cases(usable_cases(store.cases, config.labels), config.split, config.seed)
-    setup = _Setup(
-        config=config,
-        parts=parts,
-        mesh=data_mesh(config.batch.size, config.train.accumulate),
-        network=build_unet(config.model, len(config.labels), accelerator=jax.default_backend() != "cpu"),
-        optimizer=build_optimizer(config.train),
-    )
-    meet(setup.mesh)
-    start_or_resume(workdir, config, store, parts, resume)
-    if not quiet and jax.process_index() == 0:
-        print(f"devices: {describe_devices()}")
+    with StopSignals() as stop:  # One that comes before the first step is obeyed after it.
+        store = open_store(config.store)
+        if store.preprocess != config.preprocess:
+            changed = ", ".join(differences(store.preprocess, config.preprocess, "preprocess.").values())
+            raise ConfigError(f"store {config.store} was prepared with other values of the config: {changed}")
+        parts = split_cases(usable_cases(store.cases, config.labels), config.split, config.seed)
+        setup = _Setup(
+            config=config,
+            parts=parts,
+            mesh=data_mesh(config.batch.size, config.train.accumulate),
+            network=build_unet(config.model, len(config.labels), accelerator=jax.default_backend() != "cpu"),
+            optimizer=build_optimizer(config.train),
+        )
+        meet(setup.mesh)
+        start_or_resume(workdir, config, store, parts, resume)
+        if not quiet and jax.process_index() == 0:
+            print(f"devices: {describe_devices()}")
 
-    results: dict[str, Progress] = {}
-    with StopSignals() as stop:
+        results: dict[str, Progress] = {}
         for index, view in enumerate(config.networks):
             limit = math.inf
             if config.max_minutes:

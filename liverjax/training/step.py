@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
-from liverjax.data.augment import augment, step_keys
+from liverjax.data.augment import augment, normalise, step_keys
 from liverjax.models import UNet
 from liverjax.options import Augment, Config, Loss
 from liverjax.training.losses import segmentation_loss
@@ -40,7 +40,8 @@ def train_step(
 
     Args:
       state: the state before the step.
-      batch: "image" (N, H, W, 1) float32 in [-1, 1] and "label" (N, H, W) uint8.
+      batch: "image" (N, H, W), voxels of any real type; "window" (N, 2) float32, of which values -1 and 1 are made;
+        "label" (N, H, W) uint8.
       rate: learning rate of this step, float32 scalar.
       key: the run's typed key, the same for all steps.
       accumulate: number of parts that the batch is worked through in; loss and gradient are their means. Part a
@@ -54,7 +55,9 @@ def train_step(
       The state after the step, and the float32 scalars "loss" and "gradient_norm".
     """
     augment_key, dropout_key = step_keys(key, state.step)
-    image, label = augment(augment_key, batch["image"], batch["label"], augmentation)
+    image, label = augment(
+        augment_key, normalise(batch["image"], batch["window"]), batch["label"], augmentation
+    )
 
     def loss_fn(params, batch_stats, image, label, key):
         logits, updates = network.apply(
@@ -117,13 +120,13 @@ def overlap_counts(
 
     Args:
       variables: the network's parameters and running statistics.
-      batch: "image" and "label" as in `train_step`, and "weight" (N,) float32: 0 for rows that only pad.
+      batch: "image", "window" and "label" as in `train_step`, and "weight" (N,) float32: 0 for rows that only pad.
 
     Returns:
       (classes - 1, 2) float32: pixels of overlap, and pixels of prediction plus pixels of reference; and
       (N, H, W) uint8.
     """
-    logits = network.apply(variables, batch["image"])
+    logits = network.apply(variables, normalise(batch["image"], batch["window"]))
     weight = batch["weight"][:, None, None, None]
     labels = jnp.argmax(logits, -1)
     predicted = jax.nn.one_hot(labels, logits.shape[-1])[..., 1:] * weight

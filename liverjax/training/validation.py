@@ -11,6 +11,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from liverjax.data.augment import normalise
 from liverjax.data.pipeline import validation_batches
 from liverjax.data.store import StoredCase
 from liverjax.models import UNet
@@ -48,8 +49,9 @@ class Validation:
             count, labels = jitted_overlap_counts(variables, batch, network=self._network)
             counts += np.asarray(count, np.float64)
             if place == 0:  # The slices with liver come first.
-                shown = (batch["image"][..., 0], batch["label"], labels)
-                self.examples = tuple(local_rows(array)[:_EXAMPLES] for array in shown)
+                shown = (batch["image"], batch["window"], batch["label"], labels)
+                stored, window, label, labels = (local_rows(array)[:_EXAMPLES] for array in shown)
+                self.examples = np.asarray(normalise(stored, window))[..., 0], label, labels
         return {
             name: float(2 * overlap / max(sizes, 1))
             for name, (overlap, sizes) in zip(self._names, counts, strict=True)

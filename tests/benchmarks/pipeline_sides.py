@@ -52,7 +52,7 @@ def liverjax_side(folder):
     import jax.numpy as jnp
 
     from liverjax.data import augment
-    from liverjax.data.pipeline import train_batches
+    from liverjax.data.pipeline import blank_batch, place_slice, train_batches
     from liverjax.data.store import open_store
     from liverjax.options import Augment, Batch, Config
 
@@ -63,19 +63,20 @@ def liverjax_side(folder):
     assert config.augment == Augment(ROTATION, SCALE, SHIFT, CONTRAST, BRIGHTNESS, GAMMA, NOISE)
 
     def changed(options):
-        return jax.jit(lambda key, image, label: augment.augment(key, image, label, options))
+        def run(key, image, window, label):
+            return augment.augment(key, augment.normalise(image, window), label, options)
+
+        return jax.jit(run)
 
     run = changed(config.augment)
-    nothing = jnp.zeros((BATCH, *patch, 1)), jnp.zeros((BATCH, *patch), jnp.uint8)
-    run(jax.random.key(0), *nothing)[0].block_until_ready()
+    run(jax.random.key(0), **blank_batch(BATCH, patch))[0].block_until_ready()
 
     def one_pass(part):
         batches = train_batches(
             cases[part], "axial", config, first_step=0, last_step=BATCHES, process=0, processes=1
         )
         for step, batch in enumerate(batches):
-            changed = run(jax.random.key(step), batch["image"], batch["label"])
-            jax.block_until_ready(changed)
+            jax.block_until_ready(run(jax.random.key(step), **batch))
         return BATCHES * BATCH
 
     found = _race(one_pass, folder)
@@ -83,9 +84,10 @@ def liverjax_side(folder):
     augment._symmetric = lambda key, limit, shape=(): jnp.full(shape, limit)
     ours = changed(Augment(ROTATION, SCALE, SHIFT, CONTRAST, BRIGHTNESS, GAMMA, noise=0.0))
     middle = cases[0].shapes["axial"][0] // 2
-    stack = [(case.normalise(case.image("axial")[middle]), case.labels("axial")[middle]) for case in cases]
-    image, label = (np.stack(arrays) for arrays in zip(*stack, strict=True))
-    image, label = ours(jax.random.key(0), image[..., None], label)
+    batch = blank_batch(len(cases), patch)
+    for row, case in enumerate(cases):
+        place_slice(batch, row, case, "axial", middle)
+    image, label = ours(jax.random.key(0), **batch)
     np.savez(folder / "liverjax_side.npz", image=np.asarray(image[..., 0]), label=np.asarray(label))
     return found
 

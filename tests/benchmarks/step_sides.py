@@ -46,7 +46,7 @@ def jax_step(inputs, accelerator=False):
     from liverjax.training.step import jitted_train_step
 
     features = tuple(inputs["features"].tolist())
-    batch = {"image": jnp.asarray(inputs["image"]), "label": jnp.asarray(inputs["label"])}
+    batch = {name: jnp.asarray(inputs[name]) for name in ("image", "window", "label")}
 
     def setting(optimizer, dropout, accelerator):
         network = build_unet(Model(features, dropout), 2, accelerator=accelerator)
@@ -94,7 +94,7 @@ def _torch_parts(inputs, device, dtype):
     import torch
     from torch_unet import UNet
 
-    image = torch.from_numpy(inputs["image"].transpose(0, 3, 1, 2))
+    image = torch.from_numpy(inputs["image"][:, None].astype(np.float32) / inputs["window"][0, 1])
     image = image.to(device, dtype, memory_format=torch.channels_last)
     label = torch.from_numpy(inputs["label"].astype(np.int64)).to(device)
 

@@ -8,8 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from liverjax.data.augment import AIR, augment
+from liverjax.data.augment import AIR, augment, normalise
+from liverjax.data.store import OUTSIDE
 from liverjax.options import Augment
+from liverjax.scans import preprocess
 
 OFF = Augment(**{field.name: 0.0 for field in dataclasses.fields(Augment)})
 #: All on at once.
@@ -23,6 +25,19 @@ def batch():
     labels[:, 8:20, 10:30] = 1
     images = np.where(labels, 0.5, -0.5)[..., None] + 0.1 * random.standard_normal((4, 32, 40, 1))
     return jnp.asarray(images, jnp.float32), jnp.asarray(labels)
+
+
+@pytest.mark.parametrize(
+    "window", [(-160, 240), (-31_999.5, 32_000), (0.25, 0.75), (40, 40), (-32_000, -32_000)]
+)
+def test_the_device_normalises_as_prediction_does(window):
+    stored = np.arange(-32_000, 32_001, dtype=np.int16).reshape(1, 1, -1)
+    expected = preprocess.normalise(stored, *window)
+    windows = np.float32([window])
+    found = jax.jit(normalise)(stored, windows)
+    assert found.dtype == jnp.float32
+    np.testing.assert_allclose(found[..., 0], expected, atol=1e-6)
+    assert (normalise(np.full((1, 2, 3), OUTSIDE, np.int16), windows) == AIR).all()
 
 
 def test_everything_off_changes_nothing(batch):

@@ -5,10 +5,10 @@ import dataclasses
 import numpy as np
 import pytest
 
-from liverjax.data.augment import AIR
-from liverjax.data.pipeline import place_patch, train_batches, validation_batches
+from liverjax.data.augment import AIR, normalise
+from liverjax.data.pipeline import blank_batch, place_slice, train_batches, validation_batches
 from liverjax.data.sampling import Sampler
-from liverjax.data.store import open_store
+from liverjax.data.store import OUTSIDE, open_store
 from liverjax.errors import InputError
 
 
@@ -24,6 +24,8 @@ def _read(config, cases, **kwargs):
 
 def test_batches_hold_the_drawn_slices_normalised(tiny_config, cases):
     batch = _read(tiny_config, cases)[1]
+    images = np.asarray(normalise(batch["image"], batch["window"]))
+    assert batch["image"].dtype == np.int16 and images.shape == (*batch["image"].shape, 1)
     sampler = Sampler(cases, ["coronal"], tiny_config.batch, tiny_config.seed)
     for row in range(tiny_config.batch.size):
         draw = sampler.draw(1, row)
@@ -33,8 +35,8 @@ def test_batches_hold_the_drawn_slices_normalised(tiny_config, cases):
         expected = np.clip((stored - low) / (high - low), 0, 1) * 2 - 1
         rows, columns = expected.shape  # 36 x 48 in a patch of 48 x 48: centred, air above and below.
         assert (rows, columns) == (36, 48)
-        np.testing.assert_allclose(batch["image"][row, 6:42, :, 0], expected, atol=1e-5)
-        assert (batch["image"][row, :6] == AIR).all() and (batch["image"][row, 42:] == AIR).all()
+        np.testing.assert_allclose(images[row, 6:42, :, 0], expected, atol=1e-5)
+        assert (images[row, :6] == AIR).all() and (images[row, 42:] == AIR).all()
         np.testing.assert_array_equal(batch["label"][row, 6:42], case.labels("coronal")[draw.slice])
 
 
@@ -65,11 +67,12 @@ def test_without_a_tumor_class_tumor_is_liver(tiny_config, cases):
 
 def test_crops_reach_both_ends_of_a_slice_that_is_larger_than_the_patch(cases):
     case = cases[0]
-    slice_ = case.normalise(case.image("axial")[20])
+    slice_ = case.image("axial")[20]
     for place, rows in ((0.0, slice(0, 16)), (0.999, slice(24, 40))):
-        image, label = np.full((16, 48), AIR, np.float32), np.zeros((16, 48), np.uint8)
-        place_patch(case, "axial", 20, image, label, (place, 0.5))
-        np.testing.assert_array_equal(image, slice_[rows])
+        batch = blank_batch(2, (16, 48))
+        place_slice(batch, 1, case, "axial", 20, (place, 0.5))
+        np.testing.assert_array_equal(batch["image"][1], slice_[rows])
+        assert (batch["image"][0] == OUTSIDE).all()
 
 
 def test_a_damaged_case_is_named(tiny_config, cases, tmp_path):
@@ -90,4 +93,5 @@ def test_the_last_validation_batch_is_filled_up_with_rows_of_no_weight(tiny_conf
     train = dataclasses.replace(tiny_config.train, validation_slices=6)
     batches = validation_batches(cases[:2], "axial", dataclasses.replace(tiny_config, train=train))
     np.testing.assert_array_equal(batches[1]["weight"], [1, 1, 0, 0])
-    assert (batches[1]["image"][2:] == AIR).all() and not batches[1]["label"][2:].any()
+    images = normalise(batches[1]["image"], batches[1]["window"])
+    assert (images[2:] == AIR).all() and not batches[1]["label"][2:].any()

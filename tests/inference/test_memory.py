@@ -1,11 +1,15 @@
 """The memory estimate against what XLA plans, and the choice of where to add."""
 
+import tracemalloc
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from liverjax.inference.memory import accumulates_on_host, estimate
 from liverjax.inference.network import apply_within
+from liverjax.inference.postprocess import clean
 from liverjax.models import UNet
 from liverjax.options import Predict
 
@@ -29,6 +33,17 @@ def test_an_accumulator_counts_volume_sum_and_result():
     need = estimate((10, 10, 10), (30, 32, 33), UNet(classes=3, features=(4, 8)), Predict(bucket=32))
     assert need.accumulator == 32 * 32 * 64 * 4 * (1 + 3 + 3)
     assert need.scan == 1000 * 3 + 30 * 32 * 33 * 4
+
+
+def test_the_clean_up_of_a_scan_full_of_liver_takes_what_is_estimated():
+    labels = np.ones((96, 96, 96), np.uint8)
+    clean(labels, (1, 1, 1), Predict())
+    tracemalloc.start()
+    clean(labels, (1, 1, 1), Predict())
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    need = estimate(labels.shape, (32, 32, 32), UNet(classes=2, features=(4, 8)), Predict())
+    assert 0.6 < peak / need.clean_up < 1.1
 
 
 class _Small:

@@ -24,7 +24,8 @@ def step():
     optimizer = build_optimizer(Train(clip_norm=0.0, optimizer="sgd", momentum=0.0))
     random = np.random.default_rng(0)
     batch = {
-        "image": jnp.asarray(random.uniform(-1, 1, (4, 8, 8, 1)), jnp.float32),
+        "image": jnp.asarray(random.integers(-100, 100, (4, 8, 8)), jnp.int16),
+        "window": jnp.tile(jnp.float32([-100, 100]), (4, 1)),
         "label": jnp.asarray(random.integers(0, 2, (4, 8, 8)), jnp.uint8),
     }
     sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
@@ -67,7 +68,8 @@ def test_an_optimiser_state_that_is_divided_over_the_devices_gives_the_same_para
     optimizer = build_optimizer(Train())
     random = np.random.default_rng(0)
     batch = {
-        "image": random.uniform(-1, 1, (4, 8, 8, 1)).astype(np.float32),
+        "image": random.integers(-100, 100, (4, 8, 8)).astype(np.int16),
+        "window": np.tile(np.float32([-100, 100]), (4, 1)),
         "label": random.integers(0, 2, (4, 8, 8)).astype(np.uint8),
     }
     settings = {"network": network, "optimizer": optimizer, "augmentation": OFF, "loss_weights": Loss()}
