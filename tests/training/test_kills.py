@@ -1,6 +1,8 @@
 """Killed runs: whatever the signal and the moment, the same command ends with the uninterrupted run's bits."""
 
+import contextlib
 import dataclasses
+import io
 import os
 import pathlib
 import shutil
@@ -13,6 +15,7 @@ import numpy as np
 import pytest
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
+from liverjax.errors import Interrupted
 from liverjax.training.logs import read_log
 from liverjax.training.loop import train
 
@@ -111,6 +114,24 @@ def test_a_killed_run_goes_on_to_the_same_bits(
     for curve in (_logged_losses, _shown_losses):
         assert curve(workdir) == curve(uninterrupted)
         assert [step for step, _ in curve(workdir)] == list(range(1, STEPS + 1))
+
+
+class _Interrupts(io.StringIO):
+    """Where a run prints to: it is sent a signal when it first does."""
+
+    def write(self, text):
+        if not self.tell():
+            signal.raise_signal(signal.SIGINT)
+        return super().write(text)
+
+
+def test_a_signal_before_the_first_step_is_obeyed_after_it(tiny_config, tmp_path):
+    config = dataclasses.replace(tiny_config, views=("axial",))
+    with contextlib.redirect_stdout(_Interrupts()) as printed, pytest.raises(Interrupted) as caught:
+        train(config, tmp_path / "run")
+    assert printed.getvalue().startswith("devices: ")
+    assert str(caught.value).startswith("SIGINT after step 1 of axial; saved")
+    assert (tmp_path / "run" / "axial" / "last" / "1" / "checksums.json").exists()
 
 
 def _logged_losses(workdir):
