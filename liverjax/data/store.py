@@ -12,6 +12,7 @@ one contiguous read: of a single volume in C order, a sagittal slice would read 
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import dataclasses
 import functools
 import json
@@ -76,7 +77,7 @@ class StoredCase:
         return self._open(f"{view}_labels.npy", np.uint8, self.shapes[view])
 
     def slice(self, view: str, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """Returns a slice of a view and its labels (row, column), as memory maps that are being read by now."""
+        """Returns a slice of a view and its labels (row, column), as memory maps that the system was asked to read."""
         stacks = self.image(view), self.labels(view)
         for stack in stacks:
             _read_ahead(stack, index)
@@ -176,7 +177,7 @@ _LOCK = threading.Lock()
 
 
 # Each map holds a file open, and systems commonly allow a process 1024.
-@functools.lru_cache(maxsize=512)
+@functools.lru_cache(maxsize=768)
 def _memory_map(path: pathlib.Path, modified_ns: int) -> np.ndarray:
     """Opens an array once, and again when its file has been replaced."""
     del modified_ns
@@ -184,11 +185,14 @@ def _memory_map(path: pathlib.Path, modified_ns: int) -> np.ndarray:
 
 
 def _read_ahead(stack: np.memmap, index: int) -> None:
-    """Has the system read a slice at once: of pages touched one by one, it reads a few at a time and waits."""
+    """Has the system read a slice at once, where it can: of pages touched one by one, it reads a few and waits."""
+    if not hasattr(mmap, "MADV_WILLNEED"):
+        return
     size = stack.strides[0]
     start = stack.offset + index * size
     before = start % mmap.PAGESIZE
-    stack.base.madvise(mmap.MADV_WILLNEED, start - before, before + size)
+    with contextlib.suppress(OSError):
+        stack.base.madvise(mmap.MADV_WILLNEED, start - before, before + size)
 
 
 def _tuple(value):

@@ -66,7 +66,7 @@ def train(
     workdir = pathlib.Path(workdir)
     if not config.store:
         raise ConfigError("store is empty, expected the folder that `liverjax prepare` wrote")
-    with StopSignals() as stop:  # One that comes before the first step is obeyed after it.
+    with StopSignals() as stop:  # What comes before the first steps is obeyed after them.
         store = open_store(config.store)
         if store.preprocess != config.preprocess:
             changed = ", ".join(differences(store.preprocess, config.preprocess, "preprocess.").values())

@@ -40,8 +40,8 @@ def train_step(
 
     Args:
       state: the state before the step.
-      batch: "image" (N, H, W), voxels of any real type; "window" (N, 2) float32, of which values -1 and 1 are made;
-        "label" (N, H, W) uint8.
+      batch: "image" (N, H, W), voxels of any real type; "window" (N, 2) float32, the two values that become -1
+        and 1; "label" (N, H, W) uint8.
       rate: learning rate of this step, float32 scalar.
       key: the run's typed key, the same for all steps.
       accumulate: number of parts that the batch is worked through in; loss and gradient are their means. Part a

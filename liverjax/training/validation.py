@@ -46,12 +46,12 @@ class Validation:
         """Returns class name -> Dice over all validation slices together; 0 for a class in neither mask."""
         counts = 0.0
         for place, batch in enumerate(self._batches):
-            count, labels = jitted_overlap_counts(variables, batch, network=self._network)
+            count, predicted = jitted_overlap_counts(variables, batch, network=self._network)
             counts += np.asarray(count, np.float64)
             if place == 0:  # The slices with liver come first.
-                shown = (batch["image"], batch["window"], batch["label"], labels)
-                stored, window, label, labels = (local_rows(array)[:_EXAMPLES] for array in shown)
-                self.examples = np.asarray(normalise(stored, window))[..., 0], label, labels
+                shown = (batch["image"], batch["window"], batch["label"], predicted)
+                stored, window, *labels = (local_rows(array)[:_EXAMPLES] for array in shown)
+                self.examples = np.asarray(normalise(stored, window))[..., 0], *labels
         return {
             name: float(2 * overlap / max(sizes, 1))
             for name, (overlap, sizes) in zip(self._names, counts, strict=True)

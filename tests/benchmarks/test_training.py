@@ -29,7 +29,8 @@ pytestmark = pytest.mark.slow
 
 TORCH_PYTHON = os.environ.get("LIVERJAX_TORCH_PYTHON", sys.executable)
 HERE = pathlib.Path(__file__).parent
-ROUNDS = 5
+#: Turns of each side: of short measurements more.
+PIPELINE_ROUNDS, STEP_ROUNDS = 5, 2
 
 
 def _needs(python: str, condition: str) -> None:
@@ -79,7 +80,7 @@ def test_pipeline_and_augmentation(store, peer):
     _needs(TORCH_PYTHON, f"import torch, {peer}")
     sides = ("liverjax_side", f"{peer}_side")
     found = {side: [] for side in sides}
-    for _ in range(ROUNDS):
+    for _ in range(PIPELINE_ROUNDS):
         for side in sides:
             drop_pages(store / "store")
             found[side].append(_run("pipeline_sides.py", side, store))
@@ -143,7 +144,7 @@ def test_step_on_a_cpu(tmp_path, features, threads):
     _inputs(tmp_path, features, slices=2, size=256)
     sides = ("jax_step", "torch_step")
     found = {side: [] for side in sides}
-    for _ in range(ROUNDS - 1):
+    for _ in range(STEP_ROUNDS):
         for side in sides:
             facts = _run("step_sides.py", side, tmp_path, threads, threads=threads)
             found[side].append(facts["seconds"])

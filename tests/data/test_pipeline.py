@@ -10,6 +10,7 @@ from liverjax.data.pipeline import blank_batch, place_slice, train_batches, vali
 from liverjax.data.sampling import Sampler
 from liverjax.data.store import OUTSIDE, open_store
 from liverjax.errors import InputError
+from liverjax.scans import preprocess
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +23,7 @@ def _read(config, cases, **kwargs):
     return list(train_batches(cases, "coronal", config, **settings))
 
 
-def test_batches_hold_the_drawn_slices_normalised(tiny_config, cases):
+def test_batches_normalised_are_the_drawn_slices(tiny_config, cases):
     batch = _read(tiny_config, cases)[1]
     images = np.asarray(normalise(batch["image"], batch["window"]))
     assert batch["image"].dtype == np.int16 and images.shape == (*batch["image"].shape, 1)
@@ -73,6 +74,22 @@ def test_crops_reach_both_ends_of_a_slice_that_is_larger_than_the_patch(cases):
         place_slice(batch, 1, case, "axial", 20, (place, 0.5))
         np.testing.assert_array_equal(batch["image"][1], slice_[rows])
         assert (batch["image"][0] == OUTSIDE).all()
+
+
+def test_each_row_has_the_window_of_its_case(cases):
+    """MR scans: each has its own scale and window."""
+    scaled = [
+        dataclasses.replace(cases[0], scale=0.02, window=(-0.5, 8.0)),
+        dataclasses.replace(cases[1], scale=3.0, window=(-900.0, 600.0)),
+    ]
+    batch = blank_batch(2, scaled[0].shapes["axial"][1:])
+    for row, case in enumerate(scaled):
+        place_slice(batch, row, case, "axial", 20)
+    images = normalise(batch["image"], batch["window"])[..., 0]
+    for image, case in zip(images, scaled, strict=True):
+        expected = preprocess.normalise(case.image("axial")[20] * case.scale, *case.window)
+        assert np.ptp(expected) > 1
+        np.testing.assert_allclose(image, expected, atol=1e-5)
 
 
 def test_a_damaged_case_is_named(tiny_config, cases, tmp_path):
