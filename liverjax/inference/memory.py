@@ -32,7 +32,7 @@ class Memory(NamedTuple):
       slab: on the device, feature maps of one slab of slices and the parameters.
       accumulator: the padded volume, the sum over the views and the result.
       scan: on the host, the scan as read, on the working grid, and its mask.
-      clean_up: on the host, the steps that clean the mask, at most: where the liver fills the scan.
+      clean_up: on the host, the steps that clean the mask, of one that is liver throughout.
     """
 
     slab: int
