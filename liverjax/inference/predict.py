@@ -211,10 +211,10 @@ def describe(model: Segmenter, cases: Sequence[Case], extras: Extras = MASKS_ONL
     if devices[0].platform == "cpu":
         # Of several cases one is cleaned while the next is computed.
         on_host += on_device + most.clean_up if len(cases) > 1 else max(on_device, most.clean_up)
-        line += f"; up to about {on_host:.1f} GiB of memory"
+        line += f"; about {on_host:.1f} GiB of memory"
     else:
         on_host += most.clean_up
-        line += f"; up to about {on_device:.1f} GiB of memory on the device and {on_host:.1f} GiB on the host"
+        line += f"; about {on_device:.1f} GiB of memory on the device and {on_host:.1f} GiB on the host"
     there = memory.host_memory() / 2**30
     return line + (f", MORE THAN THE {there:.1f} GiB of this machine" if on_host > there else "")
 

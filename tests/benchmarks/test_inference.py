@@ -141,7 +141,7 @@ def test_peak_memory_of_a_long_scan(tmp_path, shape=(512, 512, 600)):
     done = subprocess.run(words, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     described, peak = done.stdout.splitlines()
-    estimate = float(re.search(r"up to about ([\d.]+) GiB", described)[1])
+    estimate = float(re.search(r"; about ([\d.]+) GiB", described)[1])
     print(f"{float(peak):.2f} GiB at the peak, estimated as {estimate}")
     assert float(peak) < 6 and 0.8 < float(peak) / estimate < 1.1
 
