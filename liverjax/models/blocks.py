@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from liverjax.models.kernel_gradient import conv_general_dilated
+
 #: Largest number of groups of a group norm (Wu and He 2018 use 32); it is lowered to divide the channels.
 _GROUPS = 32
 
@@ -29,7 +31,16 @@ class ConvNorm(nn.Module):
         x = nn.Dropout(self.dropout, broadcast_dims=(1, 2))(x, deterministic=not train)
         use_bias = self.norm == "none"
         if below is None:
-            x = nn.Conv(self.features, (3, 3), use_bias=use_bias, dtype=self.dtype, name="conv")(x)
+            convolve = conv_general_dilated if train else None
+            conv = nn.Conv(
+                self.features,
+                (3, 3),
+                use_bias=use_bias,
+                dtype=self.dtype,
+                conv_general_dilated=convolve,
+                name="conv",
+            )
+            x = conv(x)
         else:
             x = JoinedConv(self.features, use_bias, self.dtype, name="joined")(x, below)
         if self.norm == "batch":
