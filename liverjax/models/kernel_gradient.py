@@ -1,8 +1,8 @@
 """A 3x3 convolution whose kernel's gradient is fast on CPUs.
 
 XLA takes this gradient as a convolution that has the slices of the batch for channels. On CPUs it is slow at that: of
-the 105 GFLOP a second of the forward pass it reaches 15 to 60, the fewer the larger the batch. Products of matrices
-reach 60 to 95. Take `conv_general_dilated` out of `blocks.ConvNorm`, and all is as XLA does it.
+the 105 GFLOP a second of the forward pass it reaches 17 to 62 with 16 slices, products of matrices 51 to 89
+(`docs/performance.md`). Take `conv_general_dilated` out of `blocks.ConvNorm`, and all is as XLA does it.
 """
 
 from __future__ import annotations
