@@ -1,8 +1,8 @@
 """A 3x3 convolution whose kernel's gradient is fast on CPUs.
 
-XLA takes this gradient as a convolution that has the slices of the batch for channels. On CPUs it is slow at that: of
-the 105 GFLOP a second of the forward pass it reaches 17 to 62 with 16 slices, products of matrices 51 to 89
-(`docs/performance.md`). Take `conv_general_dilated` out of `blocks.ConvNorm`, and all is as XLA does it.
+XLA takes this gradient as a convolution that has the slices of the batch for channels. On CPUs it is slow at that: with
+16 slices it reaches 15 to 73 GFLOP a second, products of matrices 49 to 85 (`docs/performance.md`). Take
+`conv_general_dilated` out of `blocks.ConvNorm`, and all is as XLA does it.
 """
 
 from __future__ import annotations
@@ -66,8 +66,8 @@ def kernel_gradient(x: jax.Array, dy: jax.Array) -> jax.Array:
     def add(total, turn):
         return total + jax.vmap(_of_slice)(*turn), None
 
-    nothing = jnp.zeros((parts, 3, 3, x.shape[-1], dy.shape[-1]), x.dtype)
-    return lax.scan(add, nothing, turns)[0].sum(axis=0)
+    nothing = jnp.zeros((parts, 3, 3, x.shape[-1], dy.shape[-1]), _sum_type(x))
+    return lax.scan(add, nothing, turns)[0].sum(axis=0).astype(x.dtype)
 
 
 def _of_slice(x: jax.Array, dy: jax.Array) -> jax.Array:
@@ -77,5 +77,13 @@ def _of_slice(x: jax.Array, dy: jax.Array) -> jax.Array:
     shifted = jnp.concatenate([dy[:, 2 - j : 2 - j + columns] for j in range(3)], axis=-1)
     shifted = shifted.reshape(rows * columns, -1)
     x = jnp.pad(x, ((1, 1), (0, 0), (0, 0)))
-    taps = [jnp.dot(x[i : i + rows].reshape(-1, channels).T, shifted) for i in range(3)]
+    taps = [
+        jnp.dot(x[i : i + rows].reshape(-1, channels).T, shifted, preferred_element_type=_sum_type(x))
+        for i in range(3)
+    ]
     return jnp.stack(taps).reshape(3, channels, 3, -1).transpose(0, 2, 1, 3)
+
+
+def _sum_type(x: jax.Array) -> jnp.dtype:
+    """Sums of bfloat16 over a whole batch would lose small terms."""
+    return jnp.promote_types(x.dtype, jnp.float32)

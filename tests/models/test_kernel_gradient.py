@@ -41,6 +41,14 @@ def test_a_single_pixel_reaches_the_tap_that_its_place_says():
     np.testing.assert_array_equal(kernel_gradient.kernel_gradient(x, dy)[:, :, 0, 0], expected)
 
 
+def test_sums_of_bfloat16_are_taken_in_float32():
+    # One slice adds 256 and 128 slices add 1 each; in bfloat16 256 + 1 is 256.
+    x = jnp.ones((129, 1, 1, 1), jnp.bfloat16).at[0].set(256)
+    gradient = kernel_gradient.kernel_gradient(x, jnp.ones_like(x))
+    assert gradient.dtype == jnp.bfloat16
+    assert gradient[1, 1, 0, 0] == 384
+
+
 @pytest.mark.parametrize(("channels", "size", "ours"), [(64, 128, True), (63, 128, False), (64, 64, False)])
 def test_wide_convolutions_of_many_pixels_take_it_and_others_do_not(channels, size, ours):
     x = jax.ShapeDtypeStruct((1, size, size, channels), jnp.float32)
@@ -51,7 +59,7 @@ def test_wide_convolutions_of_many_pixels_take_it_and_others_do_not(channels, si
 
 
 def _gradient(features, image):
-    """Returns the compiled gradient of a network, in training with dropout, and what it is for the slices."""
+    """Returns the gradient of a network in training, with dropout, for the slices."""
     network = UNet(classes=2, features=features, dropout=0.5)
     variables = network.init(jax.random.key(0), np.asarray(image[:1]))
 
