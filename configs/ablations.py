@@ -60,11 +60,11 @@ def shared_network(config):
     )
 
 
-def starts(config):
+def restarts(config):
     """One training of each view, the best of four by validation, and all of four that are kept together."""
-    yield "one", ("train.starts=1",)
-    yield "best of 4", ("train.starts=4", "predict.ensemble=best")
-    yield "all kept of 4", ("train.starts=4", "predict.ensemble=all")
+    yield "one", ("train.restarts=1",)
+    yield "best of 4", ("train.restarts=4", "predict.ensemble=best")
+    yield "all kept of 4", ("train.restarts=4", "predict.ensemble=all")
 
 
 def fusion(config):

@@ -25,7 +25,7 @@ def get_config(arg: str = ""):
     config.train.warmup_steps = 20
     config.train.validate_every = 100
     config.train.save_every = 100
-    config.train.halve_at = (100, 200)
+    config.train.halving_steps = (100, 200)
     config.train.log_every = 25
     config.train.validation_slices = 48
     return config

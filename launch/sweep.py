@@ -56,9 +56,9 @@ def define(values: flags.FlagValues) -> None:
 def run(args: flags.FlagValues) -> int:
     """Runs the sweep, or the part of it that a SLURM job does; the exit status is 1 if a command failed."""
     from liverjax.errors import ConfigError
-    from liverjax.studies import ablation, sweep
+    from liverjax.experiments import plan, runner
 
-    study = ablation.plan(
+    study = plan.plan(
         args.ablation,
         args.config,
         args.dataset,
@@ -83,7 +83,7 @@ def run(args: flags.FlagValues) -> int:
         if not args.task.isdecimal() or int(args.task) >= len(units):
             raise ConfigError(f"task is {args.task!r}, expected stores, table, or 0 to {len(units) - 1}")
         units = [units[int(args.task)]]
-    failures = sweep.run(
+    failures = runner.run(
         units, jobs=args.jobs, devices=args.devices, show=lambda line: print(line, flush=True)
     )
     if args.task in (None, "table"):
@@ -96,8 +96,8 @@ def run(args: flags.FlagValues) -> int:
 
 def _tabulate(study) -> None:
     """Writes and prints the table of what is scored."""
+    from liverjax.experiments.comparison import compare
     from liverjax.report.ablation import ablation_report
-    from liverjax.studies.comparison import compare
 
     found = compare(study)
     found.save(study.folder)

@@ -19,10 +19,10 @@ __version__ = "0.1.0"
 
 #: Public name -> module, and its name there.
 _WHERE = {
-    "Volume": ("liverjax.scans.volume", "Volume"),
+    "Volume": ("liverjax.volume", "Volume"),
     "evaluate": ("liverjax.scoring.cohort", "evaluate"),
     "load_config": ("liverjax.config", "load_config"),
-    "load_model": ("liverjax.inference.segmenter", "load_model"),
+    "load_model": ("liverjax.pretrained.load", "load_model"),
     "prepare": ("liverjax.data.store", "prepare"),
     "read_scan": ("liverjax.scans.nifti", "read"),
     "train": ("liverjax.training.loop", "train"),

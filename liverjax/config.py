@@ -89,7 +89,7 @@ def make_small(config: ConfigDict) -> None:
     config.train.learning_rate = 2e-3
     config.train.validate_every = 250
     config.train.save_every = 250
-    config.train.halve_at = (250, 500, 1000, 2000)
+    config.train.halving_steps = (250, 500, 1000, 2000)
 
 
 def config_file(name: str) -> pathlib.Path:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 
 from liverjax.errors import ConfigError, did_you_mean
-from liverjax.labels import NAMES
+from liverjax.labels import DECISIONS, NAMES
 from liverjax.views import SHARED, VIEWS
 
 
@@ -220,14 +220,14 @@ class Train:
     patience: int = 0
     min_delta: float = 1e-3
     #: Networks of each view that start from other random numbers (Haensch 2022 had 16). After each number of steps in
-    #: `halve_at`, multiples of `validate_every`, the better half by validation Dice goes on; those that are never
+    #: `halving_steps`, multiples of `validate_every`, the better half by validation Dice goes on; those that are never
     #: reached change nothing. All that are left predict together, or the best alone (`predict.ensemble`).
-    starts: int = 1
-    halve_at: tuple[int, ...] = (5_000, 10_000, 20_000, 40_000)
+    restarts: int = 1
+    halving_steps: tuple[int, ...] = (5_000, 10_000, 20_000, 40_000)
 
     def __post_init__(self):
         at_least_one = (
-            "starts",
+            "restarts",
             "steps",
             "validate_every",
             "save_every",
@@ -248,12 +248,15 @@ class Train:
         _require(
             0 <= self.cooldown_share <= 1, "train.cooldown_share", self.cooldown_share, "a share in [0, 1]"
         )
-        ok = list(self.halve_at) == sorted({step for step in self.halve_at if step > 0})
-        _require(ok, "train.halve_at", self.halve_at, "rising numbers of steps above 0")
-        reached = [step for step in self.halve_at if self.starts > 1 and step < self.steps]
+        ok = list(self.halving_steps) == sorted({step for step in self.halving_steps if step > 0})
+        _require(ok, "train.halving_steps", self.halving_steps, "rising numbers of steps above 0")
+        reached = [step for step in self.halving_steps if self.restarts > 1 and step < self.steps]
         ok = all(step % self.validate_every == 0 for step in reached)
         _require(
-            ok, "train.halve_at", self.halve_at, f"multiples of train.validate_every ({self.validate_every})"
+            ok,
+            "train.halving_steps",
+            self.halving_steps,
+            f"multiples of train.validate_every ({self.validate_every})",
         )
 
 
@@ -268,12 +271,15 @@ class Predict:
     #: What the views' softmax maps become: their mean, their mean weighted by view and class (the weights are
     #: fitted by `liverjax calibrate`), or the majority of their labels.
     fusion: str = "mean"
+    #: How probabilities become labels (`liverjax.labels.decide`): "nested", liver with its tumours against background
+    #: first, then tumour against liver; or "argmax" over the classes.
+    decision: str = "nested"
     #: Also show each view its slices mirrored along rows, columns and both, which takes four times as long; only for
     #: networks that were trained with `augment.flip`.
     flips: bool = False
     #: Where the maps are summed: on the device, on the host, or on the host if the device is too small.
     accumulator: str = "auto"
-    #: Of several starts (`train.starts`): "all" that were kept give their maps, or "best", one of each view.
+    #: Of several starts (`train.restarts`): "all" that were kept give their maps, or "best", one of each view.
     ensemble: str = "all"
     #: Keep only the largest connected component of the liver (with its tumours).
     largest_component: bool = True
@@ -289,6 +295,7 @@ class Predict:
         _require(self.batch_size >= 1, "predict.batch_size", self.batch_size, "1 or more")
         _require(self.bucket >= 8, "predict.bucket", self.bucket, "8 or more")
         _choose("predict.fusion", self.fusion, ("mean", "weighted", "majority"))
+        _choose("predict.decision", self.decision, DECISIONS)
         _choose("predict.accumulator", self.accumulator, ("auto", "device", "host"))
         _choose("predict.ensemble", self.ensemble, ("all", "best"))
         for name in ("min_liver_mm3", "min_tumor_mm3"):
@@ -335,10 +342,10 @@ class Config:
         _require(0 <= self.seed < 2**32, "seed", self.seed, "0 to 2**32 - 1")
         _require(self.max_minutes >= 0, "max_minutes", self.max_minutes, "0 or more")
         _require(
-            not (self.max_minutes and self.train.starts > 1),
+            not (self.max_minutes and self.train.restarts > 1),
             "max_minutes",
             self.max_minutes,
-            f"0 with train.starts {self.train.starts}: starts are compared after equal numbers of steps",
+            f"0 with train.restarts {self.train.restarts}: starts are compared after equal numbers of steps",
         )
         _require(
             self.augment.flip > 0 or not self.predict.flips,
@@ -359,7 +366,7 @@ class Config:
 
 
 #: Fields that may differ between a run and its resumption: none of them changes what a step of training computes.
-FREE_FIELDS = (
+FIELDS_FREE_ON_RESUME = (
     "store",
     "max_minutes",
     "views",

@@ -35,7 +35,7 @@ def real_data() -> pathlib.Path:
 @pytest.fixture(scope="session")
 def phantom_scans(tmp_path_factory) -> pathlib.Path:
     """Data set of eight coarse phantoms in nnU-Net's layout; case ids phantom_000 to phantom_007."""
-    from liverjax.scans.phantom import write_dataset
+    from liverjax.datasets.phantom import write_dataset
 
     folder = tmp_path_factory.mktemp("phantoms")
     write_dataset(folder, range(8), shape=(48, 40, 36), spacing=(8.0, 8.0, 8.0))

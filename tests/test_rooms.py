@@ -6,20 +6,45 @@ import pathlib
 import pytest
 
 PACKAGE = pathlib.Path(__file__).parent.parent / "liverjax"
-MODULES = {"errors", "labels", "views", "options", "config", "files"}
+MODULES = {"errors", "labels", "views", "options", "config", "files", "lazy", "signals", "volume"}
+SCANS = MODULES | {"scans"}
+DATASETS = SCANS | {"datasets"}
+OBJECTS = SCANS | {"objects"}
+SCORING = DATASETS | OBJECTS | {"scoring"}
+INFERENCE = DATASETS | OBJECTS | {"prediction", "models", "checkpoint"}
+#: What each room may import, beside itself.
 ROOMS = {
     **dict.fromkeys(MODULES, MODULES),
     "scans": MODULES,
-    "data": MODULES | {"scans"},
+    "prediction": SCANS,
+    "datasets": SCANS,
+    "objects": SCANS,
+    "data": DATASETS,
     "models": MODULES,
     "checkpoint": MODULES | {"models"},
-    "training": MODULES | {"data", "models", "checkpoint"},
-    "inference": MODULES | {"scans", "models", "checkpoint"},
-    "scoring": MODULES | {"scans"},
-    "planning": MODULES | {"scans", "scoring"},
-    "studies": MODULES | {"scans", "data", "training", "inference", "scoring"},
+    "training": DATASETS | OBJECTS | {"data", "models", "checkpoint"},
+    "inference": INFERENCE,
+    "pretrained": INFERENCE | {"inference"},
+    "scoring": DATASETS | OBJECTS,
+    "planning": SCORING,
     "insight": MODULES | {"models", "inference"},
-    "report": MODULES | {"scans"},
+    "experiments": SCORING | {"data"},
+    "studies": SCORING | INFERENCE | {"inference", "pretrained", "experiments"},
+    "report": SCANS,
+    "viewer": SCANS | {"prediction"},
+}
+#: Rooms whose results come from plain arrays, on any laptop.
+WITHOUT_JAX = {
+    *MODULES,
+    "prediction",
+    "scans",
+    "datasets",
+    "objects",
+    "scoring",
+    "planning",
+    "experiments",
+    "report",
+    "viewer",
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
 
@@ -39,7 +64,7 @@ def test_imports_keep_to_the_rooms(path):
         parts = name.split(".")
         if parts[0] == "liverjax" and room in ROOMS and parts[1:] and parts[1] != "__version__":
             assert parts[1] in ROOMS[room] | {room}, f"{path.name} of {room} imports {name}"
-        if room in ("scans", "scoring"):
+        if room in WITHOUT_JAX:
             assert parts[0] not in ("jax", "flax", "optax", "orbax", "grain"), f"{path.name} imports {name}"
 
 

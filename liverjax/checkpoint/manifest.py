@@ -17,7 +17,7 @@ from liverjax.files import write_json
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "nibabel")
 
 
-def surroundings() -> dict[str, dict]:
+def environment() -> dict[str, dict]:
     """Returns what a run's last bits may depend on beside its config: "versions" and "machine"."""
     versions = {name: _version(name) for name in _PACKAGES}
     versions |= {"liverjax": __version__, "python": platform.python_version()}
@@ -41,7 +41,7 @@ def _version(package: str) -> str:
 
 def write_manifest(path: pathlib.Path, **facts: object) -> None:
     """Writes ``run.json``: versions and machine, and the run's own facts."""
-    write_json(path, {**surroundings(), **facts})
+    write_json(path, {**environment(), **facts})
 
 
 def read_manifest(path: pathlib.Path) -> dict:

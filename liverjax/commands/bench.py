@@ -53,7 +53,7 @@ def _phantom_store(folder: str, config) -> str | None:
     if not all(map(importlib.util.find_spec, PIPELINE_NEEDS)):
         return None
     from liverjax.data.store import prepare
-    from liverjax.scans.phantom import write_dataset
+    from liverjax.datasets.phantom import write_dataset
 
     rows, columns = config.batch.patch
     grid = {"shape": (columns, rows, _SLICES), "spacing": config.preprocess.spacing}

@@ -35,8 +35,8 @@ def run(args: flags.FlagValues) -> None:
     import pathlib
 
     from liverjax.errors import InputError
-    from liverjax.inference.bundle import write_bundle
-    from liverjax.inference.segmenter import load_model
+    from liverjax.pretrained.bundle import write_bundle
+    from liverjax.pretrained.load import load_model
 
     model = load_model(args.workdir).with_options(ensemble=args.ensemble)
     scores = None

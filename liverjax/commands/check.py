@@ -31,7 +31,7 @@ def run(args: flags.FlagValues) -> int:
     import dataclasses
     import json
 
-    from liverjax.scans.check import check_data_set
+    from liverjax.datasets.check import check_data_set
 
     report = check_data_set(
         args.input, layout=args.layout, modality=args.modality, phase=args.phase, quiet=args.quiet

@@ -23,14 +23,14 @@ def run(args: flags.FlagValues) -> None:
     """Runs the command."""
     import pathlib
 
-    from liverjax.checkpoint.starts import kept_folders
+    from liverjax.checkpoint.restarts import kept_folders
     from liverjax.config import load_config, override, resolve
     from liverjax.data.store import prepare
+    from liverjax.datasets.layouts import find_cases
+    from liverjax.datasets.phantom import write_dataset
     from liverjax.inference.predict import predict_cases
-    from liverjax.inference.segmenter import load_model
+    from liverjax.pretrained.load import load_model
     from liverjax.report.evaluation import evaluation_report
-    from liverjax.scans.layouts import find_cases
-    from liverjax.scans.phantom import write_dataset
     from liverjax.scoring.cohort import evaluate
     from liverjax.training.logs import read_log
     from liverjax.training.loop import train
@@ -49,7 +49,7 @@ def run(args: flags.FlagValues) -> None:
     for outcome in predict_cases(model, held_out, folder / "masks"):
         if outcome.error:
             raise outcome.error
-    best = {name: kept_folders(folder / "run" / name, config.train.starts)[0] for name in config.networks}
+    best = {name: kept_folders(folder / "run" / name, config.train.restarts)[0] for name in config.networks}
     scores = evaluate(
         folder / "masks", folder / "scans", folder / "scores", cases=model.parts["test"], quiet=args.quiet
     )

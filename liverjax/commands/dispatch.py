@@ -28,7 +28,7 @@ COMMANDS = {
     "predict": "segment a scan or a folder of scans",
     "evaluate": "score predicted masks against references",
     "calibrate": "make a run's probabilities true on its validation cases",
-    "doubt": "judge on held-out cases whether doubt finds the poor slices",
+    "quality": "judge on held-out cases whether slice quality finds the poor slices",
     "bundle": "put a trained model into one file",
     "export": "write a model's networks for other programs, as StableHLO or ONNX",
     "bench": "measure how fast this machine trains",

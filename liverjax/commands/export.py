@@ -24,8 +24,8 @@ def define(values: flags.FlagValues) -> None:
 
 def run(args: flags.FlagValues) -> None:
     """Runs the command."""
-    from liverjax.inference.export import export_model
-    from liverjax.inference.segmenter import load_model
+    from liverjax.pretrained.export import export_model
+    from liverjax.pretrained.load import load_model
 
     model = load_model(args.model).with_options(ensemble=args.ensemble)
     for file in export_model(model, args.output, args.format):

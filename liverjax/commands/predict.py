@@ -42,11 +42,11 @@ def run(args: flags.FlagValues) -> int:
     """Runs the command; the exit status is 1 if a case failed."""
     from tqdm import tqdm
 
+    from liverjax.datasets.layouts import find_cases
     from liverjax.errors import InputError
     from liverjax.inference import predict
-    from liverjax.inference.segmenter import load_model
+    from liverjax.pretrained.load import load_model
     from liverjax.report.figures import preview
-    from liverjax.scans.layouts import find_cases
 
     cases = find_cases(args.input)
     changes = {name: args[name].value for name in ("fusion", "ensemble", "flips", "accumulator")}

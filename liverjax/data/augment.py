@@ -25,7 +25,7 @@ def normalise(stored: jax.Array, window: jax.Array) -> jax.Array:
 
     Args:
       stored: the voxels, of any real type.
-      window: (N, 2) the low and the high value that become -1 and 1, as in `liverjax.scans.preprocess.normalise`.
+      window: (N, 2) the low and the high value that become -1 and 1, as in `liverjax.scans.grid.normalise`.
     """
     low, high = window[:, 0, None, None, None], window[:, 1, None, None, None]
     slope = 2 / jnp.maximum(high - low, 1e-30)

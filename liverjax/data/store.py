@@ -29,10 +29,12 @@ from tqdm import tqdm
 
 from liverjax import labels as label_ids
 from liverjax.config import resolve
+from liverjax.datasets import layouts
 from liverjax.errors import InputError
 from liverjax.files import sha256, write_json
 from liverjax.options import Config, Preprocess
-from liverjax.scans import layouts, nifti, preprocess
+from liverjax.scans import intensity, nifti
+from liverjax.scans.grid import to_grid
 from liverjax.views import VIEWS, to_stack
 
 _FORMAT = 1
@@ -125,7 +127,7 @@ def prepare(
     A case that is there already, of the same files and preprocessing, is kept; so an interrupted call goes on.
 
     Args:
-      source: folder of scans and masks in one of the layouts of `liverjax.scans.layouts`.
+      source: folder of scans and masks in one of the layouts of `liverjax.datasets.layouts`.
       folder: the store; made where missing.
       config: its ``preprocess`` says what is stored.
       layout: name of the layout, or "auto".
@@ -255,9 +257,9 @@ def _prepare_case(
 def _write_case(case: layouts.Case, folder: pathlib.Path, options: Preprocess, wanted: dict) -> None:
     scan, mask = case.read_image(phase=wanted["phase"]), case.read_mask()
     nifti.require_same_geometry(scan, mask)
-    image = preprocess.to_grid(scan, options.spacing)
-    mask = preprocess.to_grid(mask, options.spacing, labels=True).voxels
-    window = preprocess.intensity_window(image.voxels, options)
+    image = to_grid(scan, options.spacing)
+    mask = to_grid(mask, options.spacing, labels=True).voxels
+    window = intensity.intensity_window(image.voxels, options)
     largest = float(np.abs(image.voxels).max())
     scale = 1.0 if options.modality == "ct" or largest == 0 else largest / _INT16_RANGE
     stored = np.clip(np.rint(image.voxels / scale), -_INT16_RANGE, _INT16_RANGE).astype(np.int16)

@@ -34,7 +34,7 @@ class Calibration:
     weights: Mapping[str, tuple[float, ...]] = dataclasses.field(default_factory=dict)
     starts: int = 1
 
-    def of_starts(self, starts: int) -> Calibration:
+    def for_members(self, starts: int) -> Calibration:
         """Returns it, or if it was fitted to another number of networks, one that changes nothing, and says so."""
         if self.starts == starts or self == UNCALIBRATED:
             return self

@@ -16,9 +16,9 @@ def stack(starts: Sequence[dict]) -> dict:
 
 def unstack(variables: dict, starts: int) -> list[dict]:
     """Returns the variables of each start, of what `stack` gave."""
-    return [variables] if starts == 1 else [one_start(variables, start) for start in range(starts)]
+    return [variables] if starts == 1 else [one_member(variables, start) for start in range(starts)]
 
 
-def one_start(variables: dict, start: jax.Array | int) -> dict:
+def one_member(variables: dict, start: jax.Array | int) -> dict:
     """Returns the variables of one of several starts; its number may be traced."""
     return jax.tree.map(lambda array: lax.dynamic_index_in_dim(array, start, keepdims=False), variables)

@@ -21,7 +21,7 @@ import numpy as np
 from jax import lax
 
 from liverjax.inference.calibration import UNCALIBRATED, Calibration
-from liverjax.inference.ensemble import one_start
+from liverjax.inference.ensemble import one_member
 from liverjax.inference.memory import accumulates_on_host
 from liverjax.inference.network import apply_within
 from liverjax.models import UNet
@@ -96,7 +96,7 @@ def orthomean(
     if elsewhere is not None:
 
         def add(settings, slab, view, turn):
-            start, _ = rule.start_and_sample(turn)
+            start, _ = rule.member_and_sample(turn)
             mirrored = functools.partial(rule.mirrored, extent=settings["extent"][1:], turn=turn)
             seen = mirrored(elsewhere(view, mirrored(slab), start))
             return _share(seen, settings["weights"], rule=rule)
@@ -152,7 +152,7 @@ class _Rule:
         """By how much of a vote a member's softmax tells between equals: all members together by less than one."""
         return min(_TIE_BREAK, 0.5 / (len(VIEWS) * self.turns))
 
-    def start_and_sample(self, turn: jax.Array | int) -> tuple[jax.Array | int, jax.Array | int]:
+    def member_and_sample(self, turn: jax.Array | int) -> tuple[jax.Array | int, jax.Array | int]:
         """Returns the number of the start and that of the sample of its dropout that have a turn."""
         turn = turn // self.mirrors
         return turn % self.starts, turn // self.starts
@@ -160,9 +160,9 @@ class _Rule:
     def seen(self, settings: dict, slices: jax.Array, view: str, turn: jax.Array | int) -> jax.Array:
         """Returns what slices (N, H, W) of a view add in one turn: (N, H, W, channels)."""
         extent, variables = settings["extent"][1:], settings["variables"]
-        start, sample = self.start_and_sample(turn)
+        start, sample = self.member_and_sample(turn)
         if self.starts > 1:
-            variables = one_start(variables, start)
+            variables = one_member(variables, start)
         dropout = jax.random.fold_in(jax.random.key(VIEWS.index(view)), sample) if self.samples else None
         logits = apply_within(self.network, variables, self.mirrored(slices, extent, turn), extent, dropout)
         probabilities = jax.nn.softmax(self.mirrored(logits, extent, turn) / settings["temperature"])

@@ -22,12 +22,12 @@ import numpy as np
 
 from liverjax.checkpoint import manifest
 from liverjax.config import to_dict
+from liverjax.datasets.layouts import Case
 from liverjax.errors import InputError, LiverjaxError
 from liverjax.files import replacing
 from liverjax.inference import memory
 from liverjax.inference.segmenter import Devices, Prediction, Segmenter
 from liverjax.scans import nifti
-from liverjax.scans.layouts import Case
 
 _LOG = logging.getLogger("liverjax")
 _PARTS = ("read", "resample", "network", "back", "write")
@@ -275,7 +275,7 @@ def _write_extras(prediction: Prediction, mask: pathlib.Path, extras: Extras, na
     if extras.uncertainty:
         write_map("uncertainty", "entropy", prediction.uncertainty.entropy)
         write_map("uncertainty", "mutual_information", prediction.uncertainty.mutual_information)
-        doubt = prediction.slice_doubt()
+        doubt = prediction.slice_quality()
         rows = [f"{index},{doubt[index]:.4f}" for index in np.argsort(-doubt, kind="stable")]
         with replacing(mask.parent / "uncertainty" / f"{stem}_doubt.csv") as temporary:
             temporary.write_text("\n".join(["slice,doubt", *rows]) + "\n", encoding="utf-8")

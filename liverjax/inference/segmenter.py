@@ -5,34 +5,29 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-import pathlib
 import queue
 import threading
 import time
 from collections.abc import Iterator, Sequence
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
 from liverjax import scans
-from liverjax.checkpoint.manifest import read_manifest
-from liverjax.checkpoint.runs import restore_parameters
-from liverjax.checkpoint.starts import kept_folders
 from liverjax.config import differences, override, resolve, to_dict
 from liverjax.errors import ConfigError
 from liverjax.inference import memory, postprocess
-from liverjax.inference.bundle import read_bundle
-from liverjax.inference.calibration import UNCALIBRATED, Calibration, read_calibration
+from liverjax.inference.calibration import UNCALIBRATED, Calibration
 from liverjax.inference.ensemble import stack, unstack
 from liverjax.inference.fuse import Fused, orthomean
 from liverjax.inference.network import fold
-from liverjax.inference.uncertainty import Uncertainty, slice_doubt, uncertainty_maps
+from liverjax.inference.uncertainty import Uncertainty, slice_quality, uncertainty_maps
 from liverjax.models import build_unet
 from liverjax.options import Config
-from liverjax.scans import preprocess
-from liverjax.scans.volume import Volume
+from liverjax.scans import intensity
+from liverjax.scans.grid import Grid, labels_on_scan, probabilities_on_scan, to_grid, working_grid
+from liverjax.volume import Volume
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,23 +46,21 @@ class Prediction:
     labels: Volume
     scan: Volume
     grid_probabilities: np.ndarray
-    grid: preprocess.Grid
+    grid: Grid
     uncertainty: Uncertainty | None = None
     seconds: dict[str, float] = dataclasses.field(default_factory=dict)
 
     def probabilities(self) -> np.ndarray:
         """Returns the class probabilities (x, y, z, C) float32, voxel on voxel with the scan."""
-        return preprocess.probabilities_on_scan(self.grid_probabilities, self.grid, self.scan)
+        return probabilities_on_scan(self.grid_probabilities, self.grid, self.scan)
 
     def on_scan(self, values: np.ndarray) -> Volume:
         """Returns a map (X, Y, Z) on the working grid, such as one of `uncertainty`, voxel on voxel with the scan."""
-        return self.scan.with_voxels(
-            preprocess.probabilities_on_scan(values[..., None], self.grid, self.scan)[..., 0]
-        )
+        return self.scan.with_voxels(probabilities_on_scan(values[..., None], self.grid, self.scan)[..., 0])
 
-    def slice_doubt(self) -> np.ndarray:
+    def slice_quality(self) -> np.ndarray:
         """Returns a score in [0, 1] of each axial slice of the scan, by which to rank slices for review."""
-        return slice_doubt(self.grid_probabilities, self.grid, self.scan)
+        return slice_quality(self.grid_probabilities, self.grid, self.scan)
 
 
 class Devices:
@@ -123,7 +116,7 @@ class Segmenter:
         self.parts = parts
         self.starts = starts
         self.variables = variables
-        self.calibration = calibration.of_starts(starts)
+        self.calibration = calibration.for_members(starts)
         self.about = about or {}
         self.runtime = runtime
         network = build_unet(config.model, len(config.labels), accelerator=jax.default_backend() != "cpu")
@@ -134,7 +127,7 @@ class Segmenter:
             self.folded_variables[view] = stack([parameters for _, parameters in folded])
         self._elsewhere = None
         if runtime == "onnx":
-            from liverjax.inference.onnx import OnnxNetworks
+            from liverjax.pretrained.onnx import OnnxNetworks
 
             temperature = self.calibration.temperature
             self._elsewhere = OnnxNetworks(self.network, self.folded_variables, temperature, starts)
@@ -176,19 +169,19 @@ class Segmenter:
             if uncertainty and mc_samples:
                 doubted = self._fuse(voxels, device, spread=True, samples=mc_samples)
         with clock("back"):
-            labels = preprocess.labels_on_scan(fused.probabilities, grid, volume)
+            labels = labels_on_scan(fused.probabilities, grid, volume, decision=self.config.predict.decision)
             labels = labels.with_voxels(postprocess.clean(labels.voxels, labels.spacing, self.config.predict))
             maps = uncertainty_maps(doubted) if uncertainty else None
         return Prediction(labels, volume, fused.probabilities, grid, maps, clock.seconds)
 
-    def network_input(self, volume: Volume) -> tuple[np.ndarray, preprocess.Grid]:
+    def network_input(self, volume: Volume) -> tuple[np.ndarray, Grid]:
         """Returns what the networks see: (X, Y, Z) float32 in [-1, 1], and the working grid it lies on."""
         options = self.config.preprocess
-        on_grid = preprocess.to_grid(volume, options.spacing)
-        window = preprocess.intensity_window(on_grid.voxels, options)
-        return preprocess.normalise(on_grid.voxels, *window), preprocess.Grid(on_grid.shape, on_grid.affine)
+        on_grid = to_grid(volume, options.spacing)
+        window = intensity.intensity_window(on_grid.voxels, options)
+        return intensity.normalise(on_grid.voxels, *window), Grid(on_grid.shape, on_grid.affine)
 
-    def view_probabilities(self, volume: Volume) -> tuple[dict[str, list[np.ndarray]], preprocess.Grid]:
+    def view_probabilities(self, volume: Volume) -> tuple[dict[str, list[np.ndarray]], Grid]:
         """Returns the softmax (X, Y, Z, C) of each view's networks, without calibration, and the working grid."""
         voxels, grid = self.network_input(volume)
         options = dataclasses.replace(self.config.predict, fusion="mean", flips=False)
@@ -210,7 +203,7 @@ class Segmenter:
           spread: the maps of uncertainty are made too.
         """
         nothing = Volume(np.broadcast_to(np.int16(0), shape), affine)
-        grid = preprocess.working_grid(nothing, self.config.preprocess.spacing)
+        grid = working_grid(nothing, self.config.preprocess.spacing)
         channels = self.network.classes + spread
         return memory.estimate(
             shape, grid.shape, self.network, self.config.predict, channels=channels, starts=self.starts
@@ -280,40 +273,3 @@ class _Clock:
         start = time.perf_counter()
         yield
         self.seconds[part] = time.perf_counter() - start
-
-
-def load_model(path: str | os.PathLike) -> Segmenter:
-    """Returns the model in a bundle, or in the folder of a training run: there the best checkpoint of each view.
-
-    Of a run with several starts those that were kept last, each with its best checkpoint; while views are still
-    being trained, as many of each as the view has that has the fewest.
-
-    Raises:
-      CheckpointError: it is neither, is damaged, or a view has no sound checkpoint.
-    """
-    path = pathlib.Path(path)
-    if path.is_file():
-        config, variables, starts, calibration, about = read_bundle(path, _template)
-        return Segmenter(config, variables, about["cases"], calibration, about, starts=starts)
-    facts = read_manifest(path / "run.json")
-    config = resolve(facts["config"])
-    template = _template(config)
-    folders = {name: kept_folders(path / name, config.train.starts) for name in config.networks}
-    starts = min(map(len, folders.values()))  # Equally many, else a view is still being trained.
-    variables = {}
-    for name, kept in folders.items():
-        trained = stack([restore_parameters(folder / "best", template)[1] for folder in kept[:starts]])
-        variables |= dict.fromkeys(config.views_of(name), trained)
-    parts = {part: facts["data"][part] for part in ("train", "validation", "test")}
-    about = {"versions": facts["versions"], "data": facts["data"]["fingerprint"], "cases": parts}
-    return Segmenter(config, variables, parts, read_calibration(path, config), about, starts=starts)
-
-
-def _template(config: Config) -> dict:
-    """Returns shapes, types and placement (one device) of a view's parameters and statistics."""
-    slices = jnp.zeros((1, *config.batch.patch, 1))
-    network = build_unet(config.model, len(config.labels), accelerator=False)
-    variables = jax.eval_shape(network.init, jax.random.key(0), slices)
-    here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    arrays = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=here), variables)
-    return {"params": arrays["params"], "batch_stats": arrays.get("batch_stats", {})}

@@ -9,8 +9,8 @@ import numpy as np
 
 from liverjax import labels as label_ids
 from liverjax.inference.fuse import Fused
-from liverjax.scans import preprocess
-from liverjax.scans.volume import Volume
+from liverjax.scans.grid import Grid, to_canonical
+from liverjax.volume import Volume
 
 #: Area of doubt below which a slice is no reason to look, in mm2.
 _NEGLIGIBLE_AREA = 100.0
@@ -47,7 +47,7 @@ def _entropy(probabilities: np.ndarray) -> np.ndarray:
     return np.maximum(total, 0)
 
 
-def slice_doubt(probabilities: np.ndarray, grid: preprocess.Grid, scan: Volume) -> np.ndarray:
+def slice_quality(probabilities: np.ndarray, grid: Grid, scan: Volume) -> np.ndarray:
     """Returns for each axial slice of the scan how far the liver's Dice is, by the network's own word, from 1.
 
     With p the probability of liver or tumour, M where it is the more probable, all in mm2, and s = 1 cm2::
@@ -71,7 +71,7 @@ def slice_doubt(probabilities: np.ndarray, grid: preprocess.Grid, scan: Volume) 
     predicted, expected, shared = (pixel * a.sum((0, 1)) for a in (mask, liver, liver * mask))
     doubt = 1 - (2 * shared + _NEGLIGIBLE_AREA) / (predicted + expected + _NEGLIGIBLE_AREA)
     # Both grids have parallel axes: a slice's place along the third is a number.
-    canonical = preprocess.to_canonical(scan)
+    canonical = to_canonical(scan)
     places = np.linalg.inv(grid.affine) @ canonical.affine @ _along_z(canonical.shape[2])
     along = np.interp(places[2], np.arange(grid.shape[2]), doubt)
     _, direction = next(o for o in nib.orientations.io_orientation(scan.affine) if o[0] == 2)

@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from liverjax import labels
+from liverjax.datasets.layouts import Case
 from liverjax.report import figures
 from liverjax.report.html import Page
 from liverjax.scans import nifti
-from liverjax.scans.layouts import Case
 
 #: Pictures from either end of the order of cases by Dice, for each region.
 _WORST, _BEST = 2, 1

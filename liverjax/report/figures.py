@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from liverjax import files, labels
-from liverjax.scans.preprocess import to_canonical
-from liverjax.scans.volume import Volume
+from liverjax.scans.grid import to_canonical
+from liverjax.volume import Volume
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from liverjax.scans.volume import Volume
+    from liverjax.volume import Volume
 
 
 def read(

@@ -20,7 +20,7 @@ import numpy as np
 from liverjax.errors import InputError
 from liverjax.scans.nifti import LARGEST_INTENSITY, chosen_phase
 from liverjax.scans.nifti_header import check_axes
-from liverjax.scans.volume import Volume
+from liverjax.volume import Volume
 
 _LOG = logging.getLogger("liverjax")
 

@@ -22,7 +22,7 @@ from liverjax import labels as label_ids
 from liverjax.errors import InputError
 from liverjax.files import replacing
 from liverjax.scans import nifti_header
-from liverjax.scans.volume import Volume, corner_distance
+from liverjax.volume import Volume, corner_distance
 
 #: Largest distance in mm between the corners of two volumes that are held to lie in one geometry: above what
 #: float32 headers round away (< 0.001 mm), below a tenth of the smallest voxel of a clinical scan (0.03 mm).

@@ -12,7 +12,7 @@ import nibabel as nib
 import numpy as np
 
 from liverjax.errors import InputError
-from liverjax.scans.volume import corner_distance
+from liverjax.volume import corner_distance
 
 _LOG = logging.getLogger("liverjax")
 

@@ -13,9 +13,9 @@ import numpy as np
 from liverjax import labels
 from liverjax.errors import InputError, did_you_mean
 from liverjax.scans import nifti
-from liverjax.scans.volume import Volume
 from liverjax.scoring import lesions, lits, lits_compat, miccai, overlap, surface
 from liverjax.scoring.pairing import Pair
+from liverjax.volume import Volume
 
 #: What may keep a region of a case from being scored as usual; the empty string where nothing does.
 STATES = ("both empty", "reference empty", "prediction empty", "prediction missing", "not labelled")

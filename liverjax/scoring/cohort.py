@@ -13,7 +13,7 @@ from concurrent.futures.process import BrokenProcessPool
 import tqdm
 
 from liverjax.errors import InputError, LiverjaxError
-from liverjax.scoring import case, results
+from liverjax.scoring import case, summary
 from liverjax.scoring.pairing import Pair, pair
 
 
@@ -28,7 +28,7 @@ def evaluate(
     allow_missing: bool = False,
     processes: int = 1,
     quiet: bool = False,
-) -> results.Evaluation:
+) -> summary.Evaluation:
     """Scores predicted masks against reference masks, in the scans' own geometry.
 
     Regions are those of `liverjax.labels.REGIONS`: the liver with its tumours, and the tumours. Where both
@@ -55,11 +55,11 @@ def evaluate(
     pairs = pair(predictions, references, cases, allow_missing)
     others = pair(compare, references, [p.reference.id for p in pairs], allow_missing) if compare else []
     if output is not None:
-        results.make_folder(output)
+        summary.make_folder(output)
     scores = _score([*pairs, *others], tuple(metrics), processes, quiet)
-    evaluation = results.collect(pairs, scores[: len(pairs)], metrics)
+    evaluation = summary.collect(pairs, scores[: len(pairs)], metrics)
     if others:
-        evaluation.summary["comparison"] = results.comparison(
+        evaluation.summary["comparison"] = summary.comparison(
             str(compare),
             evaluation.cases,
             [row for score in scores[len(pairs) :] for row in score.regions],

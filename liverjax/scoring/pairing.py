@@ -7,9 +7,9 @@ import os
 import pathlib
 from collections.abc import Iterable, Sequence
 
+from liverjax.datasets import layouts
+from liverjax.datasets.layouts import Case
 from liverjax.errors import InputError
-from liverjax.scans import layouts
-from liverjax.scans.layouts import Case
 
 #: Folders of masks within a data set, and the folder of scans that tells that they are that.
 _MASK_FOLDERS = {"labelsTr": "imagesTr", "labels": "images"}

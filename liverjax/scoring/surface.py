@@ -257,7 +257,7 @@ def _eroded(mask: np.ndarray, axis: int) -> np.ndarray:
 
 
 def _corner_codes(mask: np.ndarray) -> np.ndarray:
-    """Returns, for each point where eight voxels meet, which of them are in the mask.
+    """Returns, for each point where eight voxels barrier, which of them are in the mask.
 
     Args:
       mask: (x, y, z) booleans.

@@ -18,8 +18,8 @@ from tqdm import tqdm
 from liverjax.errors import InputError
 from liverjax.files import replacing
 from liverjax.inference.calibration import Calibration, write_calibration
-from liverjax.inference.labelled import Voxels, labelled_cases, sample
-from liverjax.inference.segmenter import load_model
+from liverjax.pretrained.load import load_model
+from liverjax.studies.labelled import Voxels, labelled_cases, sample
 
 _BINS = 15
 # Weight of the squared logarithm of the fusion weights: what the data do not tell stays at 1.

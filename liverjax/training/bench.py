@@ -14,7 +14,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from liverjax.checkpoint.manifest import surroundings
+from liverjax.checkpoint.manifest import environment
 from liverjax.errors import InputError
 from liverjax.models import build_unet
 from liverjax.options import Config
@@ -77,7 +77,7 @@ def bench(config: Config, *, store: str | os.PathLike | None = None, steps: int 
         "batch": [config.batch.size, *config.batch.patch],
         "steps": steps,
         "devices": describe_devices(),
-        **surroundings(),
+        **environment(),
     }
     step = _Step(config, mesh)
     # First of all: a page that is mapped into memory cannot be dropped.

@@ -10,7 +10,7 @@ import jax
 from liverjax.errors import TrainingError
 
 
-class FiniteWatch:
+class NonFiniteGuard:
     """Reads each step's metrics while the device works on the next one.
 
     Reading a value waits until it is computed. The values of the step before are there, or soon will be, when

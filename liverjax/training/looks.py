@@ -11,9 +11,9 @@ import numpy as np
 
 from liverjax.checkpoint.runs import Checkpoints
 from liverjax.options import Config
-from liverjax.training.health import FiniteWatch
+from liverjax.training.health import NonFiniteGuard
 from liverjax.training.logs import RunLog
-from liverjax.training.mesh import of_first_process
+from liverjax.training.mesh import broadcast_from_first
 from liverjax.training.pace import Clock, device_memory, peak_flops
 from liverjax.training.state import TrainState
 from liverjax.training.validation import Validation
@@ -29,7 +29,7 @@ class Progress:
       finished: whether nothing is left to do.
       best_dice: highest validation Dice so far, mean of the foreground classes.
       best_step: the step where it was.
-      looks_without_gain: looks since the validation Dice last rose by ``train.min_delta``.
+      evaluations_without_improvement: looks since the validation Dice last rose by ``train.min_delta``.
       skipped: steps that changed nothing, for their loss or gradient was not finite (``train.on_nonfinite``).
     """
 
@@ -38,11 +38,11 @@ class Progress:
     finished: bool = False
     best_dice: float = -1.0
     best_step: int = 0
-    looks_without_gain: int = 0
+    evaluations_without_improvement: int = 0
     skipped: int = 0
 
 
-class Looks:
+class Monitor:
     """The looks at one view; the loop says after which steps.
 
     Attributes:
@@ -73,7 +73,7 @@ class Looks:
         self._config, self._first_step, self._limit = config, first_step, limit
         self._validation, self._best = validation, best
         self._skips = config.train.on_nonfinite == "skip"
-        self._watch = FiniteWatch(folder, skip=self._skips, skipped=progress.skipped)
+        self._watch = NonFiniteGuard(folder, skip=self._skips, skipped=progress.skipped)
 
     def note(self, step: int, metrics: dict[str, jax.Array]) -> None:
         """Takes the metrics of a step that was just started; the first one is waited for, as it is compiled."""
@@ -100,10 +100,10 @@ class Looks:
         self.log.write(step, **values)
         if self._limit < math.inf and pace:
             left = max(0, int((self._limit - self.clock.total()) * pace))
-            self.progress.end_step = of_first_process(min(self._config.train.steps, step + left))
+            self.progress.end_step = broadcast_from_first(min(self._config.train.steps, step + left))
 
     def validate(self, step: int, state: TrainState) -> None:
-        """Looks at the validation slices: keeps parameters that are the best so far, ends a view without gain."""
+        """Monitor at the validation slices: keeps parameters that are the best so far, ends a view without gain."""
         options, progress = self._config.train, self.progress
         self._watch.settle()
         dice = self._validation(state.chosen_variables)
@@ -113,12 +113,14 @@ class Looks:
         )
         self.log.show(step, *self._validation.examples)
         gains = mean >= progress.best_dice + options.min_delta
-        progress.looks_without_gain = 0 if gains else progress.looks_without_gain + 1
+        progress.evaluations_without_improvement = (
+            0 if gains else progress.evaluations_without_improvement + 1
+        )
         if mean > progress.best_dice:
             progress.best_dice, progress.best_step = mean, step
             facts = {"view": self._validation.view, "step": step, "validation_dice": dice}
             self._best.save(step, state.chosen_variables, facts)
-        if options.patience and progress.looks_without_gain >= options.patience:
+        if options.patience and progress.evaluations_without_improvement >= options.patience:
             progress.finished = True
 
     def save(self, step: int, state: TrainState) -> None:

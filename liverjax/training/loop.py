@@ -13,8 +13,8 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
+from liverjax.checkpoint.restarts import restart_folder
 from liverjax.checkpoint.runs import Checkpoints
-from liverjax.checkpoint.starts import start_folder
 from liverjax.config import differences, resolve
 from liverjax.data.pipeline import train_batches
 from liverjax.data.splits import Parts, split_cases, usable_cases
@@ -22,14 +22,15 @@ from liverjax.data.store import open_store
 from liverjax.errors import ConfigError, Interrupted, LiverjaxError, TrainingError
 from liverjax.models import UNet, build_unet
 from liverjax.options import Config
+from liverjax.signals import StopSignals
 from liverjax.training.logs import RunLog
-from liverjax.training.looks import Looks, Progress
-from liverjax.training.mesh import data_mesh, describe_devices, meet, replicated, to_devices
+from liverjax.training.looks import Monitor, Progress
+from liverjax.training.mesh import barrier, data_mesh, describe_devices, replicated, to_devices
 from liverjax.training.optim import build_optimizer, learning_rate
 from liverjax.training.pace import peak_flops, step_flops
+from liverjax.training.restarts import restart_seed, train_restarts
 from liverjax.training.resume import start_or_resume
-from liverjax.training.signals import StopAgreement, StopSignals
-from liverjax.training.starts import start_seed, train_starts
+from liverjax.training.signals import StopAgreement
 from liverjax.training.state import TrainState, init_state
 from liverjax.training.step import jitted_train_step, step_options
 from liverjax.training.validation import Validation
@@ -47,7 +48,7 @@ def train(
       config: a `liverjax.options.Config`, or a ConfigDict as config files make it; ``config.store`` names the store.
       workdir: folder of the run. Written: ``run.json``, and for each view ``<view>/last`` and ``<view>/best``
         (checkpoints), ``<view>/log.jsonl``, ``<view>/tensorboard``; of a network for all views in ``shared/``. With
-        several starts (``config.train.starts``) these lie in ``<view>/start_<k>``, and ``<view>/starts.json`` says
+        several starts (``config.train.restarts``) these lie in ``<view>/start_<k>``, and ``<view>/starts.json`` says
         which were kept when.
       resume: "auto" refuses to go on with a run of another config or other scans; "force" goes on.
       quiet: print nothing and show no progress bars.
@@ -79,7 +80,7 @@ def train(
             network=build_unet(config.model, len(config.labels), accelerator=jax.default_backend() != "cpu"),
             optimizer=build_optimizer(config.train),
         )
-        meet(setup.mesh)
+        barrier(setup.mesh)
         start_or_resume(workdir, config, store, parts, resume)
         if not quiet and jax.process_index() == 0:
             print(f"devices: {describe_devices()}")
@@ -90,7 +91,7 @@ def train(
             if config.max_minutes:
                 spent = sum(progress.seconds for progress in results.values())
                 limit = (config.max_minutes * 60 - spent) / (len(config.networks) - index)
-            if config.train.starts > 1:
+            if config.train.restarts > 1:
                 results[view] = _train_starts(setup, workdir / view, view, stop, quiet)
             else:
                 results[view] = _train_view(
@@ -136,12 +137,12 @@ def _train_starts(setup: _Setup, folder: pathlib.Path, view: str, stop: StopSign
     config = setup.config
     tells = not quiet and jax.process_index() == 0
 
-    def train_start(start: int, until: int) -> Progress:
-        seeded = dataclasses.replace(config, seed=start_seed(config.seed, start))
+    def train_one(start: int, until: int) -> Progress:
+        seeded = dataclasses.replace(config, seed=restart_seed(config.seed, start))
         own = dataclasses.replace(setup, config=seeded)
-        return _train_view(own, start_folder(folder, start), view, until, math.inf, stop, quiet)
+        return _train_view(own, restart_folder(folder, start), view, until, math.inf, stop, quiet)
 
-    return train_starts(folder, config.train, train_start, tell=print if tells else lambda line: None)
+    return train_restarts(folder, config.train, train_one, tell=print if tells else lambda line: None)
 
 
 def _train_view(
@@ -168,7 +169,7 @@ def _train_view(
             return progress
         validation = Validation(setup.parts.validation, view, config, setup.network, setup.mesh)
         with RunLog(folder, name, first_step=int(state.step), steps=progress.end_step, quiet=quiet) as log:
-            looks = Looks(config, folder, int(state.step), limit, progress, validation, log, last, best)
+            looks = Monitor(config, folder, int(state.step), limit, progress, validation, log, last, best)
             _take_steps(setup, view, state, until, looks, StopAgreement(stop, setup.mesh), name)
     return progress
 
@@ -178,7 +179,7 @@ def _take_steps(
     view: str,
     state: TrainState,
     until: int,
-    looks: Looks,
+    looks: Monitor,
     stop: StopAgreement,
     name: str,
 ) -> None:

@@ -60,12 +60,12 @@ def to_devices(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]
     return {name: jax.make_array_from_process_local_data(sharding, rows) for name, rows in batch.items()}
 
 
-def of_first_process(value: int) -> int:
+def broadcast_from_first(value: int) -> int:
     """Returns the first process's value on all: their clocks and disks differ, what they do next must not."""
     return value if jax.process_count() == 1 else int(multihost_utils.broadcast_one_to_all(np.int32(value)))
 
 
-def on_any_process(flag: bool, mesh: Mesh) -> jax.Array:
+def any_process(flag: bool, mesh: Mesh) -> jax.Array:
     """Returns whether any process called with True, as an array that is read without a wait a step later.
 
     Every process must call this at the same place. All read the same answer, so that all stop at the same step.
@@ -74,13 +74,13 @@ def on_any_process(flag: bool, mesh: Mesh) -> jax.Array:
     return _any(jax.make_array_from_process_local_data(divided(mesh), flags))
 
 
-def meet(mesh: Mesh) -> None:
+def barrier(mesh: Mesh) -> None:
     """Waits for all processes, and has their devices connect.
 
     To be called before there is much to compile: on CPUs gloo gives up if one process comes 30 s after another.
     """
     if jax.process_count() > 1:
-        jax.block_until_ready(on_any_process(False, mesh))
+        jax.block_until_ready(any_process(False, mesh))
 
 
 _any = jax.jit(lambda flags: flags.any())

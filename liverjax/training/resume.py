@@ -10,14 +10,14 @@ import pathlib
 
 import jax
 
-from liverjax.checkpoint.manifest import read_manifest, surroundings, write_manifest
+from liverjax.checkpoint.manifest import environment, read_manifest, write_manifest
 from liverjax.config import differences, resolve, to_dict
 from liverjax.data.splits import Parts
 from liverjax.data.store import Store
 from liverjax.errors import CheckpointError, ConfigError, did_you_mean
 from liverjax.files import write_json
-from liverjax.options import FREE_FIELDS, Config
-from liverjax.training.mesh import of_first_process
+from liverjax.options import FIELDS_FREE_ON_RESUME, Config
+from liverjax.training.mesh import broadcast_from_first
 from liverjax.views import VIEWS
 
 _LOG = logging.getLogger("liverjax")
@@ -49,11 +49,11 @@ def start_or_resume(
         },
     }
     first = jax.process_index() == 0
-    starts = not of_first_process(first and manifest.exists())
+    starts = not broadcast_from_first(first and manifest.exists())
     if starts and first:
         write_manifest(manifest, config=to_dict(config), data=data)
     if starts:
-        of_first_process(0)  # Waits for the first, so that the others compare theirs with what it wrote.
+        broadcast_from_first(0)  # Waits for the first, so that the others compare theirs with what it wrote.
     if starts and first:
         return
     if not manifest.exists():
@@ -62,8 +62,12 @@ def start_or_resume(
             "on a file system that all hosts share"
         )
     before = read_manifest(manifest)
-    _tell_of_other_surroundings(workdir, before)
-    free = FREE_FIELDS if config.train.starts > 1 else (*FREE_FIELDS, "train.halve_at")
+    _log_environment_changes(workdir, before)
+    free = (
+        FIELDS_FREE_ON_RESUME
+        if config.train.restarts > 1
+        else (*FIELDS_FREE_ON_RESUME, "train.halving_steps")
+    )
     changed = [
         text
         for path, text in differences(resolve(before["config"]), config).items()
@@ -92,9 +96,9 @@ def start_or_resume(
         write_json(manifest, after)
 
 
-def _tell_of_other_surroundings(workdir: pathlib.Path, before: dict) -> None:
+def _log_environment_changes(workdir: pathlib.Path, before: dict) -> None:
     """Says in the log which versions, devices and CPUs are not those that the run was started with."""
-    now = surroundings()
+    now = environment()
     changed = [
         f"{name} {before[group][name]}, now {value}"
         for group, facts in now.items()

@@ -81,7 +81,7 @@ def jax_slice(inputs):
 def onnx_slice(inputs):
     import onnxruntime
 
-    from liverjax.inference.onnx import onnx_graph
+    from liverjax.pretrained.onnx import onnx_graph
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1

@@ -17,8 +17,8 @@ from liverjax import scans
 from liverjax.inference.ensemble import unstack
 from liverjax.inference.fuse import orthomean
 from liverjax.inference.network import fold
-from liverjax.inference.segmenter import load_model
 from liverjax.models import build_unet
+from liverjax.pretrained.load import load_model
 from liverjax.views import from_stack, to_stack
 
 

@@ -29,7 +29,8 @@ from scipy import ndimage
 from liverjax.inference import postprocess
 from liverjax.models import UNet
 from liverjax.options import Predict, Preprocess
-from liverjax.scans import nifti, preprocess
+from liverjax.scans import intensity, nifti
+from liverjax.scans.grid import labels_on_scan, to_grid, working_grid
 
 pytestmark = pytest.mark.slow
 
@@ -118,7 +119,7 @@ from liverjax import options
 from liverjax.inference.predict import describe
 from liverjax.inference.segmenter import Segmenter
 from liverjax.models import build_unet
-from liverjax.scans.layouts import Case
+from liverjax.datasets.layouts import Case
 
 config = options.Config()
 network = build_unet(config.model, 2, accelerator=False)
@@ -151,16 +152,16 @@ def test_time_outside_the_network(real_data):
     path = real_data / "lits" / "volume-0.nii.gz"
     mask = nifti.read_mask(real_data / "lits" / "segmentation-0.nii.gz")
     options = Preprocess()
-    grid = preprocess.working_grid(mask, options.spacing)
-    labels = preprocess.to_grid(mask, options.spacing, labels=True).voxels
+    grid = working_grid(mask, options.spacing)
+    labels = to_grid(mask, options.spacing, labels=True).voxels
     soft = ndimage.gaussian_filter((labels > 0).astype(np.float32), 1)
     probabilities = np.stack([1 - soft, soft], -1)
 
     def ours():
         scan = nifti.read(path)
-        on_grid = preprocess.to_grid(scan, options.spacing)
-        preprocess.normalise(on_grid.voxels, *preprocess.intensity_window(on_grid.voxels, options))
-        found = preprocess.labels_on_scan(probabilities, grid, scan)
+        on_grid = to_grid(scan, options.spacing)
+        intensity.normalise(on_grid.voxels, *intensity.intensity_window(on_grid.voxels, options))
+        found = labels_on_scan(probabilities, grid, scan)
         found = found.with_voxels(postprocess.clean(found.voxels, found.spacing, Predict()))
         with tempfile.TemporaryDirectory() as folder:
             nifti.write(pathlib.Path(folder) / "mask.nii.gz", found)

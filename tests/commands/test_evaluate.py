@@ -9,7 +9,7 @@ import pytest
 
 from liverjax.commands.dispatch import main
 from liverjax.scans import nifti
-from liverjax.scans.volume import Volume
+from liverjax.volume import Volume
 
 
 @pytest.fixture

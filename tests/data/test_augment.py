@@ -11,7 +11,7 @@ import pytest
 from liverjax.data.augment import AIR, augment, normalise
 from liverjax.data.store import OUTSIDE
 from liverjax.options import Augment
-from liverjax.scans import preprocess
+from liverjax.scans import intensity
 
 OFF = Augment(**{field.name: 0.0 for field in dataclasses.fields(Augment)})
 #: All on at once.
@@ -32,7 +32,7 @@ def batch():
 )
 def test_the_device_normalises_as_prediction_does(window):
     stored = np.arange(-32_000, 32_001, dtype=np.int16).reshape(1, 1, -1)
-    expected = preprocess.normalise(stored, *window)
+    expected = intensity.normalise(stored, *window)
     windows = np.float32([window])
     found = jax.jit(normalise)(stored, windows)
     assert found.dtype == jnp.float32

@@ -10,7 +10,7 @@ from liverjax.data.pipeline import blank_batch, place_slice, train_batches, vali
 from liverjax.data.sampling import Sampler
 from liverjax.data.store import OUTSIDE, open_store
 from liverjax.errors import InputError
-from liverjax.scans import preprocess
+from liverjax.scans import intensity
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +87,7 @@ def test_each_row_has_the_window_of_its_case(cases):
         place_slice(batch, row, case, "axial", 20)
     images = normalise(batch["image"], batch["window"])[..., 0]
     for image, case in zip(images, scaled, strict=True):
-        expected = preprocess.normalise(case.image("axial")[20] * case.scale, *case.window)
+        expected = intensity.normalise(case.image("axial")[20] * case.scale, *case.window)
         assert np.ptp(expected) > 1
         np.testing.assert_allclose(image, expected, atol=1e-5)
 

@@ -13,7 +13,7 @@ from liverjax.data.augment import AIR
 from liverjax.data.preview import augmented_slices
 from liverjax.data.store import open_store
 from liverjax.options import Augment
-from liverjax.scans import preprocess
+from liverjax.scans import intensity
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def test_rows_begin_with_the_slice_as_stored_and_go_on_with_changes_of_it(tiny_c
         index = amount[:, 1].argmax() if amount[:, 1].any() else amount[:, 0].argmax()
         assert sheet.rows[row] == f"{case.id}\nslice {index}"
         # 36 x 48 in a patch of 48 x 48.
-        expected = preprocess.normalise(case.image("coronal")[index] * case.scale, *case.window)
+        expected = intensity.normalise(case.image("coronal")[index] * case.scale, *case.window)
         np.testing.assert_allclose(sheet.images[row, 0, 6:42], expected, atol=1e-6)
         np.testing.assert_array_equal(sheet.labels[row, 0, 6:42], case.labels("coronal")[index])
         assert (sheet.images[row, 0, :6] == AIR).all()

@@ -11,7 +11,8 @@ import pytest
 from liverjax.data.store import open_store, prepare
 from liverjax.errors import InputError
 from liverjax.options import Preprocess
-from liverjax.scans import nifti, preprocess
+from liverjax.scans import nifti
+from liverjax.scans.grid import to_grid
 from liverjax.training.loop import train
 from liverjax.views import VIEWS, from_stack
 
@@ -31,8 +32,8 @@ def two_scans(phantom_scans, tmp_path):
 def test_every_view_holds_the_scan_on_the_grid(tiny_config, phantom_scans):
     case = next(case for case in open_store(tiny_config.store).cases if case.id == "phantom_003")
     scan = nifti.read(phantom_scans / "imagesTr" / "phantom_003_0000.nii.gz")
-    on_grid = preprocess.to_grid(scan, tiny_config.preprocess.spacing).voxels
-    mask = preprocess.to_grid(
+    on_grid = to_grid(scan, tiny_config.preprocess.spacing).voxels
+    mask = to_grid(
         nifti.read_mask(phantom_scans / "labelsTr" / "phantom_003.nii.gz"),
         tiny_config.preprocess.spacing,
         labels=True,
@@ -75,7 +76,7 @@ def test_mr_keeps_its_precision_whatever_its_scale(two_scans, tiny_config, tmp_p
     store = prepare(two_scans, tmp_path / "store", config, quiet=True)
     case = store.cases[0]
     restored = case.image("axial") * case.scale
-    expected = preprocess.to_grid(nifti.read(path), config.preprocess.spacing).voxels.transpose(2, 1, 0)
+    expected = to_grid(nifti.read(path), config.preprocess.spacing).voxels.transpose(2, 1, 0)
     assert np.abs(restored - expected).max() <= np.abs(expected).max() / 60_000
 
 

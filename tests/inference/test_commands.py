@@ -9,7 +9,7 @@ import nibabel as nib
 import pytest
 
 from liverjax.commands.dispatch import main
-from liverjax.scans.layouts import find_cases
+from liverjax.datasets.layouts import find_cases
 from liverjax.training.loop import train
 
 

@@ -13,16 +13,16 @@ import liverjax
 from liverjax import options
 from liverjax.errors import CheckpointError
 from liverjax.inference import fuse
-from liverjax.inference.bundle import write_bundle
 from liverjax.inference.calibration import Calibration
 from liverjax.inference.ensemble import stack, unstack
-from liverjax.inference.export import export_model
 from liverjax.inference.segmenter import Segmenter
 from liverjax.models import build_unet
 from liverjax.options import Predict
-from liverjax.scans.volume import Volume
+from liverjax.pretrained.bundle import write_bundle
+from liverjax.pretrained.export import export_model
 from liverjax.studies import calibration
 from liverjax.studies.calibration import Voxels
+from liverjax.volume import Volume
 
 CONFIG = options.Config(
     labels=("background", "liver", "tumor"),
@@ -30,7 +30,7 @@ CONFIG = options.Config(
     preprocess=options.Preprocess(spacing=(6.0, 6.0, 6.0)),
     batch=options.Batch(patch=(32, 32)),
     model=options.Model(features=(4, 8), dropout=0.3),
-    train=options.Train(starts=4),
+    train=options.Train(restarts=4),
 )
 STARTS = 2
 CALIBRATION = Calibration({"axial": 2.0}, {"axial": (1.0, 0.5, 2.0), "sagittal": (1.0, 1.0, 0.5)}, STARTS)

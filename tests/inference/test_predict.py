@@ -9,12 +9,12 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from liverjax.datasets.layouts import find_cases
 from liverjax.errors import InputError
 from liverjax.inference import predict
 from liverjax.inference.predict import Extras, predict_cases
 from liverjax.inference.segmenter import Segmenter
 from liverjax.models import build_unet
-from liverjax.scans.layouts import find_cases
 
 
 @pytest.fixture(scope="module")

@@ -16,8 +16,8 @@ from liverjax.errors import CheckpointError, ConfigError, InputError
 from liverjax.inference.segmenter import Devices, Segmenter
 from liverjax.models import build_unet
 from liverjax.scans import nifti
-from liverjax.scans.volume import Volume
 from liverjax.training.loop import train
+from liverjax.volume import Volume
 
 OBLIQUE = np.array(sitk.Euler3DTransform((0, 0, 0), 0.25, -0.15, 0.3).GetMatrix()).reshape(3, 3)
 CONFIG = options.Config(
@@ -116,7 +116,7 @@ def test_a_phase_of_a_dynamic_series_is_segmented_as_if_alone(model, tmp_path):
 def test_single_slices_and_scans_smaller_than_a_patch(model, shape):
     prediction = model.predict(_scan(shape))
     assert prediction.labels.shape == shape
-    assert prediction.slice_doubt().shape == shape[2:]
+    assert prediction.slice_quality().shape == shape[2:]
 
 
 def test_uncertainty_leaves_the_mask_alone(model):

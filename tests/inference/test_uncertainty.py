@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from liverjax.inference.fuse import Fused
-from liverjax.inference.uncertainty import slice_doubt, uncertainty_maps
-from liverjax.scans.preprocess import working_grid
-from liverjax.scans.volume import Volume
+from liverjax.inference.uncertainty import slice_quality, uncertainty_maps
+from liverjax.scans.grid import working_grid
+from liverjax.volume import Volume
 
 
 def _entropy(*shares):
@@ -40,7 +40,7 @@ def test_doubt_of_slices_by_hand(flipped):
     if flipped:  # the scan stores its slices from the head down
         affine[2, 2], affine[2, 3] = -5.0, 15.0
     scan = Volume(np.zeros((10, 10, 4), np.int16), affine)
-    doubt = slice_doubt(probabilities, working_grid(scan, (2.0, 2.0, 5.0)), scan)
+    doubt = slice_quality(probabilities, working_grid(scan, (2.0, 2.0, 5.0)), scan)
     # Area 400 mm2, s = 100 mm2: 1 - s/s; 1 - 900/900; 1 - (2*300 + 100)/(400 + 300 + 100); 1 - 100/(100 + 100).
     expected = np.array([0, 0, 1 / 8, 1 / 2])
     np.testing.assert_allclose(doubt, expected[::-1] if flipped else expected, atol=1e-6)
@@ -53,4 +53,4 @@ def test_doubt_between_slices_of_the_grid():
     scan = Volume(np.zeros((10, 20, 2), np.int16), np.diag([2.0, 1.0, 4.0, 1.0]))
     grid = working_grid(scan, (2.0, 2.0, 2.0))
     assert grid.shape == (10, 10, 4)
-    np.testing.assert_allclose(slice_doubt(probabilities, grid, scan), [0, 1 / 2], atol=1e-6)
+    np.testing.assert_allclose(slice_quality(probabilities, grid, scan), [0, 1 / 2], atol=1e-6)

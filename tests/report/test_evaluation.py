@@ -7,8 +7,8 @@ import pytest
 
 from liverjax.report.evaluation import evaluation_report
 from liverjax.scans import nifti
-from liverjax.scans.volume import Volume
 from liverjax.scoring import cohort
+from liverjax.volume import Volume
 
 AFFINE = np.diag([2.0, 2.0, 3.0, 1.0])
 CAPTION = re.compile(r'alt="([^"]*)"')

@@ -12,7 +12,7 @@ from matplotlib.image import imread
 from scipy import ndimage
 
 from liverjax.report import figures
-from liverjax.scans.volume import Volume
+from liverjax.volume import Volume
 
 
 def pixels(png):

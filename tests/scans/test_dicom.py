@@ -10,9 +10,9 @@ import pytest
 import SimpleITK as sitk
 
 from liverjax import scans
+from liverjax.datasets.layouts import find_cases
 from liverjax.errors import InputError
 from liverjax.scans import dicom, nifti
-from liverjax.scans.layouts import find_cases
 
 SHAPE = (7, 5, 6)  # x, y, z
 

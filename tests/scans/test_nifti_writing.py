@@ -10,7 +10,7 @@ import SimpleITK as sitk
 
 from liverjax.errors import InputError
 from liverjax.scans import nifti
-from liverjax.scans.volume import Volume
+from liverjax.volume import Volume
 from tests.scans.nifti_files import AFFINE, OBLIQUE, sitk_affine, voxels_of
 
 

@@ -13,9 +13,9 @@ from scipy.spatial import cKDTree
 from liverjax.commands.dispatch import main
 from liverjax.errors import InputError, LiverjaxError
 from liverjax.scans import nifti
-from liverjax.scans.volume import Volume
 from liverjax.scoring import cohort
 from liverjax.scoring.case import LESION_COLUMNS, METRICS
+from liverjax.volume import Volume
 
 AFFINE = np.array([[-1.5, 0, 0, 10], [0, 2, 0, -20], [0, 0, 4, 30], [0, 0, 0, 1.0]])
 

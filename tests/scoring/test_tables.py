@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from liverjax.scans import nifti
-from liverjax.scans.volume import Volume
 from liverjax.scoring import cohort, tables
+from liverjax.volume import Volume
 
 
 def _evaluate(folder, **masks):

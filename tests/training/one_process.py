@@ -16,7 +16,7 @@ from liverjax.data.splits import split_cases
 from liverjax.data.store import open_store
 from liverjax.models import build_unet
 from liverjax.training.hosts import joined
-from liverjax.training.mesh import data_mesh, local_rows, meet, replicated, to_devices
+from liverjax.training.mesh import barrier, data_mesh, local_rows, replicated, to_devices
 from liverjax.training.optim import build_optimizer
 from liverjax.training.state import init_state
 from liverjax.training.step import jitted_train_step
@@ -57,6 +57,6 @@ if __name__ == "__main__":
         options = resolve(json.load(file))
     with joined():
         devices = data_mesh(options.batch.size)
-        meet(devices)
+        barrier(devices)
         found = batches_and_gradient(options, devices, jax.process_index(), jax.process_count())
         np.savez(sys.argv[2], devices=devices.size, processes=jax.process_count(), **found)

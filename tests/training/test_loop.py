@@ -11,7 +11,7 @@ import pytest
 
 from liverjax.data.store import open_store
 from liverjax.errors import CheckpointError, ConfigError, TrainingError
-from liverjax.inference.segmenter import load_model
+from liverjax.pretrained.load import load_model
 from liverjax.training.logs import read_log
 from liverjax.training.loop import train
 
@@ -164,7 +164,7 @@ def test_patience_ends_a_run_that_does_not_gain(tiny_config, tmp_path):
     config = _one_view(tiny_config, steps=50, validate_every=1, save_every=50, patience=3, min_delta=1.0)
     progress = train(config, tmp_path, quiet=True)["axial"]
     # The first look is a gain over none; no later Dice can be 1 above it.
-    assert progress.finished and progress.end_step == 50 and progress.looks_without_gain == 3
+    assert progress.finished and progress.end_step == 50 and progress.evaluations_without_improvement == 3
     assert read_log(tmp_path / "axial" / "log.jsonl")[-1]["step"] == 4
 
 

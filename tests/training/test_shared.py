@@ -10,9 +10,9 @@ import pytest
 from liverjax.data.pipeline import train_batches, validation_batches
 from liverjax.data.sampling import Sampler
 from liverjax.data.store import open_store
+from liverjax.datasets.layouts import find_cases
 from liverjax.errors import CheckpointError
-from liverjax.inference.segmenter import load_model
-from liverjax.scans.layouts import find_cases
+from liverjax.pretrained.load import load_model
 from liverjax.training.loop import train
 from liverjax.views import SHARED, VIEWS
 

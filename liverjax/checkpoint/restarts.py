@@ -1,0 +1,79 @@
+"""Where the starts of a view lie, and the record of which of them were kept when, ``starts.json``."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Sequence
+
+from liverjax.errors import CheckpointError
+from liverjax.files import write_json
+
+_RECORD = "starts.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Selection:
+    """One comparison of the starts of a view.
+
+    Attributes:
+      step: number of steps after which they were compared.
+      dice: start -> its highest validation Dice until then.
+      kept: the starts that go on, the best first.
+    """
+
+    step: int
+    dice: dict[int, float]
+    kept: tuple[int, ...]
+
+
+def restart_folder(view_folder: pathlib.Path, start: int) -> pathlib.Path:
+    """Returns the folder of one of several starts: checkpoints and log, as those of a view that has one start."""
+    return view_folder / f"start_{start}"
+
+
+def kept_folders(view_folder: pathlib.Path, starts: int) -> list[pathlib.Path]:
+    """Returns the folders of the starts of a view that are left, the best first; of a single start, the view's own.
+
+    Raises:
+      CheckpointError: the record is damaged, or the starts were never compared yet.
+    """
+    if starts == 1:
+        return [view_folder]
+    selections = read_selections(view_folder)
+    if not selections:
+        raise CheckpointError(
+            f"{view_folder / _RECORD} does not exist: the {starts} starts were never compared yet; train on"
+        )
+    return [restart_folder(view_folder, start) for start in selections[-1].kept]
+
+
+def read_selections(view_folder: pathlib.Path) -> list[Selection]:
+    """Returns the comparisons so far, in order; none where there is no record. Raises `CheckpointError`."""
+    path = view_folder / _RECORD
+    try:
+        found = [
+            Selection(
+                int(entry["step"]),
+                {int(start): float(dice) for start, dice in entry["validation_dice"].items()},
+                tuple(map(int, entry["kept"])),
+            )
+            for entry in json.loads(path.read_text(encoding="utf-8"))["selections"]
+        ]
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise CheckpointError(f"{path}: damaged ({error!r})") from None
+    if not all(selection.kept and set(selection.kept) <= set(selection.dice) for selection in found):
+        raise CheckpointError(f"{path}: damaged (a selection keeps none, or a start that was not compared)")
+    return found
+
+
+def write_selections(view_folder: pathlib.Path, selections: Sequence[Selection]) -> None:
+    """Writes the comparisons so far, whole or not at all."""
+    entries = [
+        {"step": selection.step, "validation_dice": selection.dice, "kept": selection.kept}
+        for selection in selections
+    ]
+    write_json(view_folder / _RECORD, {"selections": entries})

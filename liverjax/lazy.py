@@ -1,0 +1,26 @@
+"""The public names of a package, imported on first use: ``import liverjax`` alone pulls in no jax."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+
+def attach(
+    package: str, names: Mapping[str, Sequence[str]]
+) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
+    """Returns ``__getattr__``, ``__dir__`` and ``__all__`` of a package (PEP 562).
+
+    Args:
+      package: its ``__name__``.
+      names: for each module of the package, as "overlap" or "phantom.anatomy", the public names that it defines.
+    """
+    where = {name: module for module, public in names.items() for name in public}
+
+    def __getattr__(name: str) -> Any:
+        if name in where:
+            return getattr(importlib.import_module(f"{package}.{where[name]}"), name)
+        raise AttributeError(f"module {package!r} has no attribute {name!r}")
+
+    return __getattr__, lambda: sorted(where), sorted(where)

@@ -1,0 +1,196 @@
+"""One file that holds a model: a zip of arrays (`.npy`) and `bundle.json`, for passing on.
+
+No part of it is code and nothing is unpacked to disk. Reading trusts no number of the file: sizes are bounded
+before memory is taken, every entry is checked against its SHA-256, and its shape and type against the network that
+the config describes. What is not understood is refused: another format, a field or entry that is not known.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import pathlib
+import zipfile
+from collections.abc import Callable, Mapping
+
+import jax
+import numpy as np
+
+from liverjax.config import resolve, to_dict
+from liverjax.errors import CheckpointError, ConfigError
+from liverjax.files import replacing
+from liverjax.inference.calibration import UNCALIBRATED, Calibration, from_json, to_json
+from liverjax.options import Config
+
+#: Customary ending of a bundle's name.
+SUFFIX = ".liverjax"
+_FORMAT = "liverjax bundle"
+#: Version 1 holds one network of each view; in version 2 "starts" says how many, stacked along the first axis.
+_VERSIONS = (1, 2)
+_FACTS = "bundle.json"
+_MAX_FACTS_BYTES = 16 * 2**20
+# Of an .npy file of these arrays; the header is padded to a multiple of 64 bytes.
+_MAX_NPY_HEADER = 1024
+# The same for every entry, so that equal models give equal files.
+_TIME = (1980, 1, 1, 0, 0, 0)
+
+
+def write_bundle(
+    path: str | os.PathLike,
+    config: Config,
+    variables: Mapping[str, dict],
+    calibration: Calibration = UNCALIBRATED,
+    starts: int = 1,
+    **facts: object,
+) -> None:
+    """Writes a model to one file.
+
+    Args:
+      path: the file.
+      config: of the run.
+      variables: for each view the parameters and statistics of its network, or of several starts' as
+        `ensemble.stack` stacks them.
+      calibration: temperatures and fusion weights.
+      starts: number of networks of each view.
+      facts: what else is to be known of it, as JSON takes it: licence, cases, versions, scores.
+    """
+    entries = {}
+    for view in config.views:
+        for name, array in _named(variables[view]).items():
+            buffer = io.BytesIO()
+            np.save(buffer, np.asarray(array), allow_pickle=False)
+            entries[f"{view}/{name}.npy"] = buffer.getvalue()
+    checksums = {
+        name: {"bytes": len(b), "sha256": hashlib.sha256(b).hexdigest()} for name, b in entries.items()
+    }
+    content = {"format": _FORMAT, "version": 1, **facts}
+    if starts > 1:
+        content |= {"version": 2, "starts": starts}
+    content |= {"config": to_dict(config), "calibration": to_json(calibration), "arrays": checksums}
+    text = json.dumps(content, indent=1, allow_nan=False).encode()
+    with replacing(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+        for name, data in {_FACTS: text, **entries}.items():
+            archive.writestr(zipfile.ZipInfo(name, _TIME), data)
+
+
+def read_bundle(
+    path: str | os.PathLike, template: Callable[[Config], dict]
+) -> tuple[Config, dict[str, dict], int, Calibration, dict]:
+    """Reads a model.
+
+    Args:
+      path: the file.
+      template: function of the config that returns the tree of shapes and types of a network's variables.
+
+    Returns:
+      Config, variables of each view as NumPy arrays, number of starts, calibration, and the facts that it was written
+      with; see `write_bundle`.
+
+    Raises:
+      CheckpointError: it is no bundle, is damaged, or holds something that this version does not understand.
+    """
+    path = pathlib.Path(path)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return _read(archive, path, template)
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
+        raise CheckpointError(f"{path}: damaged, or no model bundle ({error})") from None
+
+
+def _read(
+    archive: zipfile.ZipFile, path: pathlib.Path, template: Callable[[Config], dict]
+) -> tuple[Config, dict[str, dict], int, Calibration, dict]:
+    entries = {info.filename: info for info in archive.infolist()}
+    if len(entries) != len(archive.infolist()):
+        raise CheckpointError(f"{path}: an entry occurs twice, expected each once")
+    if _FACTS not in entries:
+        raise CheckpointError(f"{path}: no model bundle (it holds no {_FACTS})")
+    facts = _facts(_bytes(archive, entries.pop(_FACTS), _MAX_FACTS_BYTES, path), path)
+    try:
+        config = resolve(facts.pop("config"))
+    except ConfigError as error:
+        raise CheckpointError(f"{path}: written by another version ({error})") from None
+    starts = facts.pop("starts")
+    if not 1 <= starts <= config.train.restarts:
+        raise CheckpointError(
+            f"{path}: holds {starts} starts, expected at most {config.train.restarts} (train.restarts)"
+        )
+    stacked = _stacked(template(config), starts)
+    expected = {f"{view}/{name}.npy": like for view in config.views for name, like in _named(stacked).items()}
+    calibration = from_json(facts.pop("calibration"), config, path)
+    checksums = facts.pop("arrays")
+    odd = sorted(set(expected) ^ set(entries)) or sorted(set(expected) ^ set(checksums))
+    if odd:
+        raise CheckpointError(f"{path}: entry {odd[0]!r} is missing or unknown, expected those of its config")
+    arrays = {}
+    for name, like in expected.items():
+        data = _bytes(archive, entries[name], like.size * like.dtype.itemsize + _MAX_NPY_HEADER, path)
+        if checksums[name] != {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}:
+            raise CheckpointError(f"{path}: {name} is not as it was written (checksum)")
+        arrays[name] = _array(data, like, f"{path}: {name}")
+    variables = {
+        view: jax.tree_util.tree_map_with_path(
+            lambda keys, _, view=view: arrays[f"{view}/{_name(keys)}.npy"], stacked
+        )
+        for view in config.views
+    }
+    return config, variables, starts, calibration, facts
+
+
+def _facts(data: bytes, path: pathlib.Path) -> dict:
+    try:
+        facts = json.loads(data)
+        kind, version = facts.pop("format"), facts.pop("version")
+        if kind != _FORMAT or version not in _VERSIONS:
+            raise CheckpointError(
+                f"{path}: is {kind!r} of version {version!r}, expected {_FORMAT!r} of version 1 or 2"
+            )
+        facts["calibration"]
+        return {
+            **facts,
+            "starts": 1 if version == 1 else int(facts["starts"]),
+            "config": dict(facts["config"]),
+            "arrays": dict(facts["arrays"]),
+            "cases": dict(facts["cases"]),
+        }
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise CheckpointError(f"{path}: no model bundle ({_FACTS}: {error!r})") from None
+
+
+def _bytes(archive: zipfile.ZipFile, info: zipfile.ZipInfo, limit: int, path: pathlib.Path) -> bytes:
+    """Reads an entry of at most `limit` bytes; reading to its end also checks the zip's CRC."""
+    if info.file_size > limit:
+        raise CheckpointError(f"{path}: {info.filename} has {info.file_size} bytes, expected at most {limit}")
+    with archive.open(info) as file:
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise CheckpointError(f"{path}: {info.filename} has more bytes than it declares")
+    return data
+
+
+def _stacked(template: dict, starts: int) -> dict:
+    """Returns shapes and types of the variables of so many starts."""
+    if starts == 1:
+        return template
+    return jax.tree.map(lambda like: jax.ShapeDtypeStruct((starts, *like.shape), like.dtype), template)
+
+
+def _array(data: bytes, like, name: str) -> np.ndarray:
+    try:
+        array = np.load(io.BytesIO(data), allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        raise CheckpointError(f"{name}: no array ({error})") from None
+    if not isinstance(array, np.ndarray) or (array.shape, array.dtype) != (like.shape, like.dtype):
+        raise CheckpointError(f"{name}: is no {like.dtype} array of shape {like.shape}")
+    return array
+
+
+def _named(tree) -> dict:
+    """Returns the leaves of nested dicts by their path, such as ``params/stem/conv/kernel``."""
+    return {_name(keys): leaf for keys, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+def _name(keys: tuple) -> str:
+    return "/".join(key.key for key in keys)

@@ -1,0 +1,109 @@
+"""A model for other programs: each view's slice network as a file, and what has to be done around it as JSON."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+
+import jax
+import jax.numpy as jnp
+from jax import export
+
+from liverjax.config import to_dict
+from liverjax.errors import ConfigError
+from liverjax.files import replacing, sha256, write_json
+from liverjax.inference.calibration import to_json
+from liverjax.inference.ensemble import unstack
+from liverjax.inference.segmenter import Segmenter
+from liverjax.models import UNet
+from liverjax.pretrained.onnx import onnx_graph, package
+
+FORMATS = ("stablehlo", "onnx")
+_FORMAT = "liverjax export"
+_PLATFORMS = ("cpu", "cuda", "tpu")
+
+_STEPS = {
+    "before": [
+        "permute and flip the scan's axes to the order and direction closest to right, anterior, superior",
+        "resample to preprocess.spacing (mm): along each axis linear interpolation at voxel centres, with growing "
+        "voxels averaged over the new voxel's width; the field of view stays centred; intensities are at least -1024",
+        "scale linearly to [-1, 1] and clip: CT from preprocess.window (HU), MR from preprocess.percentiles of the "
+        "voxels above darkest + (mean - darkest) / 4",
+        "of each view take the slices: axial (z; rows y, columns x), coronal (y; rows z, columns x), sagittal (x; rows "
+        "z, columns y)",
+        "pad rows and columns at their ends with -1 to multiples of `multiple`",
+    ],
+    "after": [
+        "cut off the padding and put the probabilities into the volume; the networks hold calibration.temperature",
+        "with predict.flips, fuse also what the networks say of slices mirrored along rows, columns and both",
+        "fuse what all networks say: predict.fusion (mean; weighted by calibration.weights of view and class, divided "
+        "by the sum over the classes; majority of the networks' labels, ties to the largest mean)",
+        "resample the probabilities linearly to the scan's voxels and take the largest; undo permutation and flips",
+        "clean up as predict says: tumours that touch no liver, holes, largest component, small pieces",
+    ],
+}
+
+
+def export_model(model: Segmenter, folder: str | os.PathLike, format: str) -> list[pathlib.Path]:
+    """Writes each network, from normalised slices to probabilities, and ``model.json`` with all around it.
+
+    StableHLO files are read by `jax.export.deserialize`; they map (N, H, W, 1) to (N, H, W, C). ONNX graphs map
+    (N, 1, H, W) to (N, C, H, W). N, H and W are free, H and W multiples of what ``model.json`` says.
+
+    Args:
+      model: the model.
+      folder: is made.
+      format: one of `FORMATS`.
+
+    Returns:
+      The files.
+
+    Raises:
+      ConfigError: an unknown format, or a network that the format cannot hold.
+      InputError: a package of the format is not installed.
+    """
+    if format not in FORMATS:
+        raise ConfigError(f"format is {format!r}, expected one of {', '.join(FORMATS)}")
+    folder = pathlib.Path(folder)
+    networks = {}
+    for view, stacked in model.folded_variables.items():
+        temperature = model.calibration.temperature.get(view, 1.0)
+        for start, variables in enumerate(unstack(stacked, model.starts)):
+            name = view if model.starts == 1 else f"{view}_{start}"
+            if format == "onnx":
+                facts = {"view": view, "description": "see model.json for what to do before and after"}
+                data = onnx_graph(model.network, variables, temperature, facts).SerializeToString()
+            else:
+                data = _stablehlo(model.network, variables, temperature)
+            file = folder / f"{name}.{format}"
+            with replacing(file) as temporary:
+                temporary.write_bytes(data)
+            networks[name] = {"view": view, "file": file.name, "bytes": len(data), "sha256": sha256(file)}
+    about = {
+        "format": _FORMAT,
+        "version": 1 if model.starts == 1 else 2,  # In version 2 a view has several networks.
+        "multiple": _multiple(model.network),
+        "networks": networks,
+        "steps": _STEPS,
+        "calibration": to_json(model.calibration),
+        "config": to_dict(model.config),
+        **model.about,
+    }
+    write_json(folder / "model.json", about)
+    return [*(folder / network["file"] for network in networks.values()), folder / "model.json"]
+
+
+def _stablehlo(network: UNet, variables: dict, temperature: float) -> bytes:
+    package("flatbuffers")  # in which jax.export writes
+
+    def probabilities(slices: jax.Array) -> jax.Array:
+        return jax.nn.softmax(network.apply(variables, slices) / temperature)
+
+    multiple = _multiple(network)
+    shape = export.symbolic_shape(f"n, {multiple}*h, {multiple}*w, 1")
+    slices = jax.ShapeDtypeStruct(shape, jnp.float32)
+    return bytes(export.export(jax.jit(probabilities), platforms=_PLATFORMS)(slices).serialize())
+
+
+def _multiple(network: UNet) -> int:
+    return 2 ** (len(network.features) - 1)

@@ -1,0 +1,243 @@
+"""From a scan to the working grid and back: one piece of geometry for training and prediction alike.
+
+The working grid has the scan's own axes, put into the order and direction closest to right, anterior,
+superior ("canonical"). Only the spacing changes, so that resampling is three one-dimensional linear maps, one
+per axis. Voxels are sampled at their centres, and the grid's field of view is centred on the scan's.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+
+import nibabel as nib
+import numpy as np
+import scipy.sparse
+
+from liverjax.labels import BACKGROUND, decide
+from liverjax.volume import Volume
+
+#: Lowest intensity that enters resampling: air, in HU. Scanners fill what they do not see with -2000 or
+#: -3024, which would bleed into its neighbours. MR intensities lie above it.
+AIR = np.float32(-1024)
+
+# Excess of a field of view over whole voxels, in voxels, that is rounding and not worth another voxel.
+_ROUNDING = 1e-4
+
+
+@dataclasses.dataclass(frozen=True)
+class Grid:
+    """A lattice of voxel centres.
+
+    Attributes:
+      shape: number of voxels along x, y and z.
+      affine: (4, 4) float64, from voxel indices to RAS+ world coordinates in mm.
+    """
+
+    shape: tuple[int, int, int]
+    affine: np.ndarray
+
+
+# --- geometry -----------------------------------------------------------------------------------------------
+
+
+def to_canonical(volume: Volume) -> Volume:
+    """Returns the volume with its axes permuted and flipped to the closest RAS+ order, as a view, exactly."""
+    orientation = nib.orientations.io_orientation(volume.affine)
+    return Volume(
+        nib.orientations.apply_orientation(volume.voxels, orientation),
+        volume.affine @ nib.orientations.inv_ornt_aff(orientation, volume.shape),
+        name=volume.name,
+    )
+
+
+def from_canonical(voxels: np.ndarray, scan: Volume) -> np.ndarray:
+    """Returns canonical (x, y, z, ...) voxels in the axes of `scan`, as a view: undoes `to_canonical`."""
+    back = nib.orientations.ornt_transform(
+        nib.orientations.axcodes2ornt("RAS"), nib.orientations.io_orientation(scan.affine)
+    )
+    return nib.orientations.apply_orientation(voxels, back)
+
+
+def working_grid(volume: Volume, spacing: Sequence[float]) -> Grid:
+    """Returns the canonical grid of the given spacing in mm over the field of view of `volume`.
+
+    It has as many voxels as cover the field of view (to the edges of the outermost voxels), at least one;
+    what they exceed it by is split evenly between both ends.
+    """
+    canonical = to_canonical(volume)
+    ratio = np.asarray(spacing, dtype=np.float64) / canonical.spacing
+    shape = np.maximum(np.ceil(np.asarray(canonical.shape) / ratio - _ROUNDING), 1).astype(int)
+    first = (np.asarray(canonical.shape) - 1) / 2 - (shape - 1) / 2 * ratio
+    step = np.diag([*ratio, 1.0])
+    step[:3, 3] = first
+    return Grid(tuple(shape.tolist()), canonical.affine @ step)
+
+
+def to_grid(volume: Volume, spacing: Sequence[float], *, labels: bool = False) -> Volume:
+    """Resamples a scan or a label map to its working grid.
+
+    Args:
+      volume: any axes and integer or floating-point type.
+      spacing: voxel size in mm of the grid, along right, anterior, superior.
+      labels: the voxels are label ids: each class is resampled as a map of its own, and the largest wins.
+
+    Returns:
+      A canonical volume on `working_grid(volume, spacing)`: float32 of at least `AIR`, or uint8 labels.
+    """
+    grid = working_grid(volume, spacing)
+    canonical = to_canonical(volume)
+    maps = _axis_maps(Grid(canonical.shape, canonical.affine), grid)
+    if labels:
+        voxels = _resampled_labels(canonical.voxels, maps)
+    else:
+        voxels = _resampled(canonical.voxels, maps, lambda part: np.maximum(part, AIR, dtype=np.float32))
+    return Volume(voxels, grid.affine, name=volume.name)
+
+
+def labels_on_scan(
+    probabilities: np.ndarray, grid: Grid, scan: Volume, *, decision: str = "nested"
+) -> Volume:
+    """Brings class probabilities back to the scan and decides the label of each voxel.
+
+    Args:
+      probabilities: (X, Y, Z, C) float32 on `grid`.
+      grid: the working grid of `scan`.
+      scan: gives axes, shape, affine and header of the result.
+      decision: the rule of `liverjax.labels.decide`.
+
+    Returns:
+      uint8 labels, voxel on voxel with `scan`.
+    """
+    maps = _maps_to_scan(grid, scan)
+    labels = np.zeros([m.shape[0] for m in maps], np.uint8, order="F")
+    # Where all voxels that enter a mean are background, so is the mean, by either rule: only what the other voxels
+    # touch has to be interpolated.
+    foreground = decide(np.moveaxis(probabilities, -1, 0), decision) != BACKGROUND
+    if foreground.any():
+        x, y, z = box = _touched(maps, foreground)
+        inside = [weights[part] for weights, part in zip(maps, box, strict=True)]
+        for k, classes in _interpolated_slices(probabilities, inside):
+            labels[x, y, z.start + k] = decide(classes, decision)
+    return scan.with_voxels(np.asfortranarray(from_canonical(labels, scan)))
+
+
+def probabilities_on_scan(probabilities: np.ndarray, grid: Grid, scan: Volume) -> np.ndarray:
+    """Brings probabilities, or any other maps on `grid`, back to the scan by linear interpolation.
+
+    Args:
+      probabilities: (X, Y, Z, C) on `grid`.
+      grid: the working grid of `scan`.
+      scan: gives the axes and shape of the result.
+
+    Returns:
+      (x, y, z, C) float32 in the axes of `scan`; large, at a CT's resolution: where memory is short, pass one
+      class at a time.
+    """
+    maps = _maps_to_scan(grid, scan)
+    values = np.empty([*(m.shape[0] for m in maps), probabilities.shape[-1]], np.float32, order="F")
+    for k, classes in _interpolated_slices(probabilities, maps):
+        values[:, :, k] = np.moveaxis(classes, 0, -1)
+    return from_canonical(values, scan)
+
+
+# --- resampling ---------------------------------------------------------------------------------------------
+
+
+def _axis_map(count: int, ratio: float, offset: float, target_count: int) -> scipy.sparse.csr_array:
+    """Returns the (target_count, count) weights that sample `count` voxels along one axis.
+
+    Target voxel i lies at source index `offset + ratio * i` and is `ratio` source voxels wide. It gets the
+    mean of the linear interpolant over a box of width w, w^2 = max(ratio^2 - 1, 0): linear interpolation
+    where voxels keep their size or shrink, and with growing ratio the area mean, which is what a scanner with
+    larger voxels would measure. Constants and ramps are preserved. At the border, the weights of the voxels
+    that exist are scaled to a sum of 1.
+    """
+    width = np.sqrt(max(ratio**2 - 1, 0))
+    distance = (offset + ratio * np.arange(target_count))[:, None] - np.arange(count)
+    if width < 1e-3:
+        weights = np.maximum(1 - np.abs(distance), 0)
+    else:
+        weights = _hat_integral(distance + width / 2) - _hat_integral(distance - width / 2)
+    return scipy.sparse.csr_array((weights / weights.sum(axis=1, keepdims=True)).astype(np.float32))
+
+
+def _hat_integral(t: np.ndarray) -> np.ndarray:
+    """Integral of max(1 - |s|, 0) over s up to t."""
+    t = np.clip(t, -1, 1)
+    return np.where(t < 0, (1 + t) ** 2 / 2, 1 - (1 - t) ** 2 / 2)
+
+
+def _axis_maps(source: Grid, target: Grid) -> list[scipy.sparse.csr_array]:
+    """Returns the weights of each axis for two grids with parallel axes."""
+    step = np.linalg.inv(source.affine) @ target.affine
+    ratio = np.diag(step)[:3]
+    skew = np.abs(step[:3, :3] - np.diag(ratio)) @ np.asarray(target.shape)
+    if not (skew.max() < 1e-2 and ratio.min() > 0):
+        raise ValueError(
+            f"grids with axes that are not parallel: affines {source.affine} and {target.affine}"
+        )
+    return [_axis_map(source.shape[a], ratio[a], step[a, 3], target.shape[a]) for a in range(3)]
+
+
+def _maps_to_scan(grid: Grid, scan: Volume) -> list[scipy.sparse.csr_array]:
+    canonical = to_canonical(scan)
+    return _axis_maps(grid, Grid(canonical.shape, canonical.affine))
+
+
+def _resampled(
+    voxels: np.ndarray, maps: Sequence[scipy.sparse.csr_array], convert: Callable[[np.ndarray], np.ndarray]
+) -> np.ndarray:
+    """Applies one map per axis to voxels that `convert` turns into float32 slice by slice.
+
+    The slices are those that lie together in memory: each is read once, and reduced while in the cache.
+    """
+    outer, rows, columns = np.argsort(np.abs(voxels.strides))[::-1]
+    slices = voxels.transpose(outer, rows, columns)
+    reduced = np.empty((len(slices), maps[columns].shape[0], maps[rows].shape[0]), np.float32)
+    for part, target in zip(slices, reduced, strict=True):
+        target[:] = maps[columns] @ (maps[rows] @ convert(part)).T
+    result = (maps[outer] @ reduced.reshape(len(reduced), -1)).reshape(-1, *reduced.shape[1:])
+    return result.transpose(np.argsort([outer, columns, rows]))
+
+
+def _resampled_labels(voxels: np.ndarray, maps: Sequence[scipy.sparse.csr_array]) -> np.ndarray:
+    shares = [
+        _resampled(voxels, maps, lambda part, label=label: (part == label).astype(np.float32))
+        for label in range(1, max(int(voxels.max()), 1) + 1)
+    ]
+    return _argmax([1 - sum(shares[1:], shares[0]), *shares])
+
+
+def _interpolated_slices(
+    values: np.ndarray, maps: Sequence[scipy.sparse.csr_array]
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Resamples (x, y, z, C) `values`; yields (k, (C, X, Y) float32) for each slice k of the third axis."""
+    to_x, to_y, to_z = maps
+    x, y, z, classes = values.shape
+    slices = np.ascontiguousarray(values.transpose(2, 0, 3, 1), dtype=np.float32).reshape(z, -1)
+    for k in range(to_z.shape[0]):
+        plane = to_z[[k]] @ slices
+        along_x = (to_x @ plane.reshape(x, -1)).reshape(-1, classes, y)
+        both = (to_y @ along_x.transpose(2, 1, 0).reshape(y, -1)).reshape(-1, classes, to_x.shape[0])
+        yield k, both.transpose(1, 2, 0)
+
+
+def _touched(maps: Sequence[scipy.sparse.csr_array], chosen: np.ndarray) -> list[slice]:
+    """Returns the box of target voxels to which one of the `chosen` (x, y, z) source voxels contributes."""
+    box = []
+    for axis, weights in enumerate(maps):
+        along = chosen.any(axis=tuple({0, 1, 2} - {axis}))
+        rows = np.flatnonzero(weights @ along.astype(np.float32))
+        box.append(slice(int(rows[0]), int(rows[-1]) + 1))
+    return box
+
+
+def _argmax(classes: Sequence[np.ndarray]) -> np.ndarray:
+    """Argmax over the classes, as uint8; the lowest of equals. (NumPy's own is ten times slower on a few.)"""
+    largest = classes[0]
+    labels = np.zeros_like(largest, dtype=np.uint8)
+    for label, values in enumerate(classes[1:], start=1):
+        np.copyto(labels, label, where=values > largest)
+        largest = np.maximum(largest, values)
+    return labels

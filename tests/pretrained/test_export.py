@@ -1,0 +1,92 @@
+"""Exported networks: the same probabilities in another program, with all that is needed around them."""
+
+import hashlib
+import importlib.util
+import json
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import export
+
+from liverjax import options
+from liverjax.errors import ConfigError
+from liverjax.inference.calibration import Calibration
+from liverjax.inference.segmenter import Segmenter
+from liverjax.models import build_unet
+from liverjax.pretrained.export import export_model
+
+
+@pytest.fixture(scope="module")
+def model() -> Segmenter:
+    config = options.Config(
+        views=("axial", "sagittal"),
+        batch=options.Batch(patch=(32, 32)),
+        model=options.Model(features=(4, 6, 8)),
+    )
+    network = build_unet(config.model, 2, accelerator=False)
+    variables = {
+        v: network.init(jax.random.key(i), jnp.zeros((1, 16, 16, 1))) for i, v in enumerate(config.views)
+    }
+    return Segmenter(config, variables, {}, Calibration({"axial": 2.0}), {"licence": "CC0-1.0"})
+
+
+def _expected(model, view, slices):
+    network = build_unet(model.config.model, 2, accelerator=False)
+    temperature = model.calibration.temperature.get(view, 1)
+    return jax.nn.softmax(network.apply(model.variables[view], slices) / temperature)
+
+
+needs_flatbuffers = pytest.mark.skipif(
+    importlib.util.find_spec("flatbuffers") is None, reason="the extra liverjax[onnx] is not installed"
+)
+
+
+@needs_flatbuffers
+@pytest.mark.parametrize("shape", [(1, 16, 24, 1), (3, 8, 4, 1)])
+def test_stablehlo_gives_the_probabilities_at_any_size(model, tmp_path, shape):
+    export_model(model, tmp_path, "stablehlo")
+    slices = np.random.default_rng(1).uniform(-1, 1, shape).astype(np.float32)
+    for view in ("axial", "sagittal"):
+        exported = export.deserialize(bytearray((tmp_path / f"{view}.stablehlo").read_bytes()))
+        assert {"cpu", "cuda", "tpu"} <= set(exported.platforms)
+        np.testing.assert_allclose(exported.call(slices), _expected(model, view, slices), atol=1e-5)
+
+
+def test_onnx_gives_the_probabilities(model, tmp_path):
+    runtime = pytest.importorskip("onnxruntime", reason="the extra liverjax[onnx] is not installed")
+    pytest.importorskip("onnx", reason="the extra liverjax[onnx] is not installed")
+    export_model(model, tmp_path, "onnx")
+    slices = np.random.default_rng(1).uniform(-1, 1, (2, 16, 8, 1)).astype(np.float32)
+    for view in ("axial", "sagittal"):
+        session = runtime.InferenceSession(tmp_path / f"{view}.onnx", providers=["CPUExecutionProvider"])
+        (found,) = session.run(None, {"slices": slices.transpose(0, 3, 1, 2)})
+        np.testing.assert_allclose(found.transpose(0, 2, 3, 1), _expected(model, view, slices), atol=1e-5)
+
+
+@needs_flatbuffers
+def test_the_description_holds_what_is_needed(model, tmp_path):
+    files = export_model(model, tmp_path, "stablehlo")
+    assert {file.name for file in files} == {"axial.stablehlo", "sagittal.stablehlo", "model.json"}
+    facts = json.loads((tmp_path / "model.json").read_text(encoding="utf-8"))
+    for view in ("axial", "sagittal"):
+        entry = facts["networks"][view]
+        data = (tmp_path / entry["file"]).read_bytes()
+        assert entry["sha256"] == hashlib.sha256(data).hexdigest() and entry["bytes"] == len(data)
+    assert facts["multiple"] == 4 and facts["licence"] == "CC0-1.0"
+    assert facts["config"]["preprocess"]["window"] == [-160.0, 240.0]
+    assert facts["calibration"]["temperature"] == {"axial": 2.0}
+    # Every field of the config that a step names is there.
+    named = re.findall(
+        r"(preprocess|predict)\.(\w+)", " ".join(facts["steps"]["before"] + facts["steps"]["after"])
+    )
+    assert {"spacing", "window", "percentiles", "flips", "fusion"} == {field for _, field in named}
+    assert all(field in facts["config"][group] for group, field in named)
+
+
+def test_an_unknown_format_is_refused(model, tmp_path):
+    with pytest.raises(ConfigError, match="expected one of stablehlo, onnx"):
+        export_model(model, tmp_path / "out", "pickle")
+    assert not (tmp_path / "out").exists()
