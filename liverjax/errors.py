@@ -27,6 +27,10 @@ class TrainingError(LiverjaxError):
     """Training that cannot go on, for instance because of a loss that is not finite."""
 
 
+class LockedError(LiverjaxError):
+    """A folder in which another process is at work."""
+
+
 class Interrupted(LiverjaxError):
     """Work that a signal stopped after it was saved; the same call goes on. Exit status 75."""
 

@@ -1,21 +1,29 @@
-"""Writing files so that a reader sees the whole of one or nothing: temporary file, then rename."""
+"""Files written atomically (temporary file, then rename), locks of folders, and checksums."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
+import fcntl
 import hashlib
 import json
+import logging
 import os
 import pathlib
-import tempfile
+import secrets
+import socket
 from collections.abc import Iterator
+
+from liverjax.errors import LockedError
+
+_log = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
 def naming(path: str | os.PathLike, temporary: str | os.PathLike = "") -> Iterator[None]:
-    """Names the file in an error of the system within that names none, or the one that stands for it.
+    """Puts the name of a file into an OSError that names none, or only the temporary file that stands for it.
 
-    A full disk is told by a write, which knows no name.
+    A full disk is reported by a write, which knows no name.
     """
     try:
         yield
@@ -27,24 +35,66 @@ def naming(path: str | os.PathLike, temporary: str | os.PathLike = "") -> Iterat
 
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
-    """Gives the path of a temporary file beside ``path``; at the end it takes its place, or is removed.
+    """Yields the path of an empty temporary file beside ``path``, which takes its place at the end or is removed.
 
     The temporary name keeps the ending of ``path``, by which writers choose their format.
     """
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=".partial-", suffix="".join(path.suffixes[-2:]), dir=path.parent)
-    os.close(handle)
-    temporary = pathlib.Path(name)
-    try:
-        with naming(path, temporary):
+    temporary = path.parent / f".partial-{secrets.token_hex(8)}{''.join(path.suffixes[-2:])}"
+    with naming(path, temporary):
+        # Opened so, the file has the permissions of any new file, without asking for the umask: that can only be read
+        # by changing it, for all threads.
+        os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+        try:
             yield temporary
-            umask = os.umask(0)
-            os.umask(umask)
-            temporary.chmod(0o666 & ~umask)
             os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def locked(path: str | os.PathLike) -> Iterator[int]:
+    """Holds the lock of a folder, a file in it such as ``RUN/.lock``, so that one process at a time works there.
+
+    The lock belongs to the open file: a process that inherits the descriptor (``pass_fds`` of `subprocess.Popen`) keeps
+    it after this one has ended or left the block. The system frees it when the last of them ends, however it ends; the
+    file stays. Its text names the holder. A file system that has no locks is reported by a warning, and not locked.
+
+    Args:
+      path: the lock file, made with its folder where it does not exist.
+
+    Yields:
+      The file's descriptor, which commands that are started do not inherit unless it is passed on.
+
+    Raises:
+      LockedError: another process holds the lock, or another block of this one.
+    """
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with naming(path):
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.read(descriptor, 1000).decode(errors="replace").strip() or "another process"
+            raise LockedError(
+                f"{path.parent}: {holder}, or one that it started, is at work here, expected one process at a time; "
+                "wait until it ends, or end it"
+            ) from None
+        except OSError as error:
+            if error.errno not in (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK):
+                raise
+            _log.warning(
+                "%s: this file system has no locks; let one process at a time work here", path.parent
+            )
+        with naming(path):
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+        yield descriptor
     finally:
-        temporary.unlink(missing_ok=True)
+        os.close(descriptor)
 
 
 def write_json(path: str | os.PathLike, value: object) -> None:
