@@ -14,11 +14,14 @@ from liverjax import __version__
 from liverjax.errors import CheckpointError
 from liverjax.files import write_json
 
+#: Format of ``run.json``; a later one is refused.
+FORMAT = 1
+
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "nibabel")
 
 
 def environment() -> dict[str, dict]:
-    """Returns what a run's last bits may depend on beside its config: "versions" and "machine"."""
+    """Returns what the last bits of a result may depend on beside the config: "versions" and "machine"."""
     versions = {name: _version(name) for name in _PACKAGES}
     versions |= {"liverjax": __version__, "python": platform.python_version()}
     cpus = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
@@ -40,16 +43,23 @@ def _version(package: str) -> str:
 
 
 def write_manifest(path: pathlib.Path, **facts: object) -> None:
-    """Writes ``run.json``: versions and machine, and the run's own facts."""
-    write_json(path, {**environment(), **facts})
+    """Writes a manifest: its format, versions and machine, and the given facts."""
+    write_json(path, {"format": FORMAT, **environment(), **facts})
 
 
 def read_manifest(path: pathlib.Path) -> dict:
     """Returns the facts of a ``run.json``, or raises `CheckpointError` if it is not one."""
     try:
         facts = json.loads(path.read_text(encoding="utf-8"))
-        return {**facts, "config": dict(facts["config"]), "data": dict(facts["data"])}
+        found = facts["format"]
+        if not isinstance(found, int) or found < 1:
+            raise ValueError(f"format is {found!r}, expected {FORMAT}")
+        if found <= FORMAT:
+            return {**facts, "config": dict(facts["config"]), "data": dict(facts["data"])}
     except FileNotFoundError:
         raise CheckpointError(f"{path} does not exist, expected the folder of a training run") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path}: not the manifest of a run ({error!r})") from None
+    raise CheckpointError(
+        f"{path}: format {found}, expected at most {FORMAT}: the run was written by a newer liverjax; update this one"
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import os
 import pathlib
@@ -13,10 +14,13 @@ from collections.abc import Iterator
 import jax
 import orbax.checkpoint as ocp
 
-from liverjax.checkpoint.integrity import CHECKSUMS, verify_checksums, write_checksums
 from liverjax.errors import CheckpointError
+from liverjax.files import sha256, write_json
 
 _LOG = logging.getLogger("liverjax")
+
+#: The file that seals a checkpoint: size and SHA-256 of each of its files.
+CHECKSUMS = "checksums.json"
 
 
 class Checkpoints:
@@ -39,21 +43,21 @@ class Checkpoints:
 
     def __exit__(self, *_) -> None:
         self.finish()
-        with contextlib.suppress(Exception):  # It would tell again what `save` or `finish` have told.
+        with contextlib.suppress(Exception):  # It would raise again what `save` or `finish` have raised.
             self._manager.close()
 
     def save(self, step: int, tree: object, meta: dict) -> None:
-        """Starts to write a tree of arrays and its JSON facts; returns when the arrays may be changed.
+        """Starts to write a tree of arrays and its JSON facts; returns once the arrays may be changed.
 
         Raises:
           CheckpointError: this one or the one before could not be written; those before it are kept.
         """
         self.finish()
         with self._writing(step):
-            # On a folder that cannot be made Orbax waits for minutes.
+            # If the folder cannot be made, Orbax waits for minutes.
             tempfile.TemporaryDirectory(prefix=f"{step}.partial-", dir=self._folder).cleanup()
-            # Damaged, or of a future that a kill took: else the run would have gone on from there. The manager is asked
-            # and not the disk: all processes must delete together.
+            # Later steps are unusable here: they failed verification, or belong to a run that was killed and is being
+            # redone. The manager lists them and not the disk: all processes must delete together.
             for later in [found for found in self._manager.all_steps() if found >= step]:
                 self._manager.delete(later)
             self._manager.save(
@@ -76,8 +80,8 @@ class Checkpoints:
     def poll(self) -> None:
         """Seals the checkpoint that was being written, if it is complete. Costs nothing otherwise.
 
-        Where there are many processes the next save does it: they would not all see it complete at the same step,
-        and those that wait for one another in different places wait for ever.
+        With several processes the next save does it: they would not all see it complete at the same step, and processes
+        which wait for one another in different places wait for ever.
         """
         if (
             jax.process_count() == 1
@@ -112,9 +116,9 @@ class Checkpoints:
             shutil.rmtree(folder)
 
     def restore(self, template: object) -> tuple[int, object, dict] | None:
-        """Returns step, tree and facts of the newest sound checkpoint, or None where none was ever finished.
+        """Returns step, tree and facts of the newest sound checkpoint, or None if none was ever finished.
 
-        Unsound ones are named in the log, set aside, and the one before is tried.
+        Unsound ones are named in the log and passed over for the one before.
 
         Args:
           template: tree of `jax.ShapeDtypeStruct` with shardings (or of arrays), as the saved tree.
@@ -165,3 +169,31 @@ def restore_parameters(folder: str | os.PathLike, template: object) -> tuple[int
     if restored is None:
         raise CheckpointError(f"{folder}: holds no finished checkpoint yet")
     return restored
+
+
+def write_checksums(folder: pathlib.Path) -> None:
+    """Writes size and SHA-256 of every file below ``folder`` to its ``checksums.json``."""
+    facts = {
+        path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": sha256(path)}
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != CHECKSUMS
+    }
+    write_json(folder / CHECKSUMS, facts)
+
+
+def verify_checksums(folder: pathlib.Path) -> None:
+    """Raises `CheckpointError` if a file below ``folder`` is missing or is not what was written."""
+    path = folder / CHECKSUMS
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+        expected = {name: (fact["bytes"], fact["sha256"]) for name, fact in facts.items()}
+    except FileNotFoundError:
+        raise CheckpointError(f"{folder}: not finished (no {CHECKSUMS})") from None
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise CheckpointError(f"{path}: damaged ({error})") from None
+    for name, (size, digest) in expected.items():
+        file = folder / name
+        if not file.is_file():
+            raise CheckpointError(f"{file}: missing")
+        if file.stat().st_size != size or sha256(file) != digest:
+            raise CheckpointError(f"{file}: not as it was written (checksum)")

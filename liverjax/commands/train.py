@@ -2,8 +2,9 @@
 
   liverjax train --config=mr_liver:small --store=STORE --workdir=RUN --max_minutes=20
 
-Running the same command again goes on where the last one stopped. SIGTERM and SIGINT (Ctrl-C) save first
+Running the same command again continues where the last one stopped. SIGTERM and SIGINT (Ctrl-C) save first
 and exit with status 75. Started once for each GPU or host of a cluster, the processes train together.
+With --init a new run starts from the networks of a trained model; what does not fit starts at random.
 """
 
 from absl import flags
@@ -11,31 +12,34 @@ from absl import flags
 
 def define(values: flags.FlagValues) -> None:
     """Defines the command's flags."""
-    flags.DEFINE_string("config", None, "NAME:arg or FILE.py:arg", flag_values=values)
-    flags.DEFINE_multi_string("override", [], "another value for a field of the config", flag_values=values)
-    flags.DEFINE_string("store", None, "folder that `liverjax prepare` wrote", flag_values=values)
-    flags.DEFINE_string("workdir", None, "folder of the run", flag_values=values)
-    flags.DEFINE_list("views", None, "views to train (default: all of the config)", flag_values=values)
-    flags.DEFINE_float("max_minutes", None, "minutes in all, shared by the views", flag_values=values)
+    on = {"flag_values": values}
+    flags.DEFINE_string("config", None, "NAME:arg or FILE.py:arg", **on)
+    flags.DEFINE_multi_string("override", [], "another value for a field of the config", **on)
+    flags.DEFINE_string("store", None, "folder that `liverjax prepare` wrote", **on)
+    flags.DEFINE_string("workdir", None, "folder of the run", **on)
+    flags.DEFINE_string("init", None, "model to start from: folder of a run, or a bundle", **on)
+    flags.DEFINE_list("views", None, "views to train (default: all of the config)", **on)
+    flags.DEFINE_float("max_minutes", None, "minutes in all, shared by the views", **on)
     flags.DEFINE_enum(
-        "resume", "auto", ["auto", "force"], "force: go on with another config or store", flag_values=values
+        "resume", "auto", ["auto", "force"], "force: continue with another config or store", **on
     )
     flags.DEFINE_enum(
         "distributed",
         "auto",
         ["auto", "off"],
-        "auto: train together with the processes that SLURM, GKE, Cloud TPU or JAX_COORDINATOR_ADDRESS, "
-        "JAX_NUM_PROCESSES and JAX_PROCESS_ID tell of",
-        flag_values=values,
+        "auto: train together with the processes named by SLURM, GKE, Cloud TPU or JAX_COORDINATOR_ADDRESS, "
+        "JAX_NUM_PROCESSES and JAX_PROCESS_ID",
+        **on,
     )
-    flags.DEFINE_bool("quiet", False, "no progress bars", flag_values=values)
-    flags.mark_flags_as_required(["config", "store", "workdir"], flag_values=values)
+    flags.DEFINE_bool("quiet", False, "no progress bars", **on)
+    flags.mark_flags_as_required(["config", "store", "workdir"], **on)
 
 
 def run(args: flags.FlagValues) -> None:
     """Runs the command."""
     from liverjax.config import load_config, override, resolve
-    from liverjax.training.hosts import is_first_process, joined
+    from liverjax.pretrained.load import load_model
+    from liverjax.training.distributed import initialize_distributed, is_first_process
     from liverjax.training.loop import train
 
     config = load_config(args.config)
@@ -45,8 +49,15 @@ def run(args: flags.FlagValues) -> None:
     if args.max_minutes is not None:
         config.max_minutes = args.max_minutes
     config = resolve(override(config, args.override))
-    with joined(args.distributed):
-        results = train(config, args.workdir, resume=args.resume, quiet=args.quiet)
+    with initialize_distributed(args.distributed):
+        init = None
+        if args.init:
+            model = load_model(args.init)
+            views = {name: view for name in config.networks for view in config.views_of(name)[:1]}
+            init = {
+                name: model.trained(view)[1] for name, view in views.items() if view in model.config.views
+            }
+        results = train(config, args.workdir, init=init, resume=args.resume, quiet=args.quiet)
     if not args.quiet and is_first_process():
         for view, progress in results.items():
             print(

@@ -16,13 +16,11 @@ from jax.sharding import Mesh
 
 from liverjax.checkpoint.manifest import environment
 from liverjax.errors import InputError
-from liverjax.models import build_unet
 from liverjax.options import Config
-from liverjax.training.mesh import data_mesh, describe_devices, replicated, to_devices
-from liverjax.training.optim import build_optimizer, learning_rate
-from liverjax.training.pace import Clock, device_memory, peak_flops, step_flops
-from liverjax.training.state import init_state
-from liverjax.training.step import jitted_train_step, step_options
+from liverjax.training.distributed import data_mesh, describe_devices, replicated, to_devices
+from liverjax.training.monitor import Clock, device_memory, peak_flops, step_flops
+from liverjax.training.optim import learning_rate
+from liverjax.training.step import init_state, jitted_train_step, step_spec
 
 #: What the pipeline imports beside what the step does; without them the step alone can be measured.
 PIPELINE_NEEDS = ("grain", "nibabel")
@@ -100,22 +98,17 @@ class _Step:
 
     def __init__(self, config: Config, mesh: Mesh):
         options = config.train
-        network = build_unet(config.model, len(config.labels), accelerator=jax.default_backend() != "cpu")
-        optimizer = build_optimizer(options)
-        static = step_options(config, network, optimizer)
-        averaged = bool(options.ema_decay)
+        spec = step_spec(config)
         self._size = config.batch.size
         self.synthetic = to_devices(_synthetic(config), mesh)
-        self._state = init_state(
-            network, optimizer, config.batch.patch, config.seed, replicated(mesh), averaged=averaged
-        )
+        self._state = init_state(spec, config.batch.patch, config.seed, replicated(mesh))
         self._rate = np.float32(learning_rate(options, 0, options.steps))
         self._key = jax.jit(lambda: jax.random.key(config.seed), out_shardings=replicated(mesh))()
-        arguments = (self._state, self.synthetic, self._rate, self._key)
+        arguments = (self._state, self.synthetic, self._rate, self._key, spec)
         start = time.monotonic()
-        self._run = jitted_train_step.lower(*arguments, **static).compile()
+        self._run = jitted_train_step.lower(*arguments).compile()
         self.compile_seconds = time.monotonic() - start
-        self._flops = step_flops(jitted_train_step, arguments, static) if peak_flops() else None
+        self._flops = step_flops(jitted_train_step, *arguments) if peak_flops() else None
 
     def measure(self, batches: Iterator[dict[str, jax.Array]], steps: int) -> dict[str, float]:
         """Runs one step to get going, and ``steps`` more, each handed over before the one before it is waited for."""
@@ -142,7 +135,7 @@ class _Step:
             "step_seconds": seconds,
             "slices_per_second": self._size / seconds,
             "cpu_seconds_per_slice": cpu / (steps * self._size),
-            "data_wait_share": clock.look(steps)["data_wait_share"],
+            "data_wait_share": clock.interval(steps)["data_wait_share"],
             **device_memory(),
         }
         if self._flops:

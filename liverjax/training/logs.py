@@ -1,45 +1,39 @@
-"""What a run tells while it goes: one JSON line per look, TensorBoard scalars, a progress bar."""
+"""The log of a network's training: one JSON line per record, TensorBoard events, a progress bar."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pathlib
 import struct
 import time
 
-import jax
 import numpy as np
-from tensorboardX import summary
-from tensorboardX.proto.event_pb2 import Event, SessionLog
-from tensorboardX.record_writer import masked_crc32c
 from tqdm import tqdm
 
 from liverjax.files import naming, replacing
+from liverjax.training.distributed import is_first_process
 
 
 class RunLog:
-    """The log of one view: ``log.jsonl``, TensorBoard events, and a progress bar on the terminal.
+    """The log of one network: ``log.jsonl``, TensorBoard events, and a progress bar on the terminal.
 
-    Only the first process writes. After a resume, lines of steps that are done again are dropped, so that a
-    curve has one value per step.
+    Only the first process writes. Leaving the log closes the bar. After a resume, lines of steps that are done again
+    are dropped, so that a curve has one value per step.
     """
 
-    def __init__(self, folder: pathlib.Path, view: str, *, first_step: int, steps: int, quiet: bool):
+    def __init__(self, folder: pathlib.Path, label: str, *, first_step: int, steps: int, quiet: bool):
+        """Opens the log in ``folder``; ``label`` names the network on the progress bar."""
         self._path = folder / "log.jsonl"
-        self._leader = jax.process_index() == 0
-        if self._leader:
+        self._events: _EventFile | None = None
+        if is_first_process():
             kept = [record for record in read_log(self._path) if record["step"] <= first_step]
             with replacing(self._path) as temporary:
                 temporary.write_text("".join(json.dumps(record) + "\n" for record in kept), encoding="utf-8")
-            self._board = _Board(folder / "tensorboard", first_step)
-        self._bar = tqdm(
-            total=steps,
-            initial=first_step,
-            desc=f"train {view}",
-            unit="step",
-            disable=quiet or not self._leader,
-        )
+            self._events = _EventFile(folder / "tensorboard", first_step)
+        quiet = quiet or not is_first_process()
+        self._bar = tqdm(total=steps, initial=first_step, desc=f"train {label}", unit="step", disable=quiet)
 
     def __enter__(self) -> RunLog:
         return self
@@ -54,68 +48,82 @@ class RunLog:
 
     def write(self, step: int, **values: float) -> None:
         """Writes named numbers of a step."""
-        if not self._leader:
+        if self._events is None:
             return
         with naming(self._path), open(self._path, "a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step, **values}) + "\n")
-        self._board.write(step, *(summary.scalar(name, value) for name, value in values.items()))
-        shown = {
-            name: f"{value:.3f}" for name, value in values.items() if name in ("loss", "validation_dice")
-        }
+        self._events.add_scalars(step, values)
+        shown = {name: f"{values[name]:.3f}" for name in ("loss", "validation_dice") if name in values}
         self._bar.set_postfix(shown, refresh=False)
 
-    def show(self, step: int, images: np.ndarray, reference: np.ndarray, predicted: np.ndarray) -> None:
-        """Puts slices with their outlines on TensorBoard: the reference's in green, the prediction's in red.
+    def add_images(self, step: int, images: np.ndarray, reference: np.ndarray, predicted: np.ndarray) -> None:
+        """Adds slices with outlines to TensorBoard: the reference's in green, the prediction's in red.
 
         Args:
-          step: the step that the prediction is of.
+          step: the step of the prediction.
           images: (N, H, W) in [-1, 1], and ``reference`` and ``predicted`` their labels.
         """
-        if not self._leader:
+        if self._events is None:
             return
-        pictures = []
+        pictures = {}
         for place, (image, *masks) in enumerate(zip(images, reference, predicted, strict=True)):
             colours = np.repeat((image[..., None] + 1) / 2, 3, axis=2)
             for mask, channel in zip(masks, (1, 0), strict=True):
                 outline = _outline(mask)
                 colours[outline] = 0
                 colours[outline, channel] = 1
-            pictures.append(summary.image(f"validation/{place}", colours, dataformats="HWC"))
-        self._board.write(step, *pictures)
+            pictures[f"validation/{place}"] = colours
+        self._events.add_images(step, pictures)
 
 
-class _Board:
-    """A TensorBoard events file, written when `write` returns.
+class _EventFile:
+    """A TensorBoard events file whose records are on disk when a method returns.
 
-    The writer of tensorboardX keeps up to two minutes in memory, which a kill would take, and its thread dies
-    unheard on a full disk.
+    The writer of tensorboardX keeps up to two minutes in memory, which a kill would lose, and its thread dies
+    silently on a full disk.
     """
 
     def __init__(self, folder: pathlib.Path, first_step: int):
-        """Starts a file in ``folder``; of the files before, TensorBoard shows only what is up to ``first_step``."""
+        """Starts a file in ``folder``; of earlier files TensorBoard shows only records up to ``first_step``."""
+        from tensorboardX.proto.event_pb2 import Event, SessionLog
+
         folder.mkdir(parents=True, exist_ok=True)
         # TensorBoard reads a folder's files in the order of their names.
         self._path = folder / f"events.out.tfevents.{time.time_ns()}"
         start = SessionLog(status=SessionLog.START)
         self._append(Event(file_version="brain.Event:2"), Event(step=first_step + 1, session_log=start))
 
-    def write(self, step: int, *summaries) -> None:
-        """Writes summaries of a step."""
+    def add_scalars(self, step: int, values: dict[str, float]) -> None:
+        """Adds named numbers of a step."""
+        from tensorboardX import summary
+
+        self._add(step, [summary.scalar(name, value) for name, value in values.items()])
+
+    def add_images(self, step: int, images: dict[str, np.ndarray]) -> None:
+        """Adds named pictures (H, W, 3) in [0, 1] of a step."""
+        from tensorboardX import summary
+
+        self._add(step, [summary.image(name, image, dataformats="HWC") for name, image in images.items()])
+
+    def _add(self, step: int, summaries: list) -> None:
+        from tensorboardX.proto.event_pb2 import Event
+
         self._append(*(Event(step=step, summary=each) for each in summaries))
 
-    def _append(self, *events: Event) -> None:
+    def _append(self, *events) -> None:
         """Writes records as TensorBoard reads them: length and content, each followed by its checksum."""
+        from tensorboardX.record_writer import masked_crc32c
+
         with naming(self._path), open(self._path, "ab") as file:
             for event in events:
                 event.wall_time = time.time()
                 content = event.SerializeToString()
-                length = struct.pack("<Q", len(content))
-                for part in (length, content):
-                    file.write(part + struct.pack("<I", masked_crc32c(part)))
+                for block in (struct.pack("<Q", len(content)), content):
+                    file.write(block + struct.pack("<I", masked_crc32c(block)))
 
 
 def _outline(mask: np.ndarray) -> np.ndarray:
-    """Returns the pixels whose label is not that of the pixel below or to the right."""
+    """Returns the pixels whose label differs from that of the pixel below or to the right."""
     outline = np.zeros(mask.shape, bool)
     outline[:-1] |= mask[:-1] != mask[1:]
     outline[:, :-1] |= mask[:, :-1] != mask[:, 1:]
@@ -129,8 +137,6 @@ def read_log(path: str | os.PathLike) -> list[dict]:
         return []
     records = []
     for line in path.read_text(encoding="utf-8").splitlines():
-        try:
+        with contextlib.suppress(ValueError):
             records.append(json.loads(line))
-        except ValueError:
-            continue
     return records

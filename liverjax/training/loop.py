@@ -1,45 +1,62 @@
-"""Training: one function from a config and a work folder to the trained networks of all views."""
+"""Training, from a config and a work folder to the trained networks of all views: one file, to be read top to bottom.
+
+A network's variables come from, in this order: the newest sound checkpoint of the run, the network that the caller
+starts from (``init``), random numbers of the config's seed.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
 import os
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import jax
 import numpy as np
-import optax
 from jax.sharding import Mesh
+from ml_collections import ConfigDict
 
 from liverjax.checkpoint.restarts import restart_folder
 from liverjax.checkpoint.runs import Checkpoints
 from liverjax.config import differences, resolve
-from liverjax.data.pipeline import train_batches
+from liverjax.data.pipeline import train_batches, validation_batches
 from liverjax.data.splits import Parts, split_cases, usable_cases
-from liverjax.data.store import open_store
+from liverjax.data.store import Store, open_store
 from liverjax.errors import ConfigError, Interrupted, LiverjaxError, TrainingError
-from liverjax.models import UNet, build_unet
 from liverjax.options import Config
 from liverjax.signals import StopSignals
+from liverjax.training.distributed import (
+    StopAgreement,
+    barrier,
+    data_mesh,
+    describe_devices,
+    is_first_process,
+    replicated,
+    to_devices,
+)
 from liverjax.training.logs import RunLog
-from liverjax.training.looks import Monitor, Progress
-from liverjax.training.mesh import barrier, data_mesh, describe_devices, replicated, to_devices
-from liverjax.training.optim import build_optimizer, learning_rate
-from liverjax.training.pace import peak_flops, step_flops
+from liverjax.training.monitor import Monitor, Progress, peak_flops, step_flops
+from liverjax.training.optim import learning_rate
 from liverjax.training.restarts import restart_seed, train_restarts
-from liverjax.training.resume import start_or_resume
-from liverjax.training.signals import StopAgreement
-from liverjax.training.state import TrainState, init_state
-from liverjax.training.step import jitted_train_step, step_options
+from liverjax.training.resume import locked_run, start_or_resume
+from liverjax.training.step import TrainState, init_state, jitted_train_step, start_from, step_spec
 from liverjax.training.validation import Validation
+
+_LOG = logging.getLogger("liverjax")
 
 
 def train(
-    config, workdir: str | os.PathLike, *, resume: str = "auto", quiet: bool = False
+    config: Config | ConfigDict,
+    workdir: str | os.PathLike,
+    *,
+    init: Mapping[str, Any] | None = None,
+    resume: str = "auto",
+    quiet: bool = False,
 ) -> dict[str, Progress]:
-    """Trains the network of each view, or goes on where an earlier call stopped.
+    """Trains the network of each view, or continues where an earlier call stopped.
 
     On the same CPUs a resumed run ends with the same bits as one that was never stopped. With a time limit
     (``config.max_minutes``) the number of steps depends on the machine's speed, and so do the bits.
@@ -47,177 +64,165 @@ def train(
     Args:
       config: a `liverjax.options.Config`, or a ConfigDict as config files make it; ``config.store`` names the store.
       workdir: folder of the run. Written: ``run.json``, and for each view ``<view>/last`` and ``<view>/best``
-        (checkpoints), ``<view>/log.jsonl``, ``<view>/tensorboard``; of a network for all views in ``shared/``. With
-        several starts (``config.train.restarts``) these lie in ``<view>/start_<k>``, and ``<view>/starts.json`` says
+        (checkpoints), ``<view>/log.jsonl``, ``<view>/tensorboard``; of a network for all views in ``shared/``. If
+        ``config.train.restarts`` is above 1, these lie in ``<view>/restart_<k>``, and ``<view>/restarts.json`` records
         which were kept when.
-      resume: "auto" refuses to go on with a run of another config or other scans; "force" goes on.
+      init: for each network (view, or "shared") the variables of a trained one, "params" and "batch_stats", from which
+        it starts; arrays that do not fit by name and shape start at random, and are listed in the log.
+      resume: "auto" refuses to continue a run of another config or other scans; "force" continues it.
       quiet: print nothing and show no progress bars.
 
     Returns:
-      The `Progress` of each view, or of the shared network; with several starts that of the best.
+      The `Progress` of each view, or of the shared network; of the best if there are restarts.
 
     Raises:
       ConfigError: a value that does not fit the store or the machine.
       CheckpointError: the folder holds a run of another config or other data.
+      LockedError: another process trains in this folder.
       InputError: a case of the store cannot be read.
       TrainingError: a loss or gradient that is not finite, or a data worker that ended. The last checkpoint is kept.
-      Interrupted: SIGTERM or SIGINT came; the state was saved.
+      Interrupted: SIGTERM or SIGINT was received; the state was saved.
     """
-    config = resolve(config)
-    workdir = pathlib.Path(workdir)
+    config, workdir = resolve(config), pathlib.Path(workdir)
     if not config.store:
         raise ConfigError("store is empty, expected the folder that `liverjax prepare` wrote")
-    with StopSignals() as stop:  # What comes before the first steps is obeyed after them.
-        store = open_store(config.store)
-        if store.preprocess != config.preprocess:
-            changed = ", ".join(differences(store.preprocess, config.preprocess, "preprocess.").values())
-            raise ConfigError(f"store {config.store} was prepared with other values of the config: {changed}")
-        parts = split_cases(usable_cases(store.cases, config.labels), config.split, config.seed)
-        setup = _Setup(
-            config=config,
-            parts=parts,
-            mesh=data_mesh(config.batch.size, config.train.accumulate),
-            network=build_unet(config.model, len(config.labels), accelerator=jax.default_backend() != "cpu"),
-            optimizer=build_optimizer(config.train),
-        )
-        barrier(setup.mesh)
-        start_or_resume(workdir, config, store, parts, resume)
-        if not quiet and jax.process_index() == 0:
-            print(f"devices: {describe_devices()}")
-
-        results: dict[str, Progress] = {}
-        for index, view in enumerate(config.networks):
-            limit = math.inf
-            if config.max_minutes:
-                spent = sum(progress.seconds for progress in results.values())
-                limit = (config.max_minutes * 60 - spent) / (len(config.networks) - index)
-            if config.train.restarts > 1:
-                results[view] = _train_starts(setup, workdir / view, view, stop, quiet)
-            else:
-                results[view] = _train_view(
-                    setup, workdir / view, view, config.train.steps, limit, stop, quiet
-                )
+    with StopSignals() as stop:  # A signal before the first step is obeyed after it.
+        store = _matching_store(config)
+        subsets = split_cases(usable_cases(store.cases, config.labels), config.split, config.seed)
+        mesh = data_mesh(config.batch.size, config.train.accumulate)
+        barrier(mesh)
+        with locked_run(workdir):
+            start_or_resume(workdir, config, store, subsets, init, resume)
+            if is_first_process() and not quiet:
+                print(f"devices: {describe_devices()}")
+            results: dict[str, Progress] = {}
+            for index, name in enumerate(config.networks):
+                limit = math.inf
+                if config.max_minutes:
+                    spent = sum(progress.seconds for progress in results.values())
+                    limit = (config.max_minutes * 60 - spent) / (len(config.networks) - index)
+                job = _Job(config, name, workdir / name, subsets, mesh, (init or {}).get(name), limit, quiet)
+                results[name] = _train_restarts(job, stop) if config.train.restarts > 1 else _train(job, stop)
     return results
 
 
+def _matching_store(config: Config) -> Store:
+    """Returns the config's store, or raises `ConfigError` if it was prepared differently."""
+    store = open_store(config.store)
+    if store.preprocess != config.preprocess:
+        changed = ", ".join(differences(store.preprocess, config.preprocess, "preprocess.").values())
+        raise ConfigError(f"store {config.store} was prepared with other values of the config: {changed}")
+    return store
+
+
 @dataclasses.dataclass(frozen=True)
-class _Setup:
-    """What the views have in common."""
+class _Job:
+    """The training of one network: all that does not change from step to step."""
 
     config: Config
-    parts: Parts
+    name: str  # a view, or "shared"
+    folder: pathlib.Path
+    subsets: Parts
     mesh: Mesh
-    network: UNet
-    optimizer: optax.GradientTransformation
+    init: Any
+    limit: float  # seconds, over all calls
+    quiet: bool
 
     @property
-    def optimizer_mesh(self) -> Mesh | None:
-        """The devices that the optimiser's state is divided over, or None."""
-        return self.mesh if self.config.train.shard_optimizer else None
-
-    def first_state(self) -> TrainState:
-        """Returns the state before the first step."""
-        return init_state(
-            self.network,
-            self.optimizer,
-            self.config.batch.patch,
-            self.config.seed,
-            replicated(self.mesh),
-            averaged=bool(self.config.train.ema_decay),
-            optimizer_mesh=self.optimizer_mesh,
-        )
-
-    def key(self) -> jax.Array:
-        """Returns the run's key, on all devices."""
-        return jax.jit(lambda: jax.random.key(self.config.seed), out_shardings=replicated(self.mesh))()
+    def label(self) -> str:
+        return self.name if self.folder.name == self.name else f"{self.name}/{self.folder.name}"
 
 
-def _train_starts(setup: _Setup, folder: pathlib.Path, view: str, stop: StopSignals, quiet: bool) -> Progress:
-    """Trains several networks of a view, each with its own seed; returns how far the best is."""
-    config = setup.config
-    tells = not quiet and jax.process_index() == 0
+def _train_restarts(job: _Job, stop: StopSignals) -> Progress:
+    """Trains several networks of a view, each with its own seed; returns the progress of the best."""
 
-    def train_one(start: int, until: int) -> Progress:
-        seeded = dataclasses.replace(config, seed=restart_seed(config.seed, start))
-        own = dataclasses.replace(setup, config=seeded)
-        return _train_view(own, restart_folder(folder, start), view, until, math.inf, stop, quiet)
+    def train_one(restart: int, until: int) -> Progress:
+        config = dataclasses.replace(job.config, seed=restart_seed(job.config.seed, restart))
+        own = dataclasses.replace(job, config=config, folder=restart_folder(job.folder, restart))
+        return _train(own, stop, until)
 
-    return train_restarts(folder, config.train, train_one, tell=print if tells else lambda line: None)
+    log = print if is_first_process() and not job.quiet else lambda line: None
+    return train_restarts(job.folder, job.config.train, train_one, log=log)
 
 
-def _train_view(
-    setup: _Setup,
-    folder: pathlib.Path,
-    view: str,
-    until: int,
-    limit: float,
-    stop: StopSignals,
-    quiet: bool,
-) -> Progress:
-    """Trains one network up to step ``until``, saved there, for at most ``limit`` seconds over all calls.
+def _train(job: _Job, stop: StopSignals, until: int | None = None) -> Progress:
+    """Trains one network to its end, or to step ``until``, where it is saved.
 
-    What is stopped at a step before the last, and goes on later, ends with the bits of what never stopped.
+    What is stopped before its end and continued later ends with the bits of what was never stopped.
     """
-    config = setup.config
-    name = view if folder.name == view else f"{view}/{folder.name}"
-    with Checkpoints(folder / "last", keep=2) as last, Checkpoints(folder / "best", keep=1) as best:
-        state, progress = setup.first_state(), Progress(end_step=config.train.steps)
+    config, options = job.config, job.config.train
+    until = options.steps if until is None else until
+
+    # --- the step
+    spec = step_spec(config, job.mesh)
+    key = jax.jit(lambda: jax.random.key(config.seed), out_shardings=replicated(job.mesh))()
+
+    with Checkpoints(job.folder / "last", keep=2) as last, Checkpoints(job.folder / "best", keep=1) as best:
+        # --- the state: from the checkpoint, from another network, or at random
+        state = init_state(spec, config.batch.patch, config.seed, replicated(job.mesh))
         if restored := last.restore(state.arrays()):
             _, arrays, facts = restored
-            state, progress = TrainState(**arrays), Progress(**facts)
-        if progress.finished or int(state.step) >= until:
+            state, progress = TrainState(**arrays), Progress.at_start(config, facts)
+        else:
+            progress = Progress.at_start(config)
+            if job.init is not None:
+                state, missing = start_from(state, job.init)
+                if missing:
+                    _LOG.warning(
+                        "%s: starts at random, for want of a match: %s", job.folder, "; ".join(missing)
+                    )
+        if progress.finished or progress.step >= until:
             return progress
-        validation = Validation(setup.parts.validation, view, config, setup.network, setup.mesh)
-        with RunLog(folder, name, first_step=int(state.step), steps=progress.end_step, quiet=quiet) as log:
-            looks = Monitor(config, folder, int(state.step), limit, progress, validation, log, last, best)
-            _take_steps(setup, view, state, until, looks, StopAgreement(stop, setup.mesh), name)
+
+        # --- the data
+        validation = Validation(
+            validation_batches(job.subsets.validation, job.name, config),
+            config.labels[1:],
+            spec.network,
+            job.mesh,
+            decision=config.predict.decision,
+        )
+        batches = train_batches(
+            job.subsets.train,
+            job.name,
+            config,
+            first_step=progress.step,
+            last_step=min(until, options.steps),
+            process=jax.process_index(),
+            processes=jax.process_count(),
+        )
+
+        # --- the loop
+        agreement = StopAgreement(stop, job.mesh)
+        step = progress.step
+        log = RunLog(job.folder, job.label, first_step=step, steps=progress.end_step, quiet=job.quiet)
+        monitor = Monitor(job.folder, options, progress, validation, log, last, best, limit=job.limit)
+        with log:
+            while step < until and not progress.finished:
+                with monitor.clock.waiting():
+                    batch = to_devices(_next_batch(batches, job.folder), job.mesh)
+                rate = learning_rate(options, step, progress.end_step)
+                arguments = (state, batch, np.float32(rate), key, spec)
+                if monitor.flops is None and peak_flops():
+                    monitor.flops = step_flops(jitted_train_step, *arguments)
+                state, metrics = jitted_train_step(*arguments)
+                step += 1
+                stops = agreement.reached()  # After this step: it is saved below, and the run ends.
+                monitor.on_step(step, metrics, rate)
+                if step % options.validate_every == 0 or progress.finished:
+                    monitor.on_validate(step, state)
+                if step % options.save_every == 0 or step == until or progress.finished or stops:
+                    monitor.on_save(step, state)
+                if stops and not progress.finished:
+                    last.finish()
+                    raise Interrupted(
+                        f"{agreement.reason} after step {step} of {job.label}; saved, the same command goes on"
+                    )
     return progress
 
 
-def _take_steps(
-    setup: _Setup,
-    view: str,
-    state: TrainState,
-    until: int,
-    looks: Monitor,
-    stop: StopAgreement,
-    name: str,
-) -> None:
-    """Takes steps up to ``until`` or the end; raises `Interrupted` where a signal ends them before, saved."""
-    options, progress = setup.config.train, looks.progress
-    key = setup.key()
-    static = step_options(setup.config, setup.network, setup.optimizer, setup.optimizer_mesh)
-    step = first_step = int(state.step)
-    rows = {"process": jax.process_index(), "processes": jax.process_count()}
-    batches = train_batches(
-        setup.parts.train, view, setup.config, first_step=step, last_step=min(until, options.steps), **rows
-    )
-    while step < until and not progress.finished:
-        with looks.clock.waiting():
-            batch = to_devices(_next_batch(batches, looks.folder), setup.mesh)
-        rate = learning_rate(options, step, progress.end_step)
-        arguments = (state, batch, np.float32(rate), key)
-        if step == first_step and peak_flops():
-            looks.flops = step_flops(jitted_train_step, arguments, static)
-        state, metrics = jitted_train_step(*arguments, **static)
-        step += 1
-        stops = stop.reached()  # After this step: it is saved below, and the run ends.
-        looks.note(step, metrics)
-        if step % options.log_every == 0:
-            looks.log_pace(step, rate)
-        progress.finished = step >= progress.end_step
-        if step % options.validate_every == 0 or progress.finished:
-            looks.validate(step, state)
-        looks.log.advance(step, progress.end_step)
-        if step % options.save_every == 0 or step == until or progress.finished or stops:
-            looks.save(step, state)
-        if stops and not progress.finished:
-            looks.last.finish()
-            raise Interrupted(f"{stop.reason} after step {step} of {name}; saved, the same command goes on")
-
-
 def _next_batch(batches: Iterator[dict[str, np.ndarray]], folder: pathlib.Path) -> dict[str, np.ndarray]:
-    """Returns the next batch; whatever ends a thread or worker of the pipeline becomes an error that says so."""
+    """Returns the next batch; whatever ends a thread or worker of the pipeline becomes an error that names it."""
     try:
         return next(batches)
     except LiverjaxError:

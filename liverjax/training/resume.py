@@ -1,23 +1,27 @@
-"""Starting a run in its folder, or going on with the one that is there: what must be the same, and what is told."""
+"""Starting a run in its folder, or continuing the one that is there: what must be the same, and what is logged."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import logging
 import pathlib
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import jax
+import numpy as np
 
 from liverjax.checkpoint.manifest import environment, read_manifest, write_manifest
 from liverjax.config import differences, resolve, to_dict
 from liverjax.data.splits import Parts
 from liverjax.data.store import Store
 from liverjax.errors import CheckpointError, ConfigError, did_you_mean
-from liverjax.files import write_json
+from liverjax.files import locked, write_json
 from liverjax.options import FIELDS_FREE_ON_RESUME, Config
-from liverjax.training.mesh import broadcast_from_first
+from liverjax.training.distributed import broadcast_from_first, is_first_process
 from liverjax.views import VIEWS
 
 _LOG = logging.getLogger("liverjax")
@@ -25,14 +29,35 @@ _LOG = logging.getLogger("liverjax")
 _RESUME = ("auto", "force")
 
 
+@contextlib.contextmanager
+def locked_run(workdir: pathlib.Path) -> Iterator[None]:
+    """Keeps other processes from training in the same folder; of several processes of a run the first holds the lock.
+
+    Raises:
+      LockedError: another process trains there.
+    """
+    with locked(workdir / ".lock") if is_first_process() else contextlib.nullcontext():
+        yield
+
+
 def start_or_resume(
-    workdir: pathlib.Path, config: Config, store: Store, parts: Parts, resume: str = "auto"
+    workdir: pathlib.Path,
+    config: Config,
+    store: Store,
+    subsets: Parts,
+    init: Mapping[str, Any] | None = None,
+    resume: str = "auto",
 ) -> None:
     """Writes ``run.json``, or compares with what the run was started with.
 
     Args:
-      resume: "auto" refuses to go on with another config or other scans; "force" goes on, says what that means,
-        and notes it in ``run.json`` under "forced".
+      workdir: folder of the run.
+      config: of this call.
+      store: where the cases come from.
+      subsets: the cases that train, validate and test.
+      init: the networks that training starts from.
+      resume: "auto" refuses to continue with another config or other scans; "force" continues, logs what that means,
+        and records it in ``run.json`` under "forced".
 
     Raises:
       CheckpointError: the folder holds a run of another config or other data.
@@ -44,14 +69,15 @@ def start_or_resume(
     data = {
         "fingerprint": hashlib.sha256(listing.encode()).hexdigest(),
         **{
-            field.name: [case.id for case in getattr(parts, field.name)]
-            for field in dataclasses.fields(parts)
+            field.name: [case.id for case in getattr(subsets, field.name)]
+            for field in dataclasses.fields(subsets)
         },
     }
-    first = jax.process_index() == 0
+    origin = {name: _digest(variables) for name, variables in (init or {}).items()}
+    first = is_first_process()
     starts = not broadcast_from_first(first and manifest.exists())
     if starts and first:
-        write_manifest(manifest, config=to_dict(config), data=data)
+        write_manifest(manifest, config=to_dict(config), data=data, init=origin)
     if starts:
         broadcast_from_first(0)  # Waits for the first, so that the others compare theirs with what it wrote.
     if starts and first:
@@ -71,10 +97,12 @@ def start_or_resume(
     changed = [
         text
         for path, text in differences(resolve(before["config"]), config).items()
-        if not path.startswith(free) or (path == "views" and config.model.shared)
+        if not _is_free(path, free) or (path == "views" and config.model.shared)
     ]
     if before["data"]["fingerprint"] != data["fingerprint"]:
         changed.append(f"the scans and masks of the store {config.store}")
+    if origin and before.get("init", {}) != origin:
+        changed.append("the networks that it started from (init)")
     if changed and resume != "force":
         raise CheckpointError(
             f"{workdir} holds a run that differs in: {', '.join(changed)}; choose another --workdir, "
@@ -85,7 +113,7 @@ def start_or_resume(
     after = {**before, "config": {**before["config"], "views": list(views)}}
     if changed:
         _LOG.warning(
-            "%s goes on with %s: its result is that of no single config, and cannot be made again",
+            "%s continues with %s: its result belongs to no single config, and cannot be reproduced",
             workdir,
             ", ".join(changed),
         )
@@ -96,19 +124,33 @@ def start_or_resume(
         write_json(manifest, after)
 
 
+def _is_free(path: str, free: tuple[str, ...]) -> bool:
+    # Validation decides as prediction does: the choice of the best checkpoint depends on it.
+    return path != "predict.decision" and path.startswith(free)
+
+
+def _digest(variables: Any) -> str:
+    """Returns the SHA-256 of a network's arrays in the order of their names."""
+    digest = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(variables):
+        array = np.asarray(leaf)
+        digest.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
 def _log_environment_changes(workdir: pathlib.Path, before: dict) -> None:
-    """Says in the log which versions, devices and CPUs are not those that the run was started with."""
-    now = environment()
+    """Logs which versions, devices and CPUs are not those with which the run was started."""
     changed = [
         f"{name} {before[group][name]}, now {value}"
-        for group, facts in now.items()
+        for group, facts in environment().items()
         for name, value in facts.items()
         if name in before.get(group, {}) and before[group][name] != value
     ]
     if changed:
         _LOG.warning(
-            "%s goes on elsewhere than it was started: %s. Batches, augmentation and dropout stay the same, but sums "
-            "may round otherwise, so that the result is not the uninterrupted run's to the bit",
+            "%s continues in another environment: %s. Batches, augmentation and dropout stay the same, but sums may "
+            "round differently, so that the result is not the uninterrupted run's to the bit",
             workdir,
             "; ".join(changed),
         )

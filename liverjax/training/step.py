@@ -1,4 +1,4 @@
-"""One step of training and one look at validation slices, as pure functions.
+"""The training state, one step of training, and one evaluation of validation slices, as pure functions.
 
 `jitted_train_step` and `jitted_overlap_counts` are compiled once for all views: shapes and static arguments are the
 same.
@@ -6,33 +6,164 @@ same.
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
-from jax.sharding import Mesh
+from jax.sharding import Mesh, Sharding
 
 from liverjax.data.augment import augment, normalise, step_keys
-from liverjax.models import UNet
+from liverjax.labels import decide
+from liverjax.models import UNet, build_unet
 from liverjax.options import Augment, Config, Loss
+from liverjax.training.distributed import replicated, zero1_sharding
 from liverjax.training.losses import segmentation_loss
-from liverjax.training.mesh import replicated, spread
-from liverjax.training.state import TrainState
+from liverjax.training.optim import build_optimizer
+
+
+@dataclasses.dataclass(frozen=True)
+class StepSpec:
+    """What a training step does, apart from its arrays; hashable, so that `jax.jit` compiles one program for each.
+
+    Attributes:
+      network: the architecture.
+      optimizer: turns a gradient into a direction; the step multiplies it by the learning rate.
+      augment: ranges of the augmentation.
+      loss: weights of the loss terms.
+      accumulate: number of micro-batches whose gradients are averaged; see `liverjax.options.Train`.
+      ema_decay: decay of the moving average; 0 is off.
+      skip_nonfinite: whether a step whose loss or gradient is not finite changes nothing but the step count.
+      optimizer_mesh: the devices over which the optimiser's state is sharded, or None.
+    """
+
+    network: UNet
+    optimizer: optax.GradientTransformation
+    augment: Augment
+    loss: Loss
+    accumulate: int = 1
+    ema_decay: float = 0.0
+    skip_nonfinite: bool = False
+    optimizer_mesh: Mesh | None = None
+
+
+def step_spec(config: Config, mesh: Mesh | None = None) -> StepSpec:
+    """Returns the training step of a config: its network and optimiser, built for this machine's devices.
+
+    Args:
+      config: the system.
+      mesh: the devices over which the optimiser's state is sharded if ``train.shard_optimizer`` asks for it.
+    """
+    options = config.train
+    return StepSpec(
+        build_unet(config.model, len(config.labels), accelerator=jax.default_backend() != "cpu"),
+        build_optimizer(options),
+        config.augment,
+        config.loss,
+        options.accumulate,
+        options.ema_decay,
+        skip_nonfinite=options.on_nonfinite == "skip",
+        optimizer_mesh=mesh if options.shard_optimizer else None,
+    )
+
+
+@flax.struct.dataclass
+class TrainState:
+    """Everything that a step reads and writes; resuming needs nothing more.
+
+    Attributes:
+      step: int32 scalar, number of steps done.
+      params: float32 parameters of the network.
+      batch_stats: float32 running statistics of its batch norms.
+      opt_state: the optimiser's state.
+      average: moving average of `variables`, or None if ``train.ema_decay`` is 0.
+    """
+
+    step: jax.Array
+    params: Any
+    batch_stats: Any
+    opt_state: optax.OptState
+    average: Any = None
+
+    @property
+    def variables(self) -> dict[str, Any]:
+        """What the network is applied with."""
+        return {"params": self.params, "batch_stats": self.batch_stats}
+
+    @property
+    def chosen_variables(self) -> dict[str, Any]:
+        """What validation evaluates and ``best`` keeps: the moving average if there is one."""
+        return self.variables if self.average is None else self.average
+
+    def arrays(self) -> dict[str, Any]:
+        """Returns the content of a checkpoint: the fields by name; `average` only if it is used."""
+        fields = {name: getattr(self, name) for name in ("step", "params", "batch_stats", "opt_state")}
+        return fields if self.average is None else {**fields, "average": self.average}
+
+
+def init_state(spec: StepSpec, patch: tuple[int, ...], seed: int, sharding: Sharding) -> TrainState:
+    """Returns the state before the first step, created on the devices.
+
+    Args:
+      spec: network and optimiser, whether there is a moving average, and where the optimiser's state lies.
+      patch: rows and columns of a patch.
+      seed: seed of the initial parameters.
+      sharding: of all other arrays.
+    """
+
+    def init() -> TrainState:
+        variables = spec.network.init(jax.random.key(seed), jnp.zeros((1, *patch, 1)))
+        params = variables["params"]
+        state = TrainState(
+            step=jnp.int32(0),
+            params=params,
+            batch_stats=variables.get("batch_stats", {}),
+            opt_state=spec.optimizer.init(params),
+        )
+        return state.replace(average=state.variables) if spec.ema_decay else state
+
+    if spec.optimizer_mesh is None:
+        return jax.jit(init, out_shardings=sharding)()
+    shapes = jax.eval_shape(init)
+    shardings = jax.tree.map(lambda _: sharding, shapes)
+    shardings = shardings.replace(opt_state=zero1_sharding(shapes.opt_state, spec.optimizer_mesh))
+    return jax.jit(init, out_shardings=shardings)()
+
+
+def start_from(state: TrainState, variables: Mapping[str, Any]) -> tuple[TrainState, list[str]]:
+    """Returns the first state with the arrays of a trained network that fit by name and shape.
+
+    Args:
+      state: as `init_state` returns it.
+      variables: "params" and "batch_stats" of the trained network.
+
+    Returns:
+      The state, and a line for each array of the network that was not taken: its name, and its shape in both.
+    """
+    given = {
+        jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(variables)
+    }
+    missing = []
+
+    def take(path, own: jax.Array) -> jax.Array:
+        name = jax.tree_util.keystr(path)
+        found = given.get(name)
+        if found is not None and found.shape == own.shape:
+            return jax.device_put(jnp.asarray(found, own.dtype), own.sharding)
+        readable = "/".join(str(key.key) for key in path)
+        missing.append(f"{readable} {own.shape}, given {'none' if found is None else found.shape}")
+        return own
+
+    taken = jax.tree_util.tree_map_with_path(take, state.variables)
+    average = None if state.average is None else jax.tree.map(jnp.copy, taken)
+    return state.replace(params=taken["params"], batch_stats=taken["batch_stats"], average=average), missing
 
 
 def train_step(
-    state: TrainState,
-    batch: dict[str, jax.Array],
-    rate: jax.Array,
-    key: jax.Array,
-    *,
-    network: UNet,
-    optimizer: optax.GradientTransformation,
-    augmentation: Augment,
-    loss_weights: Loss,
-    accumulate: int = 1,
-    ema_decay: float = 0.0,
-    skip_nonfinite: bool = False,
-    optimizer_mesh: Mesh | None = None,
+    state: TrainState, batch: dict[str, jax.Array], rate: jax.Array, key: jax.Array, spec: StepSpec
 ) -> tuple[TrainState, dict[str, jax.Array]]:
     """Augments the batch, and moves the parameters along the gradient of the loss.
 
@@ -44,130 +175,98 @@ def train_step(
         and 1; "label" (N, H, W) uint8.
       rate: learning rate of this step, float32 scalar.
       key: the run's typed key, the same for all steps.
-      accumulate: number of parts that the batch is worked through in; loss and gradient are their means. Part a
-        holds the rows a, a + accumulate, ..., so that each is spread over all devices.
-      ema_decay: see `liverjax.options.Train`; the average starts with a shorter memory, as `_averaged` says.
-      skip_nonfinite: whether a loss or gradient that is not finite leaves all but the step count as it was.
-      optimizer_mesh: the devices that the optimiser's state is divided over, as by `init_state`: each updates the
-        parameters that its part belongs to (ZeRO stage 1, Rajbhandari 2020), and all gather the others'.
+      spec: what the step does.
 
     Returns:
       The state after the step, and the float32 scalars "loss" and "gradient_norm".
     """
     augment_key, dropout_key = step_keys(key, state.step)
     image, label = augment(
-        augment_key, normalise(batch["image"], batch["window"]), batch["label"], augmentation
+        augment_key, normalise(batch["image"], batch["window"]), batch["label"], spec.augment
     )
 
     def loss_fn(params, batch_stats, image, label, key):
-        logits, updates = network.apply(
+        logits, updates = spec.network.apply(
             {"params": params, "batch_stats": batch_stats},
             image,
             train=True,
             mutable=["batch_stats"],
             rngs={"dropout": key},
         )
-        return segmentation_loss(logits, label, loss_weights), updates.get("batch_stats", {})
+        return segmentation_loss(logits, label, spec.loss), updates.get("batch_stats", {})
 
     gradient_fn = jax.value_and_grad(loss_fn, has_aux=True)
-    if accumulate == 1:
+    if spec.accumulate == 1:
         (loss, batch_stats), gradient = gradient_fn(
             state.params, state.batch_stats, image, label, dropout_key
         )
     else:
+        count = spec.accumulate
 
-        def add_part(carry, part):
+        def add_micro_batch(carry, micro_batch):
             loss, gradient, batch_stats = carry
-            (part_loss, batch_stats), part_gradient = gradient_fn(state.params, batch_stats, *part)
-            gradient = jax.tree.map(lambda sum_, g: sum_ + g / accumulate, gradient, part_gradient)
-            return (loss + part_loss / accumulate, gradient, batch_stats), None
+            (own_loss, batch_stats), own_gradient = gradient_fn(state.params, batch_stats, *micro_batch)
+            gradient = jax.tree.map(lambda sum_, g: sum_ + g / count, gradient, own_gradient)
+            return (loss + own_loss / count, gradient, batch_stats), None
 
-        parts = [jnp.moveaxis(x.reshape(-1, accumulate, *x.shape[1:]), 1, 0) for x in (image, label)]
-        nothing = (jnp.float32(0), jax.tree.map(jnp.zeros_like, state.params), state.batch_stats)
-        keys = jax.random.split(dropout_key, accumulate)
-        (loss, gradient, batch_stats), _ = jax.lax.scan(add_part, nothing, (*parts, keys))
+        # Micro-batch a holds the rows a, a + count, ..., so that each is sharded over all devices.
+        stacked = [jnp.moveaxis(x.reshape(-1, count, *x.shape[1:]), 1, 0) for x in (image, label)]
+        zero = (jnp.float32(0), jax.tree.map(jnp.zeros_like, state.params), state.batch_stats)
+        keys = jax.random.split(dropout_key, count)
+        (loss, gradient, batch_stats), _ = jax.lax.scan(add_micro_batch, zero, (*stacked, keys))
 
-    direction, opt_state = optimizer.update(gradient, state.opt_state, state.params)
+    direction, opt_state = spec.optimizer.update(gradient, state.opt_state, state.params)
     params = jax.tree.map(lambda p, d: p - rate * d, state.params, direction)
     new = TrainState(state.step + 1, params, batch_stats, opt_state)
-    if ema_decay:
-        new = new.replace(average=_averaged(state, new, ema_decay))
+    if spec.ema_decay:
+        new = new.replace(average=_moving_average(state, new, spec.ema_decay))
     metrics = {"loss": loss, "gradient_norm": optax.tree.norm(gradient)}
-    if skip_nonfinite:
-        good = jnp.isfinite(metrics["loss"]) & jnp.isfinite(metrics["gradient_norm"])
-        kept = jax.tree.map(lambda after, before: jnp.where(good, after, before), new, state)
+    if spec.skip_nonfinite:
+        finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(metrics["gradient_norm"])
+        kept = jax.tree.map(lambda after, before: jnp.where(finite, after, before), new, state)
         new = kept.replace(step=new.step)
-    if optimizer_mesh is not None:
-        places = jax.tree.map(lambda _: replicated(optimizer_mesh), new)
-        places = places.replace(opt_state=spread(new.opt_state, optimizer_mesh))
-        new = jax.lax.with_sharding_constraint(new, places)
+    if spec.optimizer_mesh is not None:
+        # Each device updates the parameters of its shard of the optimiser's state, and all gather the others'.
+        mesh = spec.optimizer_mesh
+        shardings = jax.tree.map(lambda _: replicated(mesh), new)
+        shardings = shardings.replace(opt_state=zero1_sharding(new.opt_state, mesh))
+        new = jax.lax.with_sharding_constraint(new, shardings)
     return new, metrics
 
 
-def _averaged(before: TrainState, after: TrainState, decay: float) -> dict:
-    """Returns the moving average after a step.
+def _moving_average(before: TrainState, after: TrainState, decay: float) -> Any:
+    """Returns the moving average of parameters and statistics after a step.
 
-    Step t keeps at most (1 + t) / (10 + t), so that the first random parameters are soon forgotten.
+    Step t keeps at most (1 + t) / (10 + t) of the old average, so that the random initial parameters fade quickly.
     """
     kept = jnp.minimum(decay, (1.0 + before.step) / (10.0 + before.step))
     return jax.tree.map(lambda old, new: kept * old + (1 - kept) * new, before.average, after.variables)
 
 
 def overlap_counts(
-    variables: dict, batch: dict[str, jax.Array], *, network: UNet
+    variables: dict[str, Any], batch: dict[str, jax.Array], *, network: UNet, decision: str = "nested"
 ) -> tuple[jax.Array, jax.Array]:
-    """Returns what a Dice of the foreground classes needs, to be summed over batches, and the predicted labels.
+    """Returns the counts from which the Dice of the foreground classes follows, and the predicted labels.
 
     Args:
       variables: the network's parameters and running statistics.
-      batch: "image", "window" and "label" as in `train_step`, and "weight" (N,) float32: 0 for rows that only pad.
+      batch: "image", "window" and "label" as in `train_step`, and "weight" (N,) float32: 0 for rows of padding.
+      network: the architecture.
+      decision: the rule of `liverjax.labels.decide`.
 
     Returns:
-      (classes - 1, 2) float32: pixels of overlap, and pixels of prediction plus pixels of reference; and
-      (N, H, W) uint8.
+      (classes - 1, 2) float32: pixels of overlap, and pixels of prediction plus pixels of reference, to be summed over
+      batches; and (N, H, W) uint8.
     """
     logits = network.apply(variables, normalise(batch["image"], batch["window"]))
     weight = batch["weight"][:, None, None, None]
-    labels = jnp.argmax(logits, -1)
+    labels = decide(list(jnp.moveaxis(jax.nn.softmax(logits), -1, 0)), decision)
     predicted = jax.nn.one_hot(labels, logits.shape[-1])[..., 1:] * weight
     reference = jax.nn.one_hot(batch["label"], logits.shape[-1])[..., 1:] * weight
     pixels = (0, 1, 2)
     counts = jnp.stack([(predicted * reference).sum(pixels), (predicted + reference).sum(pixels)], axis=-1)
-    return counts, labels.astype(jnp.uint8)
+    return counts, labels
 
 
-jitted_train_step = jax.jit(
-    train_step,
-    static_argnames=(
-        "network",
-        "optimizer",
-        "augmentation",
-        "loss_weights",
-        "accumulate",
-        "ema_decay",
-        "skip_nonfinite",
-        "optimizer_mesh",
-    ),
-    donate_argnames="state",
-)
-jitted_overlap_counts = jax.jit(overlap_counts, static_argnames="network")
-
-
-def step_options(
-    config: Config,
-    network: UNet,
-    optimizer: optax.GradientTransformation,
-    optimizer_mesh: Mesh | None = None,
-) -> dict[str, object]:
-    """Returns the static arguments of `jitted_train_step` by name."""
-    options = config.train
-    return {
-        "network": network,
-        "optimizer": optimizer,
-        "augmentation": config.augment,
-        "loss_weights": config.loss,
-        "accumulate": options.accumulate,
-        "ema_decay": options.ema_decay,
-        "skip_nonfinite": options.on_nonfinite == "skip",
-        "optimizer_mesh": optimizer_mesh,
-    }
+jitted_train_step = jax.jit(train_step, static_argnames="spec", donate_argnames="state")
+jitted_overlap_counts = jax.jit(overlap_counts, static_argnames=("network", "decision"))

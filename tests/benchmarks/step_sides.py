@@ -40,10 +40,9 @@ def jax_step(inputs, accelerator=False):
 
     from liverjax.models import build_unet
     from liverjax.options import Augment, Loss, Model, Train
+    from liverjax.training.monitor import peak_flops, step_flops
     from liverjax.training.optim import build_optimizer
-    from liverjax.training.pace import peak_flops, step_flops
-    from liverjax.training.state import TrainState
-    from liverjax.training.step import jitted_train_step
+    from liverjax.training.step import StepSpec, TrainState, jitted_train_step
 
     features = tuple(inputs["features"].tolist())
     batch = {name: jnp.asarray(inputs[name]) for name in ("image", "window", "label")}
@@ -55,18 +54,13 @@ def jax_step(inputs, accelerator=False):
         params = tree["params"]
         state = TrainState(jnp.int32(0), params, tree["batch_stats"], optimizer.init(params))
         off = Augment(*[0.0] * 12)
-        return state, {
-            "network": network,
-            "optimizer": optimizer,
-            "augmentation": off,
-            "loss_weights": Loss(),
-        }
+        return state, StepSpec(network, optimizer, off, Loss())
 
     # With a plain step of a large rate the gradient is what the parameters changed by.
     rate = 2.0**10
-    state, static = setting(optax.identity(), 0.0, False)
+    state, spec = setting(optax.identity(), 0.0, False)
     few = {name: array[:COMPARED] for name, array in batch.items()}
-    after, metrics = jitted_train_step(state, few, np.float32(rate), jax.random.key(0), **static)
+    after, metrics = jitted_train_step(state, few, np.float32(rate), jax.random.key(0), spec)
     gradient = jax.tree.map(
         lambda old, new: (old - np.asarray(new)) / rate, variables(inputs)["params"], after.params
     )
@@ -74,17 +68,16 @@ def jax_step(inputs, accelerator=False):
     facts = {"/".join(key.key for key in path): leaf for path, leaf in paths}
     facts["loss"] = np.float32(metrics["loss"])
 
-    state, static = setting(build_optimizer(Train()), Model.dropout, accelerator)
+    state, spec = setting(build_optimizer(Train()), Model.dropout, accelerator)
     holder = [state]
 
     def work():
-        holder[0], _ = jitted_train_step(holder[0], batch, np.float32(1e-3), jax.random.key(0), **static)
+        holder[0], _ = jitted_train_step(holder[0], batch, np.float32(1e-3), jax.random.key(0), spec)
         jax.block_until_ready(holder[0])
 
     found = {"seconds": _median(work, time.monotonic if accelerator else time.process_time)}
     if peak_flops():
-        arguments = (holder[0], batch, np.float32(1e-3), jax.random.key(0))
-        flops = step_flops(jitted_train_step, arguments, static)
+        flops = step_flops(jitted_train_step, holder[0], batch, np.float32(1e-3), jax.random.key(0), spec)
         found["peak_flops_share"] = flops / found["seconds"] / peak_flops()
     return found, facts
 

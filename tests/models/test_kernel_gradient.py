@@ -13,7 +13,7 @@ from jax import lax
 from jax.sharding import NamedSharding, PartitionSpec
 
 from liverjax.models import UNet, blocks, kernel_gradient
-from liverjax.training.mesh import data_mesh
+from liverjax.training.distributed import data_mesh
 
 
 def _convolve(x, kernel):

@@ -23,17 +23,12 @@ def final_state():
     import jax
 
     from liverjax.checkpoint.runs import Checkpoints
-    from liverjax.models import build_unet
-    from liverjax.training.mesh import data_mesh, replicated
-    from liverjax.training.optim import build_optimizer
-    from liverjax.training.state import init_state
+    from liverjax.training.distributed import data_mesh, replicated
+    from liverjax.training.step import init_state, step_spec
 
     def read(config, workdir):
-        network = build_unet(config.model, len(config.labels), accelerator=False)
         sharding = replicated(data_mesh(config.batch.size))
-        averaged = bool(config.train.ema_decay)
-        optimizer = build_optimizer(config.train)
-        template = init_state(network, optimizer, config.batch.patch, 0, sharding, averaged=averaged)
+        template = init_state(step_spec(config), config.batch.patch, 0, sharding)
         with Checkpoints(workdir / "axial" / "last", keep=2) as checkpoints:
             step, state, _ = checkpoints.restore(template.arrays())
         return step, [np.asarray(leaf) for leaf in jax.tree.leaves(state)]

@@ -14,12 +14,15 @@ from liverjax.config import resolve
 from liverjax.data.pipeline import train_batches
 from liverjax.data.splits import split_cases
 from liverjax.data.store import open_store
-from liverjax.models import build_unet
-from liverjax.training.hosts import joined
-from liverjax.training.mesh import barrier, data_mesh, local_rows, replicated, to_devices
-from liverjax.training.optim import build_optimizer
-from liverjax.training.state import init_state
-from liverjax.training.step import jitted_train_step
+from liverjax.training.distributed import (
+    barrier,
+    data_mesh,
+    initialize_distributed,
+    local_rows,
+    replicated,
+    to_devices,
+)
+from liverjax.training.step import init_state, jitted_train_step, step_spec
 
 
 def batches_and_gradient(config, mesh, process, processes):
@@ -32,20 +35,10 @@ def batches_and_gradient(config, mesh, process, processes):
         for step, batch in enumerate(batches)
         for name, array in batch.items()
     }
-    network = build_unet(config.model, len(config.labels), accelerator=False)
-    optimizer = build_optimizer(config.train)
-    state = init_state(network, optimizer, config.batch.patch, config.seed, replicated(mesh))
+    spec = step_spec(config)
+    state = init_state(spec, config.batch.patch, config.seed, replicated(mesh))
     key = jax.jit(lambda: jax.random.key(config.seed), out_shardings=replicated(mesh))()
-    state, metrics = jitted_train_step(
-        state,
-        batches[0],
-        np.float32(0.1),
-        key,
-        network=network,
-        optimizer=optimizer,
-        augmentation=config.augment,
-        loss_weights=config.loss,
-    )
+    state, metrics = jitted_train_step(state, batches[0], np.float32(0.1), key, spec)
     for place, leaf in enumerate(jax.tree.leaves(state.opt_state)):
         result[f"gradient {place}"] = np.asarray(leaf)
     return {**result, "loss": np.asarray(metrics["loss"])}
@@ -55,7 +48,7 @@ if __name__ == "__main__":
     flags.FLAGS.mark_as_parsed()
     with open(sys.argv[1], encoding="utf-8") as file:
         options = resolve(json.load(file))
-    with joined():
+    with initialize_distributed():
         devices = data_mesh(options.batch.size)
         barrier(devices)
         found = batches_and_gradient(options, devices, jax.process_index(), jax.process_count())

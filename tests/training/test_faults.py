@@ -13,7 +13,7 @@ import time
 
 import pytest
 
-from liverjax.checkpoint.integrity import verify_checksums
+from liverjax.checkpoint.runs import verify_checksums
 from liverjax.commands.dispatch import main
 from liverjax.errors import CheckpointError, InputError, TrainingError
 from liverjax.training.logs import read_log

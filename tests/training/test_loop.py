@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import shutil
 import time
 
@@ -10,10 +11,12 @@ import numpy as np
 import pytest
 
 from liverjax.data.store import open_store
-from liverjax.errors import CheckpointError, ConfigError, TrainingError
+from liverjax.errors import CheckpointError, ConfigError, LockedError, TrainingError
+from liverjax.files import locked
 from liverjax.pretrained.load import load_model
 from liverjax.training.logs import read_log
 from liverjax.training.loop import train
+from liverjax.training.optim import learning_rate
 
 
 def _one_view(config, **train_options):
@@ -140,17 +143,75 @@ def test_steps_that_are_not_finite_can_be_skipped_and_are_counted(tiny_config, f
     assert all(np.isfinite(leaf).all() for leaf in state)
 
 
-def test_a_forced_resume_takes_the_new_config_and_notes_it(uninterrupted, tmp_path, caplog):
+def test_a_forced_resume_takes_the_new_config_and_records_it(uninterrupted, tmp_path, caplog):
     config, workdir, _ = uninterrupted
     shutil.copytree(workdir, tmp_path / "run")
-    other = dataclasses.replace(config, loss=dataclasses.replace(config.loss, dice=0.5))
-    train(other, tmp_path / "run", resume="force", quiet=True)
+    other = dataclasses.replace(_one_view(config, steps=6), loss=dataclasses.replace(config.loss, dice=0.5))
+    progress = train(other, tmp_path / "run", resume="force", quiet=True)["axial"]
     manifest = json.loads((tmp_path / "run" / "run.json").read_text())
-    assert manifest["forced"] == ["loss.dice 1.0, now 0.5"] and manifest["config"]["loss"]["dice"] == 0.5
-    assert "its result is that of no single config" in caplog.text
+    assert manifest["forced"] == ["loss.dice 1.0, now 0.5", "train.steps 4, now 6"]
+    assert manifest["config"]["loss"]["dice"] == 0.5
+    assert "its result belongs to no single config" in caplog.text
+    assert "continues after its planned end, step 4" in caplog.text
+    # It really goes on to the new end.
+    assert (progress.step, progress.end_step, progress.finished) == (6, 6, True)
+    assert [r["step"] for r in read_log(tmp_path / "run" / "axial" / "log.jsonl") if "loss" in r] == [
+        *range(1, 7)
+    ]
 
 
-def test_other_surroundings_are_told_at_resume(uninterrupted, tmp_path, caplog):
+def test_more_minutes_continue_a_finished_run(tiny_config, tmp_path):
+    config = _one_view(tiny_config, steps=10**6, validate_every=10**6, save_every=10**6)
+    seconds = []
+    for minutes in (0.05, 0.05, 0.1):
+        progress = train(dataclasses.replace(config, max_minutes=minutes), tmp_path, quiet=True)["axial"]
+        seconds.append(progress.seconds)
+        assert progress.finished
+    assert seconds[1] == seconds[0] < seconds[2]
+
+
+def test_a_limit_shorter_than_the_first_log_line_is_kept_and_the_rate_falls(tiny_config, tmp_path):
+    config = _one_view(tiny_config, steps=10**6, validate_every=10**6, save_every=10**6, log_every=10**5)
+    config = dataclasses.replace(config, max_minutes=0.1)
+    start = time.monotonic()
+    progress = train(config, tmp_path, quiet=True)["axial"]
+    assert progress.finished and time.monotonic() - start < 40
+    assert (
+        learning_rate(config.train, progress.step - 1, progress.end_step) < 0.1 * config.train.learning_rate
+    )
+
+
+def test_a_second_process_in_the_same_folder_is_refused(uninterrupted):
+    config, workdir, _ = uninterrupted
+    with locked(workdir / ".lock"), pytest.raises(LockedError, match=str(os.getpid())):
+        train(config, workdir, quiet=True)
+
+
+def test_a_run_of_a_newer_version_is_refused(uninterrupted, tmp_path):
+    config, workdir, _ = uninterrupted
+    shutil.copytree(workdir, tmp_path / "run")
+    manifest = json.loads((workdir / "run.json").read_text())
+    (tmp_path / "run" / "run.json").write_text(json.dumps({**manifest, "format": 2}))
+    with pytest.raises(CheckpointError, match=r"run.json: format 2, expected at most 1: .* newer liverjax"):
+        train(config, tmp_path / "run", quiet=True)
+
+
+def test_training_starts_from_a_model(uninterrupted, tiny_run, final_state, tmp_path, capsys):
+    config, _, _ = uninterrupted
+    # A rate of 0 leaves the parameters as they came, so that they can be compared.
+    still = _one_view(config, steps=1, learning_rate=1e-30, save_every=1)
+    variables = load_model(tiny_run).trained("axial")[1]
+    train(still, tmp_path / "run", init={"axial": variables}, quiet=True)
+    _, arrays = final_state(still, tmp_path / "run")
+    trained = {leaf.tobytes() for leaf in map(np.asarray, jax.tree.leaves(variables["params"]))}
+    assert trained <= {array.tobytes() for array in arrays}
+    assert set(json.loads((tmp_path / "run" / "run.json").read_text())["init"]) == {"axial"}
+    other = jax.tree.map(lambda a: a + 1, variables)
+    with pytest.raises(CheckpointError, match=r"the networks that it started from \(init\)"):
+        train(still, tmp_path / "run", init={"axial": other}, quiet=True)
+
+
+def test_another_environment_is_logged_at_resume(uninterrupted, tmp_path, caplog):
     config, workdir, _ = uninterrupted
     shutil.copytree(workdir, tmp_path / "run")
     manifest = json.loads((workdir / "run.json").read_text())

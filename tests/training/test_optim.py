@@ -1,5 +1,6 @@
 """Rates of the schedules, and first steps of the optimisers, against values derived by hand."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -35,3 +36,21 @@ def test_first_steps_of_the_optimisers():
     np.testing.assert_allclose(_first_direction(optimizer="adamw", weight_decay=0.1), [1.4, -1], atol=1e-5)
     # Nesterov: g + momentum * (g + momentum * 0).
     np.testing.assert_allclose(_first_direction(optimizer="sgd", momentum=0.9), [0.95, -0.95], atol=1e-6)
+
+
+def test_the_gradient_is_clipped_before_adam_and_not_after():
+    # Gradients of norm 5 and 50 are both clipped to norm 1 and become the same to Adam, whose moments then are too;
+    # clipped after it, the second moment would hold 25 and 2500.
+    params = {"kernel": jnp.zeros((1, 2))}
+    optimizer = build_optimizer(Train(clip_norm=1.0))
+    state = optimizer.init(params)
+    for scale in (1.0, 10.0):
+        gradient = {"kernel": scale * jnp.array([[3.0, 4.0]])}
+        direction, state = optimizer.update(gradient, state, params)
+    # Both steps have the gradient (0.6, 0.8): after bias correction m / sqrt(v) is its sign.
+    np.testing.assert_allclose(direction["kernel"], [[1.0, 1.0]], atol=1e-4)
+    moments = [np.asarray(leaf) for leaf in jax.tree.leaves(state) if np.shape(leaf) == (1, 2)]
+    # 1 - 0.9^2 and 1 - 0.999^2 of the clipped gradient and its square.
+    expected = [0.19 * np.array([[0.6, 0.8]]), 0.001999 * np.array([[0.36, 0.64]])]
+    for moment, value in zip(moments, expected, strict=True):
+        np.testing.assert_allclose(moment, value, rtol=1e-3)

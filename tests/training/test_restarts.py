@@ -1,4 +1,4 @@
-"""Several starts of a view: who goes on, with whose bits, and what a kill leaves."""
+"""Several restarts of a view: which continue, with whose bits, and what a kill leaves."""
 
 import dataclasses
 import json
@@ -17,15 +17,13 @@ import liverjax
 from liverjax.checkpoint.restarts import Selection, kept_folders, read_selections, write_selections
 from liverjax.checkpoint.runs import Checkpoints
 from liverjax.errors import CheckpointError, ConfigError
-from liverjax.models import build_unet
 from liverjax.options import Config, Train
+from liverjax.training.distributed import data_mesh, replicated
 from liverjax.training.logs import read_log
-from liverjax.training.looks import Progress
 from liverjax.training.loop import train
-from liverjax.training.mesh import data_mesh, replicated
-from liverjax.training.optim import build_optimizer
+from liverjax.training.monitor import Progress
 from liverjax.training.restarts import comparisons, ranked, restart_seed, train_restarts
-from liverjax.training.state import init_state
+from liverjax.training.step import init_state, step_spec
 
 
 def test_halves_are_kept_by_hand():
@@ -46,20 +44,20 @@ def test_the_best_come_first_and_of_equal_ones_the_first():
     assert ranked({0: 0.5, 1: 0.7, 2: 0.5, 3: 0.9}) == [3, 1, 0, 2]
 
 
-def test_seeds_differ_between_starts_and_runs_and_the_first_has_the_runs_own():
+def test_seeds_differ_between_restarts_and_runs_and_the_first_has_the_runs_own():
     assert [restart_seed(seed, 0) for seed in (0, 1, 7)] == [0, 1, 7]
-    seeds = {restart_seed(seed, start) for seed in range(20) for start in range(1, 17)}
+    seeds = {restart_seed(seed, restart) for seed in range(20) for restart in range(1, 17)}
     assert len(seeds) == 20 * 16 and all(Config(seed=seed) for seed in seeds)
 
 
 def test_the_better_half_is_trained_on_and_the_best_is_told(tmp_path):
-    # Dice of starts 0 to 3 after 2, 4 and 6 steps, where they come so far. At 2, starts 0 and 3 tie for second.
+    # Dice of restarts 0 to 3 after 2, 4 and 6 steps, where they come so far. At 2, restarts 0 and 3 tie for second.
     dice = {2: [0.5, 0.6, 0.1, 0.5], 4: [0.8, 0.7], 6: [0.9]}
     trained = []
 
-    def train_one(start, step):
-        trained.append((start, step))
-        return Progress(end_step=6, best_dice=dice[step][start])
+    def train_one(restart, step):
+        trained.append((restart, step))
+        return Progress(end_step=6, best_dice=dice[step][restart])
 
     lines = []
     options = Train(restarts=4, steps=6, validate_every=2, halving_steps=(2, 4))
@@ -68,7 +66,7 @@ def test_the_better_half_is_trained_on_and_the_best_is_told(tmp_path):
     assert best.best_dice == 0.9
     kept = [selection.kept for selection in read_selections(tmp_path)]
     assert kept == [(1, 0), (0,), (0,)] and kept_folders(tmp_path, 4) == [tmp_path / "start_0"]
-    assert lines[1].endswith("after 2 steps 2 of 4 starts kept: 1 (0.600), 0 (0.500)")
+    assert lines[1].endswith("after 2 steps 2 of 4 restarts kept: 1 (0.600), 0 (0.500)")
 
 
 def test_what_does_not_fit_is_refused():
@@ -88,21 +86,19 @@ def test_what_does_not_fit_is_refused():
     ["", "[]", '{"selections": [{}]}', '{"selections": [{"step": 2, "validation_dice": {}, "kept": [1]}]}'],
 )
 def test_a_damaged_record_is_named(tmp_path, text):
-    (tmp_path / "starts.json").write_text(text, encoding="utf-8")
-    with pytest.raises(CheckpointError, match=r"starts\.json: damaged"):
+    (tmp_path / "restarts.json").write_text(text, encoding="utf-8")
+    with pytest.raises(CheckpointError, match=r"restarts\.json: damaged"):
         read_selections(tmp_path)
 
 
-def _with_starts(config, starts, **train_options):
-    options = dataclasses.replace(config.train, restarts=starts, **train_options)
+def _with_restarts(config, restarts, **train_options):
+    options = dataclasses.replace(config.train, restarts=restarts, **train_options)
     return dataclasses.replace(config, views=("axial",), train=options)
 
 
 def _state(config, folder, step=None):
-    """Returns all arrays of a start's newest checkpoint, or of that of a step."""
-    network = build_unet(config.model, len(config.labels), accelerator=False)
-    sharding = replicated(data_mesh(config.batch.size))
-    template = init_state(network, build_optimizer(config.train), config.batch.patch, 0, sharding)
+    """Returns all arrays of a restart's newest checkpoint, or of that of a step."""
+    template = init_state(step_spec(config), config.batch.patch, 0, replicated(data_mesh(config.batch.size)))
     if step is not None:
         copy = folder.parent / f"{folder.name}_until_{step}"
         (copy / "last").mkdir(parents=True)
@@ -120,41 +116,43 @@ def _assert_same_bits(states, others):
 
 @pytest.fixture(scope="module")
 def three(tiny_config, tmp_path_factory):
-    """Three starts of the axial view: two are kept after 2 steps, and both until the end after 4."""
-    config = _with_starts(tiny_config, 3, halving_steps=(2,), save_every=100)
+    """Three restarts of the axial view: two are kept after 2 steps, and both until the end after 4."""
+    config = _with_restarts(tiny_config, 3, halving_steps=(2,), save_every=100)
     workdir = tmp_path_factory.mktemp("three")
     return config, workdir, train(config, workdir, quiet=True)["axial"]
 
 
-def test_the_starts_are_kept_that_their_logs_say_are_best(three):
+def test_the_restarts_are_kept_that_their_logs_say_are_best(three):
     _, workdir, progress = three
     looks = {
-        (start, record["step"]): record["validation_dice"]
-        for start in range(3)
-        for record in read_log(workdir / "axial" / f"start_{start}" / "log.jsonl")
+        (restart, record["step"]): record["validation_dice"]
+        for restart in range(3)
+        for record in read_log(workdir / "axial" / f"restart_{restart}" / "log.jsonl")
         if "validation_dice" in record
     }
     first, last = read_selections(workdir / "axial")
-    assert first.dice == {start: looks[start, 2] for start in range(3)}
-    kept = sorted(range(3), key=lambda start: -looks[start, 2])[:2]
+    assert first.dice == {restart: looks[restart, 2] for restart in range(3)}
+    kept = sorted(range(3), key=lambda restart: -looks[restart, 2])[:2]
     assert list(first.kept) == kept
-    assert last.dice == {start: max(looks[start, 2], looks[start, 4]) for start in kept}
-    assert {start for start, step in looks if step == 4} == set(kept) == set(last.kept)
+    assert last.dice == {restart: max(looks[restart, 2], looks[restart, 4]) for restart in kept}
+    assert {restart for restart, step in looks if step == 4} == set(kept) == set(last.kept)
     assert progress.best_dice == last.dice[last.kept[0]] == max(last.dice.values()) and progress.finished
 
 
-def test_a_start_has_the_bits_of_a_run_with_its_seed(three, tiny_run, tmp_path):
+def test_a_restart_has_the_bits_of_a_run_with_its_seed(three, tiny_run, tmp_path):
     config, workdir, _ = three
     kept = read_selections(workdir / "axial")[-1].kept
     other = max(
         kept
-    )  # Not the first start: two are kept. It was paused after 2 steps, the other run was not.
-    seeded = dataclasses.replace(_with_starts(config, 1, save_every=2), seed=restart_seed(0, other))
+    )  # Not the first restart: two are kept. It was paused after 2 steps, the other run was not.
+    seeded = dataclasses.replace(_with_restarts(config, 1, save_every=2), seed=restart_seed(0, other))
     train(seeded, tmp_path / "other", quiet=True)
-    for start, alone in ((0, tiny_run), (other, tmp_path / "other")):
-        copy = shutil.copytree(alone / "axial", tmp_path / f"{start}_alone")
-        last = 4 if start in kept else 2
-        _assert_same_bits(_state(config, workdir / "axial" / f"start_{start}"), _state(config, copy, last))
+    for restart, alone in ((0, tiny_run), (other, tmp_path / "other")):
+        copy = shutil.copytree(alone / "axial", tmp_path / f"{restart}_alone")
+        last = 4 if restart in kept else 2
+        _assert_same_bits(
+            _state(config, workdir / "axial" / f"restart_{restart}"), _state(config, copy, last)
+        )
 
 
 def test_a_finished_run_is_left_alone(three):
@@ -167,23 +165,23 @@ def test_a_finished_run_is_left_alone(three):
 def test_a_record_of_other_halvings_is_refused(three, tmp_path):
     config, workdir, _ = three
     shutil.copytree(workdir, tmp_path / "run")
-    other = _with_starts(config, 3, halving_steps=(2, 4))
+    other = _with_restarts(config, 3, halving_steps=(2, 4))
     with pytest.raises(CheckpointError, match=r"train.halving_steps \(2,\), now \(2, 4\)"):
         train(other, tmp_path / "run", quiet=True)
     with pytest.raises(CheckpointError, match=r"record of .* is \[\(2, 3, 2\), \(4, 2, 2\)\], the config's"):
         train(other, tmp_path / "run", resume="force", quiet=True)
 
 
-def test_a_run_is_loaded_as_its_best_starts(three, tmp_path):
+def test_a_run_is_loaded_as_its_best_restarts(three, tmp_path):
     config, workdir, _ = three
     kept = read_selections(workdir / "axial")[-1].kept
     model = liverjax.load_model(workdir)
     best = model.with_options(ensemble="best")
     assert (model.starts, best.starts) == (2, 1)
-    # The same as a run whose only start is the best.
+    # The same as a run whose only restart is the best.
     run = json.loads((workdir / "run.json").read_text(encoding="utf-8"))
-    run["config"]["train"]["starts"] = 1
-    shutil.copytree(workdir / "axial" / f"start_{kept[0]}", tmp_path / "axial")
+    run["config"]["train"]["restarts"] = 1
+    shutil.copytree(workdir / "axial" / f"restart_{kept[0]}", tmp_path / "axial")
     (tmp_path / "run.json").write_text(json.dumps(run), encoding="utf-8")
     _assert_same_bits(
         *(jax.tree.leaves(one.variables["axial"]) for one in (best, liverjax.load_model(tmp_path)))
@@ -197,22 +195,24 @@ def test_a_run_is_loaded_as_its_best_starts(three, tmp_path):
         shutil.copytree(workdir / "axial", tmp_path / view)
     write_selections(tmp_path / "axial", [Selection(2, {0: 0.1, 1: 0.2, 2: 0.3}, (2,))])
     assert liverjax.load_model(tmp_path).starts == 1
-    (tmp_path / "axial" / "starts.json").unlink()
-    with pytest.raises(CheckpointError, match=r"axial/starts\.json does not exist: the 3 starts were never"):
+    (tmp_path / "axial" / "restarts.json").unlink()
+    with pytest.raises(
+        CheckpointError, match=r"axial/restarts\.json does not exist: the 3 restarts were not"
+    ):
         liverjax.load_model(tmp_path)
 
 
 @pytest.fixture(scope="module")
 def two_long(tiny_config, tmp_path_factory):
-    """Two starts of 40 steps, of which one is kept after 20."""
-    config = _with_starts(tiny_config, 2, steps=40, halving_steps=(20,), validate_every=20, save_every=5)
+    """Two restarts of 40 steps, of which one is kept after 20."""
+    config = _with_restarts(tiny_config, 2, steps=40, halving_steps=(20,), validate_every=20, save_every=5)
     workdir = tmp_path_factory.mktemp("two_long")
     train(config, workdir, quiet=True)
     return config, workdir
 
 
 @pytest.mark.parametrize("signal_name", [pytest.param("SIGTERM", marks=pytest.mark.slow), "SIGKILL"])
-def test_a_run_killed_in_its_second_start_goes_on_to_the_same_bits(two_long, tmp_path, signal_name):
+def test_a_run_killed_in_its_second_restart_goes_on_to_the_same_bits(two_long, tmp_path, signal_name):
     config, whole = two_long
     (tmp_path / "tiny.py").write_text(_CONFIG_FILE.format(config=json.dumps(dataclasses.asdict(config))))
     killed = tmp_path / "killed"
@@ -225,7 +225,7 @@ def test_a_run_killed_in_its_second_start_goes_on_to_the_same_bits(two_long, tmp
     ]
     command += [f"--store={config.store}", f"--workdir={killed}", "--quiet"]
     process = subprocess.Popen(command, env=os.environ, stderr=subprocess.PIPE, text=True)
-    log = killed / "axial" / "start_1" / "log.jsonl"
+    log = killed / "axial" / "restart_1" / "log.jsonl"
     while process.poll() is None and sum("loss" in record for record in read_log(log)) < 7:
         time.sleep(0.01)
     process.send_signal(getattr(signal, signal_name))
@@ -239,8 +239,8 @@ def test_a_run_killed_in_its_second_start_goes_on_to_the_same_bits(two_long, tmp
 
     train(config, killed, quiet=True)
     assert read_selections(killed / "axial") == read_selections(whole / "axial")
-    for start in ("start_0", "start_1"):
-        _assert_same_bits(*(_state(config, run / "axial" / start) for run in (killed, whole)))
+    for restart in ("start_0", "restart_1"):
+        _assert_same_bits(*(_state(config, run / "axial" / restart) for run in (killed, whole)))
 
 
 _CONFIG_FILE = """

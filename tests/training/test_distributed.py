@@ -21,13 +21,10 @@ from jax.sharding import AxisType, Mesh
 from liverjax.checkpoint.runs import Checkpoints
 from liverjax.config import to_dict
 from liverjax.errors import ConfigError
-from liverjax.models import build_unet
 from liverjax.options import Augment, Batch, Train
-from liverjax.training import hosts
+from liverjax.training.distributed import data_mesh, initialize_distributed, replicated
 from liverjax.training.logs import read_log
-from liverjax.training.mesh import data_mesh, replicated
-from liverjax.training.optim import build_optimizer
-from liverjax.training.state import init_state
+from liverjax.training.step import init_state, step_spec
 
 _HERE = pathlib.Path(__file__).parent
 _ROOT = _HERE.parent.parent
@@ -128,7 +125,7 @@ def test_an_environment_that_names_others_wrongly_is_told_in_one_line(monkeypatc
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     # jax refuses to join once it is in use, as it is in this process; a fresh one gets to the values.
-    command = "from liverjax.training.hosts import joined\nwith joined(): pass"
+    command = "from liverjax.training.distributed import initialize_distributed\nwith initialize_distributed(): pass"
     fresh = subprocess.run([sys.executable, "-c", command], env=os.environ, capture_output=True, text=True)
     assert re.search(message, fresh.stderr.splitlines()[-1]), fresh.stderr
 
@@ -152,16 +149,19 @@ def test_a_lone_process_stays_alone(monkeypatch, variables):
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     start = time.monotonic()
-    with hosts.joined():
+    with initialize_distributed():
         assert not jax.distributed.is_initialized()
     assert time.monotonic() - start < 5
 
 
 def test_off_stays_alone_whatever_the_environment_says(monkeypatch):
     monkeypatch.setenv("JAX_NUM_PROCESSES", "2")
-    with hosts.joined("off"):
+    with initialize_distributed("off"):
         assert not jax.distributed.is_initialized()
-    with pytest.raises(ConfigError, match="distributed is 'of'; did you mean 'off'"), hosts.joined("of"):
+    with (
+        pytest.raises(ConfigError, match="distributed is 'of'; did you mean 'off'"),
+        initialize_distributed("of"),
+    ):
         pass
 
 
@@ -184,9 +184,7 @@ def get_config(arg=""):
 
 def _final_arrays(config, workdir):
     """Returns step and arrays of the newest checkpoint, restored whole onto this process's devices."""
-    optimizer, network = build_optimizer(config.train), build_unet(config.model, 3, accelerator=False)
-    where = replicated(data_mesh(config.batch.size))
-    template = init_state(network, optimizer, config.batch.patch, 0, where)
+    template = init_state(step_spec(config), config.batch.patch, 0, replicated(data_mesh(config.batch.size)))
     with Checkpoints(workdir / "axial" / "last", keep=2) as checkpoints:
         step, state, _ = checkpoints.restore(template.arrays())
     return step, [np.asarray(leaf) for leaf in jax.tree.leaves(state)]
