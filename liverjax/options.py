@@ -181,7 +181,7 @@ class Loss:
 
 @dataclasses.dataclass(frozen=True)
 class Train:
-    """The optimiser, and when to look, save and stop."""
+    """The optimiser, and when to evaluate, save and stop."""
 
     #: Steps of each view.
     steps: int = 20_000
@@ -198,30 +198,30 @@ class Train:
     #: falls to 0 at the end.
     warmup_steps: int = 100
     cooldown_share: float = 0.3
-    #: Global norm that the gradient is clipped to; 0 is off.
+    #: Global norm to which the gradient is clipped; 0 is off.
     clip_norm: float = 1.0
-    #: Parts that the batch is worked through in, one after the other, for less memory. Dice and batch norm are
-    #: then those of a part: another objective than that of the whole batch.
+    #: Micro-batches into which the batch is divided, one after the other, to save memory. Dice and batch norm are
+    #: then those of a micro-batch: another objective than that of the whole batch.
     accumulate: int = 1
-    #: Share of the moving average of parameters and norm statistics that survives a step; 0 is off. Where on,
-    #: validation and the best checkpoint use the average.
+    #: Decay of the moving average of parameters and norm statistics per step; 0 is off. If it is on, validation and
+    #: the best checkpoint use the average.
     ema_decay: float = 0.0
-    #: Each device holds a part of the optimiser's state, not a whole copy: less memory, more traffic.
+    #: Shard the optimiser's state over the devices, instead of a copy on each: less memory, more traffic.
     shard_optimizer: bool = False
-    #: A loss or gradient that is not finite: "stop", or "skip" the step, counted in the log.
+    #: If a loss or gradient is not finite: "stop", or "skip" the step, counted in the log.
     on_nonfinite: str = "stop"
-    #: Steps between two looks at the validation slices, between two saves, and between two lines of the log.
+    #: Steps between two evaluations of the validation slices, two checkpoints, and two lines of the log.
     validate_every: int = 1000
     save_every: int = 1000
     log_every: int = 50
-    #: Slices of the validation cases that are looked at, spread evenly over those with and without liver.
+    #: Slices of the validation cases that are evaluated, spread evenly over those with and without liver.
     validation_slices: int = 256
-    #: Stop when the validation Dice has not risen by `min_delta` in this many looks; 0 goes on to the end.
+    #: Stop if the validation Dice has not risen by `min_delta` in this many evaluations; 0 trains to the end.
     patience: int = 0
     min_delta: float = 1e-3
-    #: Networks of each view that start from other random numbers (Haensch 2022 had 16). After each number of steps in
-    #: `halving_steps`, multiples of `validate_every`, the better half by validation Dice goes on; those that are never
-    #: reached change nothing. All that are left predict together, or the best alone (`predict.ensemble`).
+    #: Networks of each view from different random numbers (16 in Haensch 2022). After each number of steps in
+    #: `halving_steps`, multiples of `validate_every`, the better half by validation Dice continues (successive halving);
+    #: numbers above `steps` are not used. All that are left predict together, or the best alone (`predict.ensemble`).
     restarts: int = 1
     halving_steps: tuple[int, ...] = (5_000, 10_000, 20_000, 40_000)
 
@@ -345,7 +345,7 @@ class Config:
             not (self.max_minutes and self.train.restarts > 1),
             "max_minutes",
             self.max_minutes,
-            f"0 with train.restarts {self.train.restarts}: starts are compared after equal numbers of steps",
+            f"0 with train.restarts {self.train.restarts}: restarts are compared after equal numbers of steps",
         )
         _require(
             self.augment.flip > 0 or not self.predict.flips,
@@ -366,6 +366,7 @@ class Config:
 
 
 #: Fields that may differ between a run and its resumption: none of them changes what a step of training computes.
+#: (`predict.decision` does not count: the validation that chooses the best checkpoint decides as prediction does.)
 FIELDS_FREE_ON_RESUME = (
     "store",
     "max_minutes",
