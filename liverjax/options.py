@@ -220,7 +220,7 @@ class Train:
     patience: int = 0
     min_delta: float = 1e-3
     #: Networks of each view from different random numbers (16 in Haensch 2022). After each number of steps in
-    #: `halving_steps`, multiples of `validate_every`, the better half by validation Dice continues (successive halving);
+    #: `halving_steps`, multiples of `validate_every`, the better half by validation Dice continues;
     #: numbers above `steps` are not used. All that are left predict together, or the best alone (`predict.ensemble`).
     restarts: int = 1
     halving_steps: tuple[int, ...] = (5_000, 10_000, 20_000, 40_000)

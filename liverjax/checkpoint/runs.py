@@ -10,6 +10,7 @@ import pathlib
 import shutil
 import tempfile
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
@@ -46,7 +47,7 @@ class Checkpoints:
         with contextlib.suppress(Exception):  # It would raise again what `save` or `finish` have raised.
             self._manager.close()
 
-    def save(self, step: int, tree: object, meta: dict) -> None:
+    def save(self, step: int, tree: Any, meta: dict[str, Any]) -> None:
         """Starts to write a tree of arrays and its JSON facts; returns once the arrays may be changed.
 
         Raises:
@@ -115,7 +116,7 @@ class Checkpoints:
             (folder / CHECKSUMS).unlink(missing_ok=True)  # First, so that half a checkpoint never counts.
             shutil.rmtree(folder)
 
-    def restore(self, template: object) -> tuple[int, object, dict] | None:
+    def restore(self, template: Any) -> tuple[int, Any, dict[str, Any]] | None:
         """Returns step, tree and facts of the newest sound checkpoint, or None if none was ever finished.
 
         Unsound ones are named in the log and passed over for the one before.
@@ -143,11 +144,11 @@ class Checkpoints:
 
 
 def _read(
-    manager: ocp.CheckpointManager, folder: pathlib.Path, step: int, template: object
-) -> tuple[object, dict]:
+    manager: ocp.CheckpointManager, folder: pathlib.Path, step: int, template: Any
+) -> tuple[Any, dict[str, Any]]:
     args = ocp.args.Composite(tree=ocp.args.StandardRestore(template), meta=ocp.args.JsonRestore())
     try:
-        restored = manager.restore(step, args=args)
+        restored: Any = manager.restore(step, args=args)
     except ValueError as error:
         reason = str(error).strip().splitlines()[0]
         raise CheckpointError(
@@ -156,7 +157,7 @@ def _read(
     return restored.tree, restored.meta
 
 
-def restore_parameters(folder: str | os.PathLike, template: object) -> tuple[int, object, dict]:
+def restore_parameters(folder: str | os.PathLike, template: Any) -> tuple[int, Any, dict[str, Any]]:
     """Returns step, tree and facts of the newest sound checkpoint of ``folder``, which must exist.
 
     Raises:

@@ -121,7 +121,7 @@ def describe_devices() -> str:
     )
     if device.platform != "cpu":
         return line
-    forced = jax.config.jax_platforms
+    forced = jax.config.read("jax_platforms")
     reason = (
         f"JAX_PLATFORMS is {forced}" if forced else "this jax finds no GPU; jax[cuda13] supports NVIDIA's"
     )

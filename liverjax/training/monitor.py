@@ -8,7 +8,7 @@ import logging
 import math
 import pathlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -306,7 +306,7 @@ def peak_flops() -> float | None:
     return one and one * jax.device_count()
 
 
-def step_flops(step_fn: Callable, *arguments: object) -> float | None:
+def step_flops(step_fn: jax.stages.Wrapped, *arguments: object) -> float | None:
     """Returns the floating point operations of a step as XLA counts them before optimising, or None.
 
     Nothing is compiled or run. ``arguments`` are those of the jitted step.

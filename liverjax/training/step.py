@@ -10,7 +10,6 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
@@ -70,7 +69,8 @@ def step_spec(config: Config, mesh: Mesh | None = None) -> StepSpec:
     )
 
 
-@flax.struct.dataclass
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
 class TrainState:
     """Everything that a step reads and writes; resuming needs nothing more.
 
@@ -123,13 +123,14 @@ def init_state(spec: StepSpec, patch: tuple[int, ...], seed: int, sharding: Shar
             batch_stats=variables.get("batch_stats", {}),
             opt_state=spec.optimizer.init(params),
         )
-        return state.replace(average=state.variables) if spec.ema_decay else state
+        return dataclasses.replace(state, average=state.variables) if spec.ema_decay else state
 
     if spec.optimizer_mesh is None:
         return jax.jit(init, out_shardings=sharding)()
     shapes = jax.eval_shape(init)
     shardings = jax.tree.map(lambda _: sharding, shapes)
-    shardings = shardings.replace(opt_state=zero1_sharding(shapes.opt_state, spec.optimizer_mesh))
+    sharded = zero1_sharding(shapes.opt_state, spec.optimizer_mesh)
+    shardings = dataclasses.replace(shardings, opt_state=sharded)
     return jax.jit(init, out_shardings=shardings)()
 
 
@@ -159,7 +160,9 @@ def start_from(state: TrainState, variables: Mapping[str, Any]) -> tuple[TrainSt
 
     taken = jax.tree_util.tree_map_with_path(take, state.variables)
     average = None if state.average is None else jax.tree.map(jnp.copy, taken)
-    return state.replace(params=taken["params"], batch_stats=taken["batch_stats"], average=average), missing
+    return dataclasses.replace(
+        state, params=taken["params"], batch_stats=taken["batch_stats"], average=average
+    ), missing
 
 
 def train_step(
@@ -219,17 +222,17 @@ def train_step(
     params = jax.tree.map(lambda p, d: p - rate * d, state.params, direction)
     new = TrainState(state.step + 1, params, batch_stats, opt_state)
     if spec.ema_decay:
-        new = new.replace(average=_moving_average(state, new, spec.ema_decay))
+        new = dataclasses.replace(new, average=_moving_average(state, new, spec.ema_decay))
     metrics = {"loss": loss, "gradient_norm": optax.tree.norm(gradient)}
     if spec.skip_nonfinite:
         finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(metrics["gradient_norm"])
         kept = jax.tree.map(lambda after, before: jnp.where(finite, after, before), new, state)
-        new = kept.replace(step=new.step)
+        new = dataclasses.replace(kept, step=new.step)
     if spec.optimizer_mesh is not None:
         # Each device updates the parameters of its shard of the optimiser's state, and all gather the others'.
         mesh = spec.optimizer_mesh
         shardings = jax.tree.map(lambda _: replicated(mesh), new)
-        shardings = shardings.replace(opt_state=zero1_sharding(new.opt_state, mesh))
+        shardings = dataclasses.replace(shardings, opt_state=zero1_sharding(new.opt_state, mesh))
         new = jax.lax.with_sharding_constraint(new, shardings)
     return new, metrics
 
@@ -258,7 +261,7 @@ def overlap_counts(
       (classes - 1, 2) float32: pixels of overlap, and pixels of prediction plus pixels of reference, to be summed over
       batches; and (N, H, W) uint8.
     """
-    logits = network.apply(variables, normalise(batch["image"], batch["window"]))
+    logits: Any = network.apply(variables, normalise(batch["image"], batch["window"]))
     weight = batch["weight"][:, None, None, None]
     labels = decide(list(jnp.moveaxis(jax.nn.softmax(logits), -1, 0)), decision)
     predicted = jax.nn.one_hot(labels, logits.shape[-1])[..., 1:] * weight

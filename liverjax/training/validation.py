@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
@@ -70,7 +71,8 @@ class Validation:
             if place == 0:  # The slices with liver come first.
                 shown = (batch["image"], batch["window"], batch["label"], predicted)
                 stored, window, *labels = (local_rows(array)[:_EXAMPLES] for array in shown)
-                self.examples = np.asarray(normalise(stored, window))[..., 0], *labels
+                image = normalise(jnp.asarray(stored), jnp.asarray(window))
+                self.examples = np.asarray(image)[..., 0], *labels
         return {
             name: float(2 * overlap / sizes) if sizes else math.nan
             for name, (overlap, sizes) in zip(self._names, counts, strict=True)
