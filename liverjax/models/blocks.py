@@ -15,7 +15,7 @@ _GROUPS = 32
 class ConvNorm(nn.Module):
     """Spatial dropout, 3x3 convolution, normalisation. No activation.
 
-    The convolution has a bias only without a norm: a norm's own shift takes its place. With ``below``, it is a
+    The convolution has a bias only without a norm, whose shift takes its place. If ``below`` is given, it is a
     `JoinedConv`.
     """
 
@@ -56,10 +56,11 @@ class ConvNorm(nn.Module):
 class Block(nn.Module):
     """Two 3x3 convolutions and a short skip around both: y = relu(F(x) + W x) (Drozdzal 2016).
 
-    W is the identity. Where the width changes it is the rectangular identity, which costs no parameters:
-    channels that are new start from zero, surplus ones are cut off; or, with ``projection``, a 1x1 convolution.
+    W is the identity. If the width changes, it is the rectangular identity, which costs no parameters (new channels
+    are zero, surplus ones are cut off), or, for ``projection``, a 1x1 convolution.
 
-    With ``below``, x is a long skip that what is made of the level below would be put behind (`JoinedConv`).
+    If ``below`` is given, ``x`` is the long skip, and the up-convolved ``below`` is concatenated to it implicitly
+    (`JoinedConv`).
     """
 
     features: int
@@ -101,7 +102,7 @@ class UpConv(nn.Module):
 
 
 class JoinedConv(nn.Module):
-    """An up-convolution, and the 3x3 convolution of a long skip and what it gives, in one step; for prediction.
+    """An up-convolution and the 3x3 convolution of its output with a long skip, in one step; for prediction.
 
     The 3x3 up-convolved pixels that an output pixel sees come from 2x2 pixels of the level below. So one 2x2
     convolution from C + 1 to 4F channels, laid out as 2x2 pixels, does what takes the up-convolution and 9/4 as many
