@@ -121,7 +121,7 @@ def describe_devices() -> str:
     )
     if device.platform != "cpu":
         return line
-    forced = jax.config.read("jax_platforms")
+    forced = os.environ.get("JAX_PLATFORMS")
     reason = (
         f"JAX_PLATFORMS is {forced}" if forced else "this jax finds no GPU; jax[cuda13] supports NVIDIA's"
     )

@@ -57,7 +57,7 @@ def test_the_better_half_is_trained_on_and_the_best_is_told(tmp_path):
 
     def train_one(restart, step):
         trained.append((restart, step))
-        return Progress(end_step=6, best_dice=dice[step][restart])
+        return Progress(steps=6, max_minutes=0, end_step=6, best_dice=dice[step][restart])
 
     lines = []
     options = Train(restarts=4, steps=6, validate_every=2, halving_steps=(2, 4))
@@ -65,7 +65,7 @@ def test_the_better_half_is_trained_on_and_the_best_is_told(tmp_path):
     assert trained == [(0, 2), (1, 2), (2, 2), (3, 2), (0, 4), (1, 4), (0, 6), (0, 6)]
     assert best.best_dice == 0.9
     kept = [selection.kept for selection in read_selections(tmp_path)]
-    assert kept == [(1, 0), (0,), (0,)] and kept_folders(tmp_path, 4) == [tmp_path / "start_0"]
+    assert kept == [(1, 0), (0,), (0,)] and kept_folders(tmp_path, 4) == [tmp_path / "restart_0"]
     assert lines[1].endswith("after 2 steps 2 of 4 restarts kept: 1 (0.600), 0 (0.500)")
 
 
@@ -157,9 +157,17 @@ def test_a_restart_has_the_bits_of_a_run_with_its_seed(three, tiny_run, tmp_path
 
 def test_a_finished_run_is_left_alone(three):
     config, workdir, progress = three
-    before = {path: path.stat().st_mtime_ns for path in workdir.rglob("*") if path.is_file()}
+    before = {
+        path: path.stat().st_mtime_ns
+        for path in workdir.rglob("*")
+        if path.is_file() and path.name != ".lock"
+    }
     assert train(config, workdir, quiet=True)["axial"] == progress
-    assert {path: path.stat().st_mtime_ns for path in workdir.rglob("*") if path.is_file()} == before
+    assert {
+        path: path.stat().st_mtime_ns
+        for path in workdir.rglob("*")
+        if path.is_file() and path.name != ".lock"
+    } == before
 
 
 def test_a_record_of_other_halvings_is_refused(three, tmp_path):
@@ -233,13 +241,13 @@ def test_a_run_killed_in_its_second_restart_goes_on_to_the_same_bits(two_long, t
     if signal_name == "SIGKILL":
         assert process.returncode == -signal.SIGKILL
     else:
-        assert process.returncode == 75 and "of axial/start_1; saved, the same command goes on" in stderr
+        assert process.returncode == 75 and "of axial/restart_1; saved, the same command goes on" in stderr
     assert 7 <= max(record["step"] for record in read_log(log)) < 20, "it was to be killed on its way"
     assert not read_selections(killed / "axial")
 
     train(config, killed, quiet=True)
     assert read_selections(killed / "axial") == read_selections(whole / "axial")
-    for restart in ("start_0", "restart_1"):
+    for restart in ("restart_0", "restart_1"):
         _assert_same_bits(*(_state(config, run / "axial" / restart) for run in (killed, whole)))
 
 
