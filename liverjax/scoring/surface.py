@@ -1,4 +1,4 @@
-"""Distances in millimetres between the surfaces of two masks: ASSD, RMSD, MSD, HD95, NSD.
+"""Distances in millimetres between the surfaces of two masks: ASSD, RMSD, Hausdorff, HD95, NSD.
 
 A is the prediction, B the reference. Masks are (x, y, z) arrays, outside of which is background. Public
 tools mean different things by "surface", and give different values for the same masks. Here are two:
@@ -23,6 +23,8 @@ from collections.abc import Sequence
 
 import edt
 import numpy as np
+
+from liverjax.objects.components import bounding_box
 
 #: A distance this little (relative) above a tolerance is held to be within it: rounding must not decide.
 _TIE = 1e-6
@@ -63,8 +65,8 @@ class VoxelDistances:
         return math.sqrt(np.square(self.pooled).mean()) if self.pooled.size else math.nan
 
     @property
-    def msd(self) -> float:
-        """Maximum symmetric surface distance in mm, that is the Hausdorff distance. Heimann et al. 2009.
+    def hausdorff(self) -> float:
+        """Hausdorff distance in mm: the largest distance. Heimann et al. 2009, by the name of MSD.
 
         With 6 neighbours equals medpy's `hd` and MONAI's `HausdorffDistanceMetric`. SimpleITK's differs on
         masks with holes: it measures from set to set, not from surface to surface.
@@ -180,15 +182,6 @@ def surface_voxels(mask: np.ndarray, neighbours: int = 18) -> np.ndarray:
     return mask & ~inner
 
 
-def bounding_box(mask: np.ndarray) -> tuple[slice, ...]:
-    """Returns the smallest box that holds every voxel of `mask` that is not 0; empty slices if none is."""
-    box = []
-    for axis in range(mask.ndim):
-        occupied = np.flatnonzero(mask.any(axis=tuple(other for other in range(mask.ndim) if other != axis)))
-        box.append(slice(int(occupied[0]), int(occupied[-1]) + 1) if occupied.size else slice(0))
-    return tuple(box)
-
-
 def _joint_box(
     prediction: np.ndarray, reference: np.ndarray, spacing: Sequence[float]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -257,7 +250,7 @@ def _eroded(mask: np.ndarray, axis: int) -> np.ndarray:
 
 
 def _corner_codes(mask: np.ndarray) -> np.ndarray:
-    """Returns, for each point where eight voxels barrier, which of them are in the mask.
+    """Returns, for each point where eight voxels meet, which of them are in the mask.
 
     Args:
       mask: (x, y, z) booleans.

@@ -14,7 +14,8 @@ from liverjax.commands.dispatch import main
 from liverjax.errors import InputError, LiverjaxError
 from liverjax.scans import nifti
 from liverjax.scoring import cohort
-from liverjax.scoring.case import LESION_COLUMNS, METRICS
+from liverjax.scoring.case import LESION_COLUMNS
+from liverjax.scoring.metrics import METRICS
 from liverjax.volume import Volume
 
 AFFINE = np.array([[-1.5, 0, 0, 10], [0, 2, 0, -20], [0, 0, 4, 30], [0, 0, 0, 1.0]])
@@ -66,7 +67,7 @@ def test_values_of_a_case_by_hand(folders):
     # The liver of a_10 has 6 * 5 voxels less of 6 * 5 * 4; a voxel is 1.5 * 2 * 4 mm.
     assert _value(evaluation, "a_10", "liver", "dice") == pytest.approx(2 * 90 / (90 + 120))
     assert _value(evaluation, "a_10", "liver", "rvd") == pytest.approx(-25)
-    assert _value(evaluation, "a_10", "liver", "msd") == pytest.approx(4)
+    assert _value(evaluation, "a_10", "liver", "hausdorff") == pytest.approx(4)
     assert _value(evaluation, "a_10", "liver", "prediction_ml") == pytest.approx(90 * 0.012)
     assert _value(evaluation, "a_10", "tumor", "dice") == 1
     assert [row["case"] for row in evaluation.cases[::2]] == ["a_2", "a_10", "b"]
@@ -306,7 +307,7 @@ def test_single_voxels_and_slices(tmp_path, shape):
     for folder in ("p", "r"):
         _write(tmp_path / folder / "x.nii.gz", np.full(shape, 2, np.uint8))
     for row in cohort.evaluate(tmp_path / "p", tmp_path / "r", quiet=True).cases:
-        assert (row["dice"], row["msd"], row["nsd_2mm"], row["miccai"]) == (1, 0, 1, 100)
+        assert (row["dice"], row["hausdorff"], row["nsd_2mm"], row["miccai"]) == (1, 0, 1, 100)
 
 
 # --- bad input ----------------------------------------------------------------------------------------------
