@@ -29,7 +29,7 @@ def describe(values: Sequence[float]) -> dict[str, float]:
     has_spread = defined.size > 1 and not infinite
     return {
         "mean": _mean(defined),
-        "median": float(np.median(defined)) if defined.size else math.nan,
+        "median": _mean(defined, np.median),
         "sd": float(defined.std(ddof=1)) if has_spread else math.nan,
         "min": float(defined.min()) if defined.size else math.nan,
         "max": float(defined.max()) if defined.size else math.nan,
@@ -146,11 +146,10 @@ def compare(a: Sequence[float], b: Sequence[float], *, seed: int = 0) -> dict[st
     }
 
 
-def _mean(values: np.ndarray) -> float:
-    """Returns the mean; NaN of nothing, and of infinite values of both signs."""
-    if not values.size or {math.inf, -math.inf} <= set(values[np.isinf(values)]):
-        return math.nan
-    return float(values.mean())
+def _mean(values: np.ndarray, of: Callable[[np.ndarray], np.floating] = np.mean) -> float:
+    """Returns the mean, or the median; NaN of nothing, and between infinite values of both signs."""
+    with np.errstate(invalid="ignore"):
+        return float(of(values)) if values.size else math.nan
 
 
 def _wilcoxon(difference: np.ndarray) -> float:

@@ -1,4 +1,4 @@
-"""The report of an evaluation, made of what `evaluate` found."""
+"""The report of an evaluation, made from the results of `evaluate`."""
 
 import re
 
@@ -31,7 +31,7 @@ def _report(tmp_path, references="r", **options):
         evaluation.tables(),
         evaluation.cases,
         evaluation.lesions,
-        {pair.reference.id: (pair.reference, pair.prediction) for pair in evaluation.pairs},
+        evaluation.read,
     )
     return path.read_text(encoding="utf-8")
 
