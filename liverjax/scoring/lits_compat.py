@@ -1,6 +1,6 @@
-"""The tumour table as the LiTS scorer of 2017 computed it, mistakes included, for tables beside its figures.
+"""The tumour table as the LiTS scorer of 2017 computed it, mistakes included, for comparison with its figures.
 
-Use `lits` for anything else. What is different here, as read in the published scorer:
+Use `lits` for anything else. The differences, as read in the published scorer:
 
 - A pair's IoU is divided by a union taken with the wrong lesion ids: the prediction's own id is looked up
   among ids that had been replaced by those of the reference. Where the two differ and no other lesion
@@ -31,7 +31,7 @@ LARGE = 9001.0
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """What the scorer adds up of a case.
+    """What the table needs of a case.
 
     Attributes:
       counts: true positives, false positives, false negatives for an overlap above 0 and above 0.5.

@@ -3,7 +3,7 @@
 A is the prediction and B the reference, S(.) their surface voxels: those with background among their 18 neighbours
 (face or edge). Masks are (x, y, z) arrays of one shape; any value but 0 is in the mask, and outside the array is
 background. Spacings are voxel sizes in mm along x, y, z. Where a value is not defined it is NaN, never a flattering 1.
-All functions raise ValueError if the shapes differ or the spacing is not three sizes above 0.
+Functions raise ValueError if the shapes differ, or the spacing is not three sizes above 0.
 """
 
 from __future__ import annotations
@@ -171,9 +171,7 @@ def miccai_score(prediction: np.ndarray, reference: np.ndarray, spacing: Sequenc
     return Region(prediction, reference, spacing).miccai
 
 
-def lesion_detection(
-    prediction: np.ndarray, reference: np.ndarray, spacing: Sequence[float], iou_above: float = 0.0
-) -> lits.Detection:
+def lesion_detection(prediction: np.ndarray, reference: np.ndarray, iou_above: float = 0.0) -> lits.Detection:
     """Counts detected lesions, as the LiTS benchmark does (Bilic et al. 2023, Med Image Anal 84:102680).
 
     Lesions are components by 6 neighbours; `liverjax.objects.matching` says which correspond.
@@ -181,18 +179,17 @@ def lesion_detection(
     Args:
       prediction: (x, y, z) tumour mask.
       reference: (x, y, z) tumour mask.
-      spacing: voxel size in mm.
       iou_above: a pair is detected if its IoU is above this; 0 takes any overlap.
 
     Returns:
       The counts, with ``recall``, ``precision`` and ``f1``; NaN where there are no lesions to count.
 
     >>> predicted, lesions = (np.array(row).reshape(-1, 1, 1) for row in ([1, 1, 0, 0, 0], [1, 1, 0, 0, 1]))
-    >>> found = lesion_detection(predicted, lesions, spacing=(1, 1, 1))
+    >>> found = lesion_detection(predicted, lesions)
     >>> found.recall, found.precision
     (0.5, 1.0)
     """
-    return lits.detection(lits.scored_lesions(match_lesions(prediction, reference, spacing)), iou_above)
+    return lits.detection(lits.scored_lesions(match_lesions(prediction, reference, (1, 1, 1))), iou_above)
 
 
 class Region:

@@ -28,8 +28,8 @@ def describe(values: Sequence[float]) -> dict[str, float]:
     infinite = int(np.isinf(defined).sum())
     has_spread = defined.size > 1 and not infinite
     return {
-        "mean": _mean(defined),
-        "median": _mean(defined, np.median),
+        "mean": _location(defined),
+        "median": _location(defined, np.median),
         "sd": float(defined.std(ddof=1)) if has_spread else math.nan,
         "min": float(defined.min()) if defined.size else math.nan,
         "max": float(defined.max()) if defined.size else math.nan,
@@ -138,7 +138,7 @@ def compare(a: Sequence[float], b: Sequence[float], *, seed: int = 0) -> dict[st
     return {
         "n": int(difference.size),
         "undefined": int(defined.size - difference.size),
-        "mean_difference": _mean(difference),
+        "mean_difference": _location(difference),
         "ci_low": low,
         "ci_high": high,
         "p_wilcoxon": _wilcoxon(difference),
@@ -146,10 +146,10 @@ def compare(a: Sequence[float], b: Sequence[float], *, seed: int = 0) -> dict[st
     }
 
 
-def _mean(values: np.ndarray, of: Callable[[np.ndarray], np.floating] = np.mean) -> float:
+def _location(values: np.ndarray, statistic: Callable[[np.ndarray], np.floating] = np.mean) -> float:
     """Returns the mean, or the median; NaN of nothing, and between infinite values of both signs."""
     with np.errstate(invalid="ignore"):
-        return float(of(values)) if values.size else math.nan
+        return float(statistic(values)) if values.size else math.nan
 
 
 def _wilcoxon(difference: np.ndarray) -> float:
@@ -198,7 +198,7 @@ def agreement(a: Sequence[float], b: Sequence[float]) -> dict[str, float]:
     finite = np.isfinite(a) & np.isfinite(b)
     a, b = a[finite], b[finite]
     difference = a - b
-    bias = _mean(difference)
+    bias = _location(difference)
     sd = float(difference.std(ddof=1)) if difference.size > 1 else math.nan
     varies = a.size > 1 and np.ptp(a) > 0 and np.ptp(b) > 0
     relative = 100 * difference[b > 0] / b[b > 0]
@@ -209,6 +209,6 @@ def agreement(a: Sequence[float], b: Sequence[float]) -> dict[str, float]:
         "lower": bias - 1.96 * sd,
         "upper": bias + 1.96 * sd,
         "r": float(stats.pearsonr(a, b).statistic) if varies else math.nan,
-        "relative_error": _mean(relative),
-        "absolute_relative_error": _mean(np.abs(relative)),
+        "relative_error": _location(relative),
+        "absolute_relative_error": _location(np.abs(relative)),
     }

@@ -50,7 +50,7 @@ def of_summary(summary: dict) -> dict[str, list[dict[str, str]]]:
     if lesions["references"] or lesions["predictions"]:
         tables["LiTS table of the tumours"] = lits_rows(summary["lits"])
     if "comparison" in summary:
-        tables[f"Difference to {summary['comparison']['other']}"] = comparison_rows(summary["comparison"])
+        tables[f"Difference from {summary['comparison']['other']}"] = comparison_rows(summary["comparison"])
     return tables
 
 

@@ -53,7 +53,13 @@ def test_the_worst_two_and_the_best_case_of_each_region_are_shown(tmp_path):
     headings = re.findall("<h2>(.*?)</h2>", page)
     scores = ["Scores of the liver", "Scores of the tumor", "LiTS table of the tumours"]
     figures = ["Distributions", "Volume of the liver", "Volume of the tumor", "Detection of lesions"]
-    assert headings == [*scores, f"Difference to {tmp_path / 'r'}", *figures, "Worst and best cases", "Cases"]
+    assert headings == [
+        *scores,
+        f"Difference from {tmp_path / 'r'}",
+        *figures,
+        "Worst and best cases",
+        "Cases",
+    ]
 
 
 def test_a_set_without_tumours_has_no_empty_figures(tmp_path):

@@ -28,7 +28,7 @@ def _scores(*cases, module=lits):
 
 def _counts(prediction, reference, threshold):
     masks = (_labels(drawing) == 2 for drawing in (prediction, reference))
-    counted = lesion_detection(*masks, (1, 1, 1), iou_above=threshold)
+    counted = lesion_detection(*masks, iou_above=threshold)
     return (counted.found, counted.references), (counted.confirmed, counted.predictions)
 
 
