@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import errno
 import fcntl
 import hashlib
@@ -12,7 +13,7 @@ import os
 import pathlib
 import secrets
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from liverjax.errors import LockedError
 
@@ -101,6 +102,18 @@ def write_json(path: str | os.PathLike, value: object) -> None:
     """Writes ``value`` as indented JSON. NaN is refused: JSON has none."""
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def write_csv(path: str | os.PathLike, rows: Iterable[Mapping[str, object]], columns: Sequence[str]) -> None:
+    """Writes rows as CSV with a line of column names; what a row lacks is empty.
+
+    Raises:
+      ValueError: a row has a column that is not among ``columns``.
+    """
+    with replacing(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def sha256(path: str | os.PathLike) -> str:

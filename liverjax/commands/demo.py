@@ -59,7 +59,7 @@ def run(args: flags.FlagValues) -> None:
         scores.tables(),
         scores.cases,
         scores.lesions,
-        {pair.reference.id: (pair.reference, pair.prediction) for pair in scores.pairs},
+        scores.read,
         curves={view: read_log(start / "log.jsonl") for view, start in best.items()},
     )
     if not args.quiet:

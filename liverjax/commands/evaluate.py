@@ -2,10 +2,10 @@
 
   liverjax evaluate --predictions=MASKS --references=DATASET -o SCORES
 
-Masks are paired by case id. The references are a data set in any known layout, or a folder of masks. Scored
-are the liver with its tumours (labels 1 and 2) and the tumours (label 2). Where both masks are empty nothing
-is defined: such cases are left out of means, and counted. Writes summary.json (in nnU-Net's shape), cases.csv,
-lesions.csv and report.html, and prints the tables.
+Masks are paired by case id. The references are a data set in any known layout, or a folder of masks. The scored
+regions are the liver with its tumours (labels 1 and 2) and the tumours (label 2). If both masks of a region are empty
+its scores are undefined: such cases are left out of means, and counted. Writes summary.json (in nnU-Net's shape),
+cases.csv, lesions.csv and report.html, and prints the tables.
 """
 
 from absl import flags
@@ -18,6 +18,9 @@ def define(values: flags.FlagValues) -> None:
     string("references", None, "data set, folder of masks, or reference mask", flag_values=values)
     string("output", None, "folder for the results", short_name="o", flag_values=values)
     string("compare", None, "predictions of another method, tested against in pairs", flag_values=values)
+    string(
+        "primary", "dice", "metric by which --compare judges; Holm's method adjusts it", flag_values=values
+    )
     for name in ("predictions", "references", "output"):
         flags.mark_flag_as_required(name, flag_values=values)
     flags.DEFINE_list("metrics", None, "metrics per case, by default all", flag_values=values)
@@ -31,7 +34,7 @@ def run(args: flags.FlagValues) -> None:
     """Scores, writes the results and the report, prints the tables."""
     from liverjax.report.evaluation import evaluation_report
     from liverjax.scoring import cohort
-    from liverjax.scoring.case import METRICS
+    from liverjax.scoring.metrics import METRICS
 
     evaluation = cohort.evaluate(
         args.predictions,
@@ -39,6 +42,7 @@ def run(args: flags.FlagValues) -> None:
         args.output,
         metrics=args.metrics or tuple(METRICS),
         compare=args.compare,
+        primary=args.primary,
         cases=args.cases,
         allow_missing=args.allow_missing,
         processes=args.processes,
@@ -50,7 +54,7 @@ def run(args: flags.FlagValues) -> None:
         evaluation.tables(),
         evaluation.cases,
         evaluation.lesions,
-        {pair.reference.id: (pair.reference, pair.prediction) for pair in evaluation.pairs},
+        evaluation.read,
     )
     if not args.quiet:
         print(f"{evaluation.table()}\n\nreport: {report}")

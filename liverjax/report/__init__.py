@@ -1,0 +1,14 @@
+"""Reports as single HTML files, and their pictures. Results come in as rows.
+
+evaluation_report      of an evaluation
+ablation_report        of an ablation
+Page                   sections, tables and pictures in one file
+figures                the pictures, one by one
+"""
+
+from liverjax import lazy
+
+__getattr__, __dir__, __all__ = lazy.attach(
+    __name__,
+    {"evaluation": ("evaluation_report",), "ablation": ("ablation_report",), "html": ("Page",)},
+)

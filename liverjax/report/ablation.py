@@ -1,4 +1,4 @@
-"""The report of an ablation: a table and a plot for each region, and how they came about."""
+"""The report of an ablation: a table and a chart for each region, and the method."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def ablation_report(
     dice: Mapping[str, Mapping[str, Mapping[str, float]]],
     runs: Sequence[Mapping],
 ) -> pathlib.Path:
-    """Writes ``report.html``, and the plot of each region as ``<region>.png``, into a folder.
+    """Writes ``report.html``, and the chart of each region as ``<region>.png``, into a folder.
 
     Args:
-      folder: the folder.
+      folder: where both go.
       title: heading.
       about: what is varied.
       tables: for each region, rows of text by title.
-      rows: for each region and variant the numbers that `figures.variants` draws.
+      rows: for each region and variant the values that `figures.variants` draws.
       dice: region -> variant -> patient -> Dice.
       runs: a row per run, with ``scored``.
     """

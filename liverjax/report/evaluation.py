@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from liverjax import labels
-from liverjax.datasets.layouts import Case
 from liverjax.report import figures
 from liverjax.report.html import Page
-from liverjax.scans import nifti
+from liverjax.volume import Volume
 
-#: Pictures from either end of the order of cases by Dice, for each region.
+#: Gives the scan of a case and the label ids (x, y, z) of its prediction and of its reference.
+ReadCase = Callable[[str], tuple[Volume, np.ndarray, np.ndarray]]
+
+#: Number of pictures of each region: cases of the lowest and of the highest Dice.
 _WORST, _BEST = 2, 1
-#: What a distribution is drawn of, if it was computed.
+#: Metrics whose distribution is drawn, if they were computed.
 _DISTRIBUTIONS = {"dice": "Dice", "assd": "ASSD [mm]", "miccai": "MICCAI score"}
-#: What the table of cases leaves out, to fit a page.
+#: Columns that the table of cases leaves out, to fit a page.
 _LEFT_OUT = {"iou", "voe", "rmsd", "hd95_max_of_directed", "hd95_area_weighted"}
 
 
@@ -28,7 +30,7 @@ def evaluation_report(
     tables: Mapping[str, Sequence[Mapping]],
     cases: Sequence[Mapping],
     lesions: Sequence[Mapping],
-    files: Mapping[str, tuple[Case, pathlib.Path | None]],
+    read: ReadCase,
     curves: Mapping[str, Sequence[Mapping]] | None = None,
 ) -> pathlib.Path:
     """Writes the report of an evaluation as one HTML file.
@@ -39,7 +41,7 @@ def evaluation_report(
       tables: rows by title.
       cases: a row per case and region, with `case`, `region`, `state` and metrics by name.
       lesions: a row per lesion, with `side`, `diameter_mm` and `detected_0.5`.
-      files: for each case id its reference, and the file of its prediction or None.
+      read: gives the scan and the label ids of a case, for its picture.
       curves: for each view the log records of its training, as for `figures.training_curves`; None draws none.
     """
     page = Page(title)
@@ -48,7 +50,7 @@ def evaluation_report(
     _add_distributions(page, cases)
     _add_volumes(page, cases)
     _add_detection(page, lesions)
-    _add_pictures(page, cases, files)
+    _add_pictures(page, cases, read)
     columns = [name for name in cases[0] if name not in _LEFT_OUT and not name.startswith("voxels_")]
     page.section("Cases").text("Every metric of each case is in cases.csv.").table(cases, columns)
     if curves:
@@ -99,15 +101,13 @@ def _add_detection(page: Page, lesions: Sequence[Mapping]) -> None:
         page.section("Detection of lesions").figure(picture, caption)
 
 
-def _add_pictures(
-    page: Page, cases: Sequence[Mapping], files: Mapping[str, tuple[Case, pathlib.Path | None]]
-) -> None:
+def _add_pictures(page: Page, cases: Sequence[Mapping], read: ReadCase) -> None:
     chosen = [row for region in labels.REGIONS for row in _extremes(cases, region)]
     if chosen:
         page.section("Worst and best cases")
     for row in chosen:
         caption = f"{row['case']}: {row['region']}, Dice {row['dice']:.3f}"
-        page.figure(_picture(*files[row["case"]], row["region"]), caption)
+        page.figure(_picture(row["case"], row["region"], read), caption)
 
 
 def _extremes(cases: Sequence[Mapping], region: str) -> list[Mapping]:
@@ -117,14 +117,9 @@ def _extremes(cases: Sequence[Mapping], region: str) -> list[Mapping]:
     return rows[:_WORST] + rows[max(_WORST, len(rows) - _BEST) :]
 
 
-def _picture(reference: Case, prediction: pathlib.Path | None, region: str) -> bytes:
-    mask = reference.read_mask()
-    predicted = nifti.read_mask(prediction).voxels if prediction else np.zeros_like(mask.voxels)
-    # Masks alone, without the scans that they belong to, are shown on black.
-    image = mask.with_voxels(np.zeros_like(mask.voxels)) if reference.image == reference.label else None
-    image = image or reference.read_image()
+def _picture(case: str, region: str, read: ReadCase) -> bytes:
+    scan, predicted, reference = read(case)
     if region == "tumor":
-        # The picture shows the slices with most of what it is given.
-        predicted, voxels = (np.where(m == labels.TUMOR, m, 0) for m in (predicted, mask.voxels))
-        mask = mask.with_voxels(voxels)
-    return figures.preview(image, predicted, reference=mask.voxels, title=f"{reference.id}: {region}")
+        # `preview` shows the slices with most of all labels that it is given.
+        predicted, reference = (np.where(ids == labels.TUMOR, ids, 0) for ids in (predicted, reference))
+    return figures.preview(scan, predicted, reference=reference, title=f"{case}: {region}")

@@ -1,4 +1,4 @@
-"""A report as one HTML file that needs nothing else: no scripts, no other files, no network."""
+"""A report as one self-contained HTML file: no scripts, no other files, no network."""
 
 from __future__ import annotations
 
@@ -62,9 +62,9 @@ class Page:
 
         Args:
           rows: a mapping from column to value each. Floats are shown with three decimals below 100, else with
-            one; what is NaN, None or absent as n/a.
-          columns: the columns in order; by default those of the first row. One that holds numbers alone is
-            aligned to the right.
+            one; NaN, None and absent values as n/a.
+          columns: the columns in order; by default those of the first row. Columns of numbers are aligned to the
+            right.
         """
         columns = list(columns if columns is not None else rows[0] if rows else [])
         kinds = [_kind([row.get(column) for row in rows]) for column in columns]
@@ -82,7 +82,7 @@ class Page:
         return self
 
     def figure(self, png: bytes, caption: str = "") -> Page:
-        """Adds a picture, PNG bytes, within the file."""
+        """Adds a picture, as PNG bytes, which the file embeds."""
         caption = html.escape(caption)
         source = f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}"
         image = f'<img src="{source}" alt="{caption}">'
@@ -90,7 +90,7 @@ class Page:
         return self
 
     def write(self, path: str | os.PathLike) -> pathlib.Path:
-        """Writes the page, as a whole or not at all, and returns its path."""
+        """Writes the page atomically, and returns its path."""
         path = pathlib.Path(path)
         body = "\n".join(self._parts)
         text = (

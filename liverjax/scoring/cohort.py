@@ -14,6 +14,7 @@ import tqdm
 
 from liverjax.errors import InputError, LiverjaxError
 from liverjax.scoring import case, summary
+from liverjax.scoring.metrics import METRICS, is_tested, metric
 from liverjax.scoring.pairing import Pair, pair
 
 
@@ -22,8 +23,9 @@ def evaluate(
     references: str | os.PathLike,
     output: str | os.PathLike | None = None,
     *,
-    metrics: Sequence[str] = tuple(case.METRICS),
+    metrics: Sequence[str] = tuple(METRICS),
     compare: str | os.PathLike | None = None,
+    primary: str = "dice",
     cases: Sequence[str] | None = None,
     allow_missing: bool = False,
     processes: int = 1,
@@ -32,26 +34,31 @@ def evaluate(
     """Scores predicted masks against reference masks, in the scans' own geometry.
 
     Regions are those of `liverjax.labels.REGIONS`: the liver with its tumours, and the tumours. Where both
-    masks of a region are empty nothing is defined: NaN, left out of means, and counted.
+    masks of a region are empty nothing is defined: such cases are NaN, left out of means, and counted.
 
     Args:
       predictions: a mask file, or a folder of them, named as the cases.
       references: a mask file, a folder of them, or a data set in any known layout.
       output: folder for `summary.json`, `cases.csv` and `lesions.csv`; None writes nothing.
-      metrics: names out of `case.METRICS`, or ``nsd_<tolerance>mm``.
+      metrics: names out of `METRICS`, or ``nsd_<tolerance>mm``.
       compare: another method's predictions of the same cases, to be tested against in pairs.
+      primary: the metric of ``metrics`` by which the two methods are judged: its p-values are adjusted for the number
+        of regions, those of the others are not adjusted and only describe.
       cases: ids of the cases to score; by default all.
       allow_missing: score a case without a prediction as if the prediction were empty, else refuse.
       processes: number of cases that are scored at the same time, each in a process of its own.
       quiet: show no progress bar.
 
     Raises:
-      InputError: a metric of another name; masks that are missing, damaged, not of one geometry or hold
-        other labels (all cases in one message); an output folder that cannot be written to.
+      InputError: an unknown metric; a primary metric that is not computed; masks that are missing, damaged, not of
+        one geometry or hold other labels (all cases in one message); an output folder that cannot be written to.
       LiverjaxError: a process died.
     """
     for name in metrics:
-        case.metric(name)
+        metric(name)
+    if compare and not (primary in metrics and is_tested(primary)):
+        tested = ", ".join(filter(is_tested, metrics)) or "no metric that can be tested"
+        raise InputError(f"primary metric {primary!r} is not among those computed; expected one of {tested}")
     pairs = pair(predictions, references, cases, allow_missing)
     others = pair(compare, references, [p.reference.id for p in pairs], allow_missing) if compare else []
     if output is not None:
@@ -64,6 +71,7 @@ def evaluate(
             evaluation.cases,
             [row for score in scores[len(pairs) :] for row in score.regions],
             metrics,
+            primary,
         )
     if output is not None:
         evaluation.save(output)
@@ -71,7 +79,7 @@ def evaluate(
 
 
 def _score(pairs: list[Pair], metrics: tuple[str, ...], processes: int, quiet: bool) -> list[case.CaseScores]:
-    """Returns the scores of each pair, in order; what is wrong with any of them is raised as one error."""
+    """Returns the scores of each pair, in order; the errors of all of them are raised as one."""
     scores, errors = [], []
     with contextlib.ExitStack() as stack:
         if processes > 1:
@@ -88,7 +96,7 @@ def _score(pairs: list[Pair], metrics: tuple[str, ...], processes: int, quiet: b
                 errors.append(str(error))
             except BrokenProcessPool:
                 raise LiverjaxError(
-                    f"one of {processes} scoring processes died, perhaps for want of memory; expected fewer "
+                    f"one of {processes} scoring processes died, perhaps out of memory; expected fewer "
                     "--processes"
                 ) from None
     if errors:

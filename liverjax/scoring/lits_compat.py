@@ -1,6 +1,6 @@
-"""The tumour table as the LiTS scorer of 2017 computed it, mistakes included, for tables beside its figures.
+"""The tumour table as the LiTS scorer of 2017 computed it, mistakes included, for comparison with its figures.
 
-Use `lits` for anything else. What is different here, as read in the published scorer:
+Use `lits` for anything else. The differences, as read in the published scorer:
 
 - A pair's IoU is divided by a union taken with the wrong lesion ids: the prediction's own id is looked up
   among ids that had been replaced by those of the reference. Where the two differ and no other lesion
@@ -19,11 +19,11 @@ import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import ndimage
 
 from liverjax import labels
-from liverjax.scoring import lits, overlap, surface
-from liverjax.scoring.lesions import correspondence, shared_voxels
+from liverjax.objects.components import bounding_box, label
+from liverjax.objects.matching import correspondence, shared_voxels
+from liverjax.scoring import lits, overlap
 
 #: Stands for "very wrong" in the scorer's means.
 LARGE = 9001.0
@@ -31,7 +31,7 @@ LARGE = 9001.0
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """What the scorer adds up of a case.
+    """What the table needs of a case.
 
     Attributes:
       counts: true positives, false positives, false negatives for an overlap above 0 and above 0.5.
@@ -51,8 +51,8 @@ def score(prediction: np.ndarray, reference: np.ndarray, spacing: Sequence[float
     tumors = prediction == labels.TUMOR, reference == labels.TUMOR
     if not tumors[1].any():
         return None
-    box = surface.bounding_box(tumors[0] | tumors[1])
-    predicted, referenced = (ndimage.label(tumor[box])[0] for tumor in tumors)
+    box = bounding_box(tumors[0] | tumors[1])
+    predicted, referenced = (label(tumor[box]) for tumor in tumors)
     shared = shared_voxels(predicted, referenced)
     n, m = (size - 1 for size in shared.shape)
     counts, kept = {}, []
@@ -102,7 +102,7 @@ def table(cases: Sequence[Case | None]) -> dict:
         "dice_per_case": overlap.dice_per_case_lits(tumors),
         "dice_global": overlap.dice_global(tumors),
     }
-    nothing = {"dice": 0.0, "voe": 1.0} | dict.fromkeys(("rvd", "assd", "rmsd", "msd"), LARGE)
+    nothing = {"dice": 0.0, "voe": 1.0} | dict.fromkeys(("rvd", "assd", "rmsd", "hausdorff"), LARGE)
     pairs = [pair for case in scored for pair in case.pairs] or [nothing]
     rows |= {name: float(np.mean([pair[name] for pair in pairs])) for name in lits.PAIR_METRICS}
     for threshold, suffix in ((0.5, ""), (0.0, "_greater_zero")):

@@ -1,9 +1,9 @@
 """The MICCAI score of liver segmentations, 0 to 100, of the SLIVER07 challenge.
 
-Each of five metrics earns max(0, 100 - 25 |value| / reference) points, where the reference is the error of
-a trained human against an expert: such a human gets 75. A case's score is the mean of the five, a method's
-the mean over cases. Heimann et al. 2009 (IEEE TMI 28:1251). A known public implementation exchanges the
-references of VOE and RVD and leaves the root out of RMSD; this one does not.
+Each of five metrics earns max(0, 100 - 25 |value| / reference) points, where the reference is the error of a trained
+human against an expert: such a human gets 75. A case's score is the mean of the five, a method's the mean over cases.
+Heimann et al. 2009 (IEEE TMI 28:1251), who call the Hausdorff distance MSD. A known public implementation exchanges
+the references of VOE and RVD and leaves the root out of RMSD; this one does not.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import math
 from collections.abc import Mapping
 
 #: The error that costs 25 points: VOE and RVD in percent, the distances (18 neighbours) in mm.
-REFERENCES = {"voe": 6.4, "rvd": 4.7, "assd": 1.0, "rmsd": 1.8, "msd": 19.0}
+REFERENCES = {"voe": 6.4, "rvd": 4.7, "assd": 1.0, "rmsd": 1.8, "hausdorff": 19.0}
 
 
 def points(metric: str, value: float) -> float:

@@ -1,7 +1,7 @@
 """Overlap of two masks: Dice, IoU, volumetric overlap error, relative volume difference.
 
-A is the prediction, B the reference. Masks are boolean arrays of one shape, of any dimension; the voxel size
-plays no part. Where a value is not defined (both masks empty) it is NaN, never a flattering 1.
+A is the prediction, B the reference. Masks are arrays of one shape, of any dimension; the voxel size does not matter.
+Where a value is not defined (both masks empty) it is NaN, never a flattering 1.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Overlap:
         """Relative volume difference 100 (|A|-|B|)/|B| in percent, above 0 for a prediction too large.
 
         Both empty: NaN; empty reference alone: infinite; empty prediction alone: -100. Heimann et al. 2009.
-        Equals 100 times medpy's `ravd(A, B)` since its version 0.3, which before had the masks exchanged.
+        Equals 100 times medpy's `ravd(A, B)` since version 0.3; before, the masks were exchanged.
         """
         if self.reference:
             return 100 * (self.prediction - self.reference) / self.reference
@@ -89,15 +89,15 @@ def count(prediction: np.ndarray, reference: np.ndarray) -> Overlap:
 
 
 def dice_per_case(overlaps: Sequence[Overlap]) -> float:
-    """Mean Dice over the cases in which it is defined, that is not both empty; NaN if there is none."""
+    """Returns the mean Dice over the cases in which it is defined (not both masks empty); NaN if there is none."""
     values = [overlap.dice for overlap in overlaps if not math.isnan(overlap.dice)]
     return _ratio(math.fsum(values), len(values))
 
 
 def dice_per_case_lits(overlaps: Sequence[Overlap]) -> float:
-    """Mean Dice as the LiTS board counts it: a case in which both masks are empty adds 1.
+    """Returns the mean Dice as the LiTS board counts it: a case in which both masks are empty adds 1.
 
-    Only for tables beside the board's figures: a set with many tumour-free cases flatters every method.
+    Only for comparison with the board's figures: a set with many tumour-free cases flatters every method.
     Bilic et al. 2023 (Med Image Anal 84:102680).
     """
     values = [1.0 if math.isnan(overlap.dice) else overlap.dice for overlap in overlaps]
@@ -105,7 +105,7 @@ def dice_per_case_lits(overlaps: Sequence[Overlap]) -> float:
 
 
 def dice_global(overlaps: Sequence[Overlap]) -> float:
-    """2 Σ|A∩B| / Σ(|A|+|B|), as if all cases were one; NaN if all masks are empty. Bilic et al. 2023."""
+    """Returns 2 Σ|A∩B| / Σ(|A|+|B|), as if all cases were one; NaN if all masks are empty. Bilic et al. 2023."""
     return _ratio(
         2 * sum(overlap.intersection for overlap in overlaps),
         sum(overlap.prediction + overlap.reference for overlap in overlaps),

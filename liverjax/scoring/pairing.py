@@ -11,7 +11,7 @@ from liverjax.datasets import layouts
 from liverjax.datasets.layouts import Case
 from liverjax.errors import InputError
 
-#: Folders of masks within a data set, and the folder of scans that tells that they are that.
+#: Folders of masks within a data set, and the folder of scans beside them by which they are recognised.
 _MASK_FOLDERS = {"labelsTr": "imagesTr", "labels": "images"}
 
 
@@ -21,7 +21,7 @@ class Pair:
 
     Attributes:
       reference: the case; its `image` is the reference mask itself where no scan is known.
-      prediction: file of the predicted mask.
+      prediction: file of the predicted mask, or None.
     """
 
     reference: Case
@@ -43,8 +43,8 @@ def pair(
       allow_missing: keep cases that have no prediction.
 
     Raises:
-      InputError: nothing to pair, an id that occurs twice, or cases without prediction or reference, of
-        which all are listed.
+      InputError: nothing to pair, an id that occurs twice, or cases without prediction or reference, which are all
+        listed.
     """
     predictions, references = pathlib.Path(predictions), pathlib.Path(references)
     referenced = _references(references)
@@ -54,7 +54,7 @@ def pair(
         if other is not file:
             raise InputError(f"{file} and {other.name} are predictions of one case, expected one of them")
     if predictions.is_file() and references.is_file():
-        # Two files that are named outright belong together, whatever they are called.
+        # Two files given by their paths belong together, whatever their names.
         return [Pair(case, predictions) for case in referenced.values()]
     if cases is None and predictions.is_file():
         cases = list(predicted)
@@ -86,7 +86,7 @@ def _references(path: pathlib.Path) -> dict[str, Case]:
     cases = {} if path.is_file() else {case.id: case for case in layouts.find_cases(root) if case.label}
     if cases:
         return cases
-    # No data set, but masks alone.
+    # Masks alone, without a data set.
     return {id: Case(id, file, file, id) for id, file in _masks(path).items()}
 
 
@@ -100,7 +100,7 @@ def _masks(path: pathlib.Path) -> dict[str, pathlib.Path]:
 
 
 def _known(id: str, references: dict[str, Case]) -> str:
-    """Returns the id by which the references know a case: LiTS's case `volume-7` goes by `7` too."""
+    """Returns the id of a case among the references: LiTS's case `volume-7` may also be called `7`."""
     lits = f"volume-{id}"
     return lits if id not in references and lits in references else id
 

@@ -1,4 +1,4 @@
-"""Statistics of scores: spread, confidence intervals, paired comparison, ranking, agreement of volumes."""
+"""Statistics of scores: location and spread, confidence intervals, paired tests, ranking, agreement of volumes."""
 
 from __future__ import annotations
 
@@ -13,24 +13,23 @@ RESAMPLES = 9999
 
 
 def describe(values: Sequence[float]) -> dict[str, float]:
-    """Summarises one metric over cases; what is undefined is left out and counted, infinities are kept.
+    """Summarises one metric over cases; undefined values are left out and counted, infinite ones are kept.
 
     Args:
-      values: one number per case; NaN where the metric is not defined, infinite where a structure was
-        missed.
+      values: one number per case; NaN if the metric is not defined, infinite if a structure was missed.
 
     Returns:
-      mean, median, sd (with n - 1), min and max of the defined values; n, their number; undefined, the
-      number of NaN; infinite, how many of the n are. With infinite values the mean is infinite and the sd
-      NaN: a missed case must not improve a mean. What too few values leave open is NaN.
+      mean, median, sd (with n - 1), min and max of the defined values; n, their number; undefined, the number of NaN;
+      infinite, how many of the n are. With infinite values the mean is infinite and the sd NaN: a missed case must not
+      improve a mean. The mean of +inf and -inf, and whatever takes more values than there are, is NaN.
     """
     values = np.asarray(values, float)
     defined = values[~np.isnan(values)]
     infinite = int(np.isinf(defined).sum())
     has_spread = defined.size > 1 and not infinite
     return {
-        "mean": float(defined.mean()) if defined.size else math.nan,
-        "median": float(np.median(defined)) if defined.size else math.nan,
+        "mean": _location(defined),
+        "median": _location(defined, np.median),
         "sd": float(defined.std(ddof=1)) if has_spread else math.nan,
         "min": float(defined.min()) if defined.size else math.nan,
         "max": float(defined.max()) if defined.size else math.nan,
@@ -45,12 +44,13 @@ def confidence_interval(
 ) -> tuple[float, float]:
     """Returns the bootstrap confidence interval of the mean over cases; NaN values are left out.
 
-    Cases are resampled with replacement; bias-corrected and accelerated (Efron 1987), by scipy. (NaN, NaN)
-    with fewer than two values or infinite ones.
+    Cases are resampled with replacement; the interval is bias-corrected and accelerated (BCa, Efron 1987), by scipy.
+    It is (NaN, NaN) with infinite values, and with so few that resamples of the smallest alone, one in n^n, outweigh
+    the tail: with two or three values a "95 % interval" would be their range.
     """
     values = np.asarray(values, float)
     values = values[~np.isnan(values)]
-    if values.size < 2 or np.isinf(values).any():
+    if values.size == 0 or values.size**-values.size > (1 - confidence) / 2 or np.isinf(values).any():
         return math.nan, math.nan
     if np.ptp(values) == 0:
         return float(values[0]), float(values[0])
@@ -58,6 +58,7 @@ def confidence_interval(
         (values,),
         np.mean,
         n_resamples=RESAMPLES,
+        method="BCa",
         confidence_level=confidence,
         rng=np.random.default_rng(seed),
     ).confidence_interval
@@ -67,8 +68,7 @@ def confidence_interval(
 def auroc(scores: Sequence[float], positive: Sequence[bool]) -> float:
     """Returns the share of pairs of a positive and a negative in which the positive has the larger score.
 
-    The area under the ROC curve, as Mann and Whitney's U over the number of pairs; ties count half. NaN where there
-    are no pairs.
+    The area under the ROC curve, as Mann and Whitney's U over the number of pairs; ties count half. NaN without pairs.
     """
     scores, positive = np.asarray(scores, float), np.asarray(positive, bool)
     n, m = np.count_nonzero(positive), np.count_nonzero(~positive)
@@ -86,8 +86,8 @@ def clustered_interval(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns percentile bootstrap intervals of statistics of items that come in clusters, such as slices of cases.
 
-    Whole clusters are drawn with replacement (Davison and Hinkley 1997, section 3.8): items of one are alike, and
-    drawn one by one they would give intervals that are too narrow.
+    Whole clusters are drawn with replacement (Davison and Hinkley 1997, section 3.8): items of one cluster are alike,
+    and drawn one by one they would give intervals that are too narrow.
 
     Args:
       statistic: maps indices of items, with repeats, to values (k,); draws that leave one NaN are left out.
@@ -116,21 +116,21 @@ def compare(a: Sequence[float], b: Sequence[float], *, seed: int = 0) -> dict[st
     Args:
       a: one number per case.
       b: the other method's numbers, in the same order.
-      seed: of the bootstrap, and of the permutation test where there are too many to count.
+      seed: of the bootstrap, and of the permutation test if there are too many permutations to count.
 
     Returns:
-      n, the number of pairs; undefined, that of pairs left out since one value is NaN; mean_difference of
-      a - b with its bootstrap interval (ci_low, ci_high); p_wilcoxon of the signed-rank test (differences
-      of 0 left out; 1 if all are 0) and p_permutation of the test that exchanges a and b within pairs and
-      looks at the mean difference. Two infinite values are equal; other infinite differences have a rank
-      but no mean, and leave the interval and p_permutation NaN. Both tests are two-sided.
+      n, the number of pairs; undefined, that of pairs left out since one value is NaN; mean_difference of a - b with
+      its bootstrap interval (ci_low, ci_high); p_wilcoxon of the signed-rank test (differences of 0 left out; 1 if all
+      are 0) and p_permutation of the test of the mean difference that exchanges a and b within pairs. Two infinite
+      values are equal; other infinite differences have a rank, but leave the interval and p_permutation NaN, and
+      differences of both signs also the mean. Both tests are two-sided.
 
     Raises:
       ValueError: the numbers of cases differ.
     """
     a, b = np.asarray(a, float), np.asarray(b, float)
     if a.shape != b.shape:
-        raise ValueError(f"{a.size} values of the one method and {b.size} of the other; expected pairs")
+        raise ValueError(f"{a.size} values of one method and {b.size} of the other; expected pairs")
     defined = ~(np.isnan(a) | np.isnan(b))
     a, b = a[defined], b[defined]
     difference = np.where(a == b, 0.0, a - np.where(a == b, 0.0, b))
@@ -138,12 +138,18 @@ def compare(a: Sequence[float], b: Sequence[float], *, seed: int = 0) -> dict[st
     return {
         "n": int(difference.size),
         "undefined": int(defined.size - difference.size),
-        "mean_difference": float(difference.mean()) if difference.size else math.nan,
+        "mean_difference": _location(difference),
         "ci_low": low,
         "ci_high": high,
         "p_wilcoxon": _wilcoxon(difference),
         "p_permutation": _permutation(difference, seed),
     }
+
+
+def _location(values: np.ndarray, statistic: Callable[[np.ndarray], np.floating] = np.mean) -> float:
+    """Returns the mean, or the median; NaN of nothing, and between infinite values of both signs."""
+    with np.errstate(invalid="ignore"):
+        return float(statistic(values)) if values.size else math.nan
 
 
 def _wilcoxon(difference: np.ndarray) -> float:
@@ -156,8 +162,8 @@ def _permutation(difference: np.ndarray, seed: int) -> float:
     if not difference.size or np.isinf(difference).any():
         return math.nan
     if difference.size == 1:
-        return 1.0  # Either way round it is as far from 0; scipy wants two pairs.
-    # To exchange a and b within a pair is to change the sign of its difference.
+        return 1.0  # Either sign is as far from 0; scipy needs two pairs.
+    # Exchanging a and b within a pair changes the sign of its difference.
     test = stats.permutation_test(
         (difference,),
         lambda signed, axis: signed.mean(axis),
@@ -186,13 +192,13 @@ def agreement(a: Sequence[float], b: Sequence[float]) -> dict[str, float]:
       n, pairs of finite values; bias, the mean of a - b; sd of the differences (with n - 1); lower and
       upper, the 95 % limits of agreement bias ± 1.96 sd (Bland and Altman 1986); r, Pearson's correlation;
       relative_error and absolute_relative_error, the means of 100 (a - b)/b and of its absolute value in
-      percent over pairs with b above 0. NaN where too few values leave it open.
+      percent over pairs with b above 0. What takes more values than there are is NaN.
     """
     a, b = np.asarray(a, float), np.asarray(b, float)
     finite = np.isfinite(a) & np.isfinite(b)
     a, b = a[finite], b[finite]
     difference = a - b
-    bias = float(difference.mean()) if difference.size else math.nan
+    bias = _location(difference)
     sd = float(difference.std(ddof=1)) if difference.size > 1 else math.nan
     varies = a.size > 1 and np.ptp(a) > 0 and np.ptp(b) > 0
     relative = 100 * difference[b > 0] / b[b > 0]
@@ -203,6 +209,6 @@ def agreement(a: Sequence[float], b: Sequence[float]) -> dict[str, float]:
         "lower": bias - 1.96 * sd,
         "upper": bias + 1.96 * sd,
         "r": float(stats.pearsonr(a, b).statistic) if varies else math.nan,
-        "relative_error": float(relative.mean()) if relative.size else math.nan,
-        "absolute_relative_error": float(np.abs(relative).mean()) if relative.size else math.nan,
+        "relative_error": _location(relative),
+        "absolute_relative_error": _location(np.abs(relative)),
     }

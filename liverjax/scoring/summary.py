@@ -1,22 +1,25 @@
-"""What an evaluation found: summary, rows of cases and lesions, and their files."""
+"""The results of an evaluation: summary, rows of cases and lesions, and their files."""
 
 from __future__ import annotations
 
 import collections
-import csv
 import dataclasses
-import io
 import math
 import os
 import pathlib
 import tempfile
 from collections.abc import Sequence
 
+import numpy as np
+
 from liverjax import __version__, files, labels
 from liverjax.errors import InputError
+from liverjax.scans import nifti
 from liverjax.scoring import lits, lits_compat, overlap, statistics, tables
 from liverjax.scoring.case import LESION_COLUMNS, STATES, CaseScores
+from liverjax.scoring.metrics import is_tested
 from liverjax.scoring.pairing import Pair
+from liverjax.volume import Volume
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,22 +42,32 @@ class Evaluation:
     pairs: list[Pair]
 
     def save(self, folder: str | os.PathLike) -> None:
-        """Writes `summary.json`, `cases.csv` and `lesions.csv` into a folder, each whole or not at all.
+        """Writes `summary.json`, `cases.csv` and `lesions.csv` into a folder, each atomically.
 
-        What is not defined or infinite is null in `summary.json`, for JSON has neither; the counts beside
-        the means tell which. In the tables it is nan or inf.
+        JSON has neither NaN nor infinity: both are null in `summary.json`, and the counts beside the means tell them
+        apart. The tables have nan and inf.
 
         Raises:
           InputError: the folder cannot be written to.
         """
         folder = make_folder(folder)
         files.write_json(folder / "summary.json", _finite(self.summary))
-        for name, rows, columns in (
-            ("cases", self.cases, list(self.cases[0])),
-            ("lesions", self.lesions, LESION_COLUMNS),
-        ):
-            with files.replacing(folder / f"{name}.csv") as temporary:
-                temporary.write_text(_csv(rows, columns), encoding="utf-8")
+        files.write_csv(folder / "cases.csv", self.cases, list(self.cases[0]))
+        files.write_csv(folder / "lesions.csv", self.lesions, LESION_COLUMNS)
+
+    def read(self, case: str) -> tuple[Volume, np.ndarray, np.ndarray]:
+        """Reads the files of a case.
+
+        Returns:
+          The scan (0 everywhere if only masks are known), and the (x, y, z) label ids of the prediction (0 everywhere
+          if it is missing) and of the reference.
+        """
+        (pair,) = (pair for pair in self.pairs if pair.reference.id == case)
+        mask = pair.reference.read_mask()
+        nothing = np.zeros_like(mask.voxels)
+        has_scan = pair.reference.image != pair.reference.label
+        scan = pair.reference.read_image() if has_scan else mask.with_voxels(nothing)
+        return scan, nifti.read_mask(pair.prediction).voxels if pair.prediction else nothing, mask.voxels
 
     def tables(self) -> dict[str, list[dict[str, str]]]:
         """Returns the tables of the summary by title, as rows of text."""
@@ -105,12 +118,16 @@ def collect(pairs: list[Pair], scores: list[CaseScores], metrics: Sequence[str])
     return Evaluation(summary, rows, [row for score in scores for row in score.lesions], pairs)
 
 
-def comparison(other: str, rows: list[dict], other_rows: list[dict], metrics: Sequence[str]) -> dict:
+def comparison(
+    other: str, rows: list[dict], other_rows: list[dict], metrics: Sequence[str], primary: str
+) -> dict:
     """Returns the paired tests of each region and metric, of these predictions against the other ones.
 
-    ``p_*_holm`` are adjusted for the number of tests in the table. Volumes are not tested.
+    Metrics of one mask are nearly one test under many names, so one of them is named beforehand: the p-values of the
+    primary metric are adjusted for the number of regions (``p_*_holm``); the other metrics have none. Volumes are not
+    tested.
     """
-    tested = [name for name in metrics if not name.endswith("_ml")]
+    tested = [name for name in metrics if is_tested(name)]
     tests = {
         (region, name): statistics.compare(
             *([row[name] for row in _rows_of(method, region)] for method in (rows, other_rows))
@@ -119,11 +136,12 @@ def comparison(other: str, rows: list[dict], other_rows: list[dict], metrics: Se
         for name in tested
     }
     for p_value in ("p_wilcoxon", "p_permutation"):
-        adjusted = statistics.holm([test[p_value] for test in tests.values()])
-        for test, value in zip(tests.values(), adjusted, strict=True):
-            test[f"{p_value}_holm"] = value
+        adjusted = statistics.holm([tests[region, primary][p_value] for region in labels.REGIONS])
+        for region, value in zip(labels.REGIONS, adjusted, strict=True):
+            tests[region, primary][f"{p_value}_holm"] = value
     return {
         "other": other,
+        "primary": primary,
         **{region: {name: tests[region, name] for name in tested} for region in labels.REGIONS},
     }
 
@@ -189,11 +207,3 @@ def _finite(value):
     if isinstance(value, list):
         return [_finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _csv(rows: list[dict], columns: Sequence[str]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()

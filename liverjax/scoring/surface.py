@@ -1,12 +1,12 @@
-"""Distances in millimetres between the surfaces of two masks: ASSD, RMSD, MSD, HD95, NSD.
+"""Distances in millimetres between the surfaces of two masks: ASSD, RMSD, Hausdorff, HD95, NSD.
 
-A is the prediction, B the reference. Masks are (x, y, z) arrays, outside of which is background. Public
-tools mean different things by "surface", and give different values for the same masks. Here are two:
+A is the prediction, B the reference. Masks are (x, y, z) arrays; outside the array is background. Public tools define
+"surface" differently, and give different values for the same masks. Two definitions are computed here:
 
 - surface voxels (`between_voxels`): voxels of the mask with background among their 18 neighbours, as in
-  SLIVER07 and LiTS (6 by option, as in medpy and MONAI). Each counts alike.
+  SLIVER07 and LiTS (6 by option, as in medpy and MONAI). Each has the same weight.
 - surface elements (`between_elements`): the pieces in which a triangulated surface passes between 2x2x2
-  voxels, as in DeepMind's surface-distance. Each counts by its area.
+  voxels, as in DeepMind's surface-distance. Each is weighted by its area.
 
 Distances are computed once for all metrics, by an exact Euclidean distance transform (`edt`; float32, so
 correct to a relative 1e-6) over the box that holds both masks. With one mask empty every distance is
@@ -24,7 +24,9 @@ from collections.abc import Sequence
 import edt
 import numpy as np
 
-#: A distance this little (relative) above a tolerance is held to be within it: rounding must not decide.
+from liverjax.objects.components import bounding_box
+
+#: A distance above a tolerance by this share of it counts as within it: rounding must not decide.
 _TIE = 1e-6
 
 
@@ -63,8 +65,8 @@ class VoxelDistances:
         return math.sqrt(np.square(self.pooled).mean()) if self.pooled.size else math.nan
 
     @property
-    def msd(self) -> float:
-        """Maximum symmetric surface distance in mm, that is the Hausdorff distance. Heimann et al. 2009.
+    def hausdorff(self) -> float:
+        """Hausdorff distance in mm: the largest distance. Heimann et al. 2009, by the name of MSD.
 
         With 6 neighbours equals medpy's `hd` and MONAI's `HausdorffDistanceMetric`. SimpleITK's differs on
         masks with holes: it measures from set to set, not from surface to surface.
@@ -85,7 +87,7 @@ class VoxelDistances:
 
         With 6 neighbours equals MONAI's `HausdorffDistanceMetric(percentile=95)`.
         """
-        # Where one mask is empty so is its list, whose NaN `fmax` passes over.
+        # The list of an empty mask is empty, and its percentile NaN, which `fmax` ignores.
         return float(np.fmax(_percentile(self.to_reference), _percentile(self.to_prediction)))
 
 
@@ -180,15 +182,6 @@ def surface_voxels(mask: np.ndarray, neighbours: int = 18) -> np.ndarray:
     return mask & ~inner
 
 
-def bounding_box(mask: np.ndarray) -> tuple[slice, ...]:
-    """Returns the smallest box that holds every voxel of `mask` that is not 0; empty slices if none is."""
-    box = []
-    for axis in range(mask.ndim):
-        occupied = np.flatnonzero(mask.any(axis=tuple(other for other in range(mask.ndim) if other != axis)))
-        box.append(slice(int(occupied[0]), int(occupied[-1]) + 1) if occupied.size else slice(0))
-    return tuple(box)
-
-
 def _joint_box(
     prediction: np.ndarray, reference: np.ndarray, spacing: Sequence[float]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -202,8 +195,8 @@ def _joint_box(
         raise ValueError(f"spacing is {spacing.tolist()}, expected three sizes in mm above 0")
     masks = [mask.astype(bool, copy=False) for mask in (prediction, reference)]
     if all(mask.flags.f_contiguous for mask in masks):
-        # NIfTI files are read in Fortran order. Distances do not depend on the order of the axes, and
-        # to exchange them costs less than to copy from one order to the other.
+        # NIfTI files are read in Fortran order. Distances do not depend on the order of the axes, and exchanging the
+        # axes is cheaper than copying from one order to the other.
         masks, spacing = [mask.T for mask in masks], spacing[::-1]
     box = bounding_box(masks[0] | masks[1])
     return *(np.ascontiguousarray(mask[box]) for mask in masks), spacing
@@ -219,14 +212,14 @@ def _directed(
 def _distances(points: np.ndarray, surface: np.ndarray, spacing: np.ndarray) -> np.ndarray:
     """Returns the distance in mm from each of `points` to the nearest point of `surface`.
 
-    The separable distance transform of Felzenszwalb & Huttenlocher 2012, but with its last pass for
-    `points` alone: d²(p) = min over slices z' of in_slice(x, y, z') + (z - z')² sz². Slices are visited
+    The separable distance transform of Felzenszwalb & Huttenlocher 2012, with its last pass for `points` alone:
+    d²(p) = min over slices z' of in_slice(x, y, z') + (z - z')² sz². Slices are visited
     outwards from z, and a point is done when no slice farther away can be nearer.
     """
     index = np.flatnonzero(points)
     if not (index.size and surface.any()):
         return np.full(index.size, np.inf)
-    # As uint8, for which `edt` takes three quarters of the time that it takes for booleans.
+    # `edt` takes three quarters of the time for uint8 that it takes for booleans.
     elsewhere = (~surface).view(np.uint8)
     in_slice = np.full(surface.shape, np.inf, np.float32)
     for z in np.flatnonzero(surface.any(axis=(1, 2))):
@@ -257,7 +250,7 @@ def _eroded(mask: np.ndarray, axis: int) -> np.ndarray:
 
 
 def _corner_codes(mask: np.ndarray) -> np.ndarray:
-    """Returns, for each point where eight voxels barrier, which of them are in the mask.
+    """Returns, for each point where eight voxels meet, which of them are in the mask.
 
     Args:
       mask: (x, y, z) booleans.

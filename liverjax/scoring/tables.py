@@ -1,4 +1,4 @@
-"""The summary of an evaluation as rows of text, for the terminal and for the report."""
+"""The summary of an evaluation as rows of text, for terminal and report."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Sequence
 
-#: What metrics are called, with their units.
+#: Names of the metrics, with their units.
 _NAMES = {
     "dice": "Dice",
     "iou": "IoU",
@@ -14,7 +14,7 @@ _NAMES = {
     "rvd": "RVD [%]",
     "assd": "ASSD [mm]",
     "rmsd": "RMSD [mm]",
-    "msd": "MSD [mm]",
+    "hausdorff": "Hausdorff [mm]",
     "hd95": "HD95 pooled [mm]",
     "hd95_max_of_directed": "HD95 max of directed [mm]",
     "hd95_area_weighted": "HD95 area-weighted [mm]",
@@ -23,10 +23,11 @@ _NAMES = {
     "reference_ml": "volume of reference [ml]",
 }
 
-#: What a region has beside its metrics: values over all cases, and numbers of cases.
-_OVER_ALL = {
-    "dice_per_case_lits": "Dice per case, both empty = 1",
-    "dice_global": "Dice global",
+#: Values of a region over all cases.
+_OVER_ALL = {"dice_per_case_lits": "Dice per case, both empty = 1", "dice_global": "Dice global"}
+
+#: Numbers of cases of a region.
+_COUNTS = {
     "cases": "cases",
     "both_empty": "cases, both empty",
     "reference_empty": "cases, reference empty",
@@ -37,7 +38,7 @@ _OVER_ALL = {
 
 
 def name(metric: str) -> str:
-    """Returns what a metric is called, with its unit."""
+    """Returns the name of a metric, with its unit."""
     tolerance = re.fullmatch(r"nsd_(.+)mm", metric)
     return f"NSD at {tolerance[1]} mm" if tolerance else _NAMES[metric]
 
@@ -49,14 +50,14 @@ def of_summary(summary: dict) -> dict[str, list[dict[str, str]]]:
     if lesions["references"] or lesions["predictions"]:
         tables["LiTS table of the tumours"] = lits_rows(summary["lits"])
     if "comparison" in summary:
-        tables[f"Difference to {summary['comparison']['other']}"] = comparison_rows(summary["comparison"])
+        tables[f"Difference from {summary['comparison']['other']}"] = comparison_rows(summary["comparison"])
     return tables
 
 
 def region_rows(scores: dict) -> list[dict[str, str]]:
     """Returns the metrics of a region over the cases, then its values over all cases.
 
-    Metrics that are defined in no case are left out, and so are numbers of cases that are 0.
+    Values that are defined in no case and numbers of cases that are 0 are left out.
     """
     rows = [
         {
@@ -72,10 +73,11 @@ def region_rows(scores: dict) -> list[dict[str, str]]:
         if values["n"]
     ]
     columns = list(rows[0]) if rows else ["", "mean"]
-    for key, label in _OVER_ALL.items():
-        if scores[key] and not math.isnan(scores[key]):
-            rows.append(dict.fromkeys(columns, "") | {"": label, "mean": number(scores[key])})
-    return rows
+    shown = {label: scores[key] for key, label in _OVER_ALL.items() if not math.isnan(scores[key])}
+    shown |= {label: scores[key] for key, label in _COUNTS.items() if scores[key]}
+    return rows + [
+        dict.fromkeys(columns, "") | {"": label, "mean": number(value)} for label, value in shown.items()
+    ]
 
 
 def lits_rows(lits: dict) -> list[dict[str, str]]:
@@ -90,7 +92,7 @@ def lits_rows(lits: dict) -> list[dict[str, str]]:
         "Dice per corresponding lesion": number(lits["dice_per_corresponding_lesion"]),
         **{
             f"{name(metric)}, detected lesions": number(lits[metric])
-            for metric in ("dice", "voe", "rvd", "assd", "msd", "rmsd")
+            for metric in ("dice", "voe", "rvd", "assd", "hausdorff", "rmsd")
         },
         "precision at 50 % overlap": _share(detected["all"], "precision", "confirmed", "predictions"),
         "recall at 50 % overlap": _share(detected["all"], "recall", "found", "references"),
@@ -109,7 +111,13 @@ def lits_rows(lits: dict) -> list[dict[str, str]]:
 
 
 def comparison_rows(comparison: dict) -> list[dict[str, str]]:
-    """Returns the paired tests: mean difference with its 95 % interval, and p-values adjusted after Holm."""
+    """Returns the paired tests: mean difference with its 95 % interval, and p-values.
+
+    Those of the primary metric, which comes first, also adjusted after Holm.
+    """
+    regions = {region: tests for region, tests in comparison.items() if region not in ("other", "primary")}
+    rows = [(region, metric, test) for region, tests in regions.items() for metric, test in tests.items()]
+    rows.sort(key=lambda row: row[1] != comparison["primary"])
     return [
         {
             "": f"{region}: {name(metric)}",
@@ -117,25 +125,23 @@ def comparison_rows(comparison: dict) -> list[dict[str, str]]:
             "difference": number(test["mean_difference"]),
             "95 % interval": interval(test),
             "p Wilcoxon": p_value(test["p_wilcoxon"]),
-            "(Holm)": p_value(test["p_wilcoxon_holm"]),
+            "(Holm)": p_value(test["p_wilcoxon_holm"]) if "p_wilcoxon_holm" in test else "",
             "p permutation": p_value(test["p_permutation"]),
-            "(Holm) ": p_value(test["p_permutation_holm"]),
+            "(Holm) ": p_value(test["p_permutation_holm"]) if "p_permutation_holm" in test else "",
         }
-        for region, tests in comparison.items()
-        if region != "other"
-        for metric, test in tests.items()
+        for region, metric, test in rows
     ]
 
 
 def number(value: float) -> str:
-    """Returns a number with three decimals below 100 and one above; "-" where it is not defined."""
+    """Returns a number with three decimals below 100 and one above; "-" if it is not defined."""
     if isinstance(value, int):
         return str(value)
     return "-" if math.isnan(value) else f"{value:.3f}" if abs(value) < 100 else f"{value:.1f}"
 
 
 def interval(values: dict[str, float]) -> str:
-    """Returns the interval from ``ci_low`` to ``ci_high``; "-" where it is not defined."""
+    """Returns the interval from ``ci_low`` to ``ci_high``; "-" if it is not defined."""
     low, high = values["ci_low"], values["ci_high"]
     return "-" if math.isnan(low) else f"{number(low)} to {number(high)}"
 
@@ -145,8 +151,8 @@ def p_value(value: float) -> str:
     return "< 0.001" if value < 0.001 else number(value)
 
 
-def _share(counts: dict, value: str, part: str, whole: str) -> str:
-    return f"{number(counts[value])} ({counts[part]} of {counts[whole]})"
+def _share(counts: dict, value: str, count: str, total: str) -> str:
+    return f"{number(counts[value])} ({counts[count]} of {counts[total]})"
 
 
 def aligned(rows: Sequence[dict[str, str]]) -> str:

@@ -51,7 +51,7 @@ def _voxels(prediction, reference):
     return {
         "assd": distances.assd,
         "rmsd": distances.rmsd,
-        "msd": distances.msd,
+        "hausdorff": distances.hausdorff,
         "hd95": distances.hd95,
         "hd95_max_of_directed": distances.hd95_max_of_directed,
     }

@@ -61,12 +61,13 @@ def test_quiet_prints_nothing(folders, tmp_path, capsys):
 
 
 def test_chosen_cases_and_metrics_against_another_method(folders, tmp_path, capsys):
-    more = ("--cases=y,z", "--metrics=dice,assd", f"--compare={folders[1]}", "--quiet")
+    more = ("--cases=y,z", "--metrics=dice,assd", f"--compare={folders[1]}", "--primary=assd", "--quiet")
     assert main(_command(folders, tmp_path / "out", *more)) == 0
     summary = json.loads((tmp_path / "out" / "summary.json").read_text(encoding="utf-8"))
     assert [row["case"] for row in summary["metric_per_case"]] == ["y", "z"]
     assert summary["comparison"]["liver"].keys() == {"dice", "assd"}
     assert summary["comparison"]["liver"]["dice"]["mean_difference"] < 0
+    assert "p_wilcoxon_holm" in summary["comparison"]["liver"]["assd"]
 
 
 @pytest.mark.parametrize(

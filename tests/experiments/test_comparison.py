@@ -11,7 +11,6 @@ from liverjax.experiments.comparison import compare
 from liverjax.experiments.plan import Run, Study
 from liverjax.options import Config
 from liverjax.report.ablation import ablation_report
-from liverjax.scoring import statistics
 
 PATIENTS = {"a1": "a", "a2": "a", "b": "b", "c": "c"}
 #: Liver Dice of two variants, two seeds: by hand, means over seeds, then over the two cases of patient a.
@@ -50,9 +49,8 @@ def test_the_table_by_hand(tmp_path):
     # Of the 8 signs of three differences, all + and all - are as far from 0 as what was seen.
     assert new["p_permutation"] == pytest.approx(2 / 8) and new["p_holm"] == pytest.approx(2 / 8)
     assert math.isnan(base["p_permutation"]) and math.isnan(base["p_holm"])
-    assert (new["ci_low"], new["ci_high"]) == statistics.confidence_interval(
-        list(found.dice["liver"]["new"].values()), seed=0
-    )
+    # Three patients are too few for an interval.
+    assert math.isnan(new["ci_low"]) and math.isnan(new["difference_high"])
 
 
 def test_intervals_depend_on_the_seed_alone(tmp_path):

@@ -81,7 +81,7 @@ def test_small_pieces_are_those_that_scipy_counts(labels, min_liver, min_tumor):
         pieces, _ = scipy.ndimage.label(mask, CORNERS)
         return mask & (np.bincount(pieces.ravel()) >= least)[pieces]
 
-    cleaned = postprocess.drop_small(labels, min_liver, min_tumor)
+    cleaned = postprocess.remove_small(labels, min_liver, min_tumor)
     assert np.array_equal(cleaned > 0, kept(labels > 0, min_liver))
     assert np.array_equal(cleaned == 2, kept(labels == 2, min_tumor) & (cleaned > 0))
 

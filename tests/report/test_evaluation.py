@@ -1,4 +1,4 @@
-"""The report of an evaluation, made of what `evaluate` found."""
+"""The report of an evaluation, made from the results of `evaluate`."""
 
 import re
 
@@ -31,7 +31,7 @@ def _report(tmp_path, references="r", **options):
         evaluation.tables(),
         evaluation.cases,
         evaluation.lesions,
-        {pair.reference.id: (pair.reference, pair.prediction) for pair in evaluation.pairs},
+        evaluation.read,
     )
     return path.read_text(encoding="utf-8")
 
@@ -53,7 +53,13 @@ def test_the_worst_two_and_the_best_case_of_each_region_are_shown(tmp_path):
     headings = re.findall("<h2>(.*?)</h2>", page)
     scores = ["Scores of the liver", "Scores of the tumor", "LiTS table of the tumours"]
     figures = ["Distributions", "Volume of the liver", "Volume of the tumor", "Detection of lesions"]
-    assert headings == [*scores, f"Difference to {tmp_path / 'r'}", *figures, "Worst and best cases", "Cases"]
+    assert headings == [
+        *scores,
+        f"Difference from {tmp_path / 'r'}",
+        *figures,
+        "Worst and best cases",
+        "Cases",
+    ]
 
 
 def test_a_set_without_tumours_has_no_empty_figures(tmp_path):

@@ -1,4 +1,4 @@
-"""Pictures: the patient's right is on the left, proportions are true, and nothing is invented."""
+"""Pictures: orientation, proportions, and what is drawn where."""
 
 import io
 import subprocess
@@ -12,6 +12,7 @@ from matplotlib.image import imread
 from scipy import ndimage
 
 from liverjax.report import figures
+from liverjax.report.figures import canvas
 from liverjax.volume import Volume
 
 
@@ -61,7 +62,7 @@ def test_right_is_left_and_front_and_head_are_up():
     # 60 of 240 mm from the left, back and foot: the ball is in the patient's left, back and lower half.
     image, mask = scan_with_ball((60, 70, 60), 30, (2, 2, 2))
     for panel, across in zip(panels(pixels(figures.preview(image, mask))), ("x", "x", "y"), strict=True):
-        (top, bottom), (left, right) = span(has_color(panel, figures.BLUE))
+        (top, bottom), (left, right) = span(has_color(panel, canvas.BLUE))
         height, width = panel.shape[:2]
         assert (left + right) / 2 > 0.55 * width, f"{across} grows to the left"
         assert (top + bottom) / 2 > 0.55 * height
@@ -81,7 +82,7 @@ def test_a_ball_is_round_and_its_outline_lies_on_its_edge_whatever_the_spacing()
     for panel in panels(pixels(figures.preview(image, mask))):
         # A panel is 240 mm wide; a voxel of 8 mm may be missing at either end.
         mm = 240 / panel.shape[1]
-        for first, last in span(has_color(panel, figures.BLUE)):
+        for first, last in span(has_color(panel, canvas.BLUE)):
             assert (last - first) * mm == pytest.approx(2 * radius, abs=9)
         outline = span(bluish(panel))
         pieces = ndimage.label(panel.min(-1) > 0.85)[0]  # the ball, and letters
@@ -94,11 +95,11 @@ def test_slices_go_through_most_liver_and_the_reference_has_a_color_of_its_own()
     labels = mask.voxels.copy()
     labels[28:32, 28:32, 28:32] = 2  # tumour in the middle of the ball
     picture = pixels(figures.preview(image, labels))[65:]
-    assert has_color(picture, figures.BLUE).any() and has_color(picture, figures.RED).any()
-    assert not has_color(picture, figures.YELLOW).any()
+    assert has_color(picture, canvas.BLUE).any() and has_color(picture, canvas.RED).any()
+    assert not has_color(picture, canvas.YELLOW).any()
     both = pixels(figures.preview(image, np.zeros_like(labels), reference=labels))[65:]
-    assert has_color(both, figures.YELLOW).any()
-    assert not has_color(both, figures.BLUE).any() and not has_color(both, figures.RED).any()
+    assert has_color(both, canvas.YELLOW).any()
+    assert not has_color(both, canvas.BLUE).any() and not has_color(both, canvas.RED).any()
 
 
 def test_outlines_close_at_the_border_of_the_scan():
@@ -166,12 +167,12 @@ def test_a_contact_sheet_outlines_each_label_in_its_own_place(tmp_path):
     assert path.read_bytes() == png and [p.name for p in path.parent.iterdir()] == ["sheet.png"]
     # Margins of 110 pixels on the left and above; tiles of 190.
     tiles = [np.array_split(row, 3, axis=1) for row in np.array_split(pixels(png)[110:, 110:], 2)]
-    drawn = [[(bluish(tile).any(), has_color(tile, figures.RED).any()) for tile in row] for row in tiles]
+    drawn = [[(bluish(tile).any(), has_color(tile, canvas.RED).any()) for tile in row] for row in tiles]
     assert drawn == [
         [(False, False), (True, False), (False, False)],
         [(False, False), (False, False), (True, True)],
     ]
-    (top, bottom), (left, right) = span(has_color(tiles[0][1], figures.BLUE))
+    (top, bottom), (left, right) = span(has_color(tiles[0][1], canvas.BLUE))
     mm = 190 / 40
     np.testing.assert_allclose((left, right), (25 * mm, 35 * mm), atol=4)
     np.testing.assert_allclose((top, bottom), (25 * mm, 35 * mm), atol=4)
@@ -198,12 +199,12 @@ def test_distribution_draws_every_finite_score_once():
 def test_bland_altman_draws_bias_and_limits():
     # Differences 0 and 2: bias 1, sample sd sqrt 2, limits 1 +- 2.77; 0 is drawn in grey.
     image = pixels(figures.bland_altman([10, 22, np.nan], [10, 20, 5], "ml"))
-    rows = np.flatnonzero(has_color(image, figures.RED, 0.25).sum(1) > 100)
+    rows = np.flatnonzero(has_color(image, canvas.RED, 0.25).sum(1) > 100)
     lines = [group.mean() for group in np.split(rows, np.flatnonzero(np.diff(rows) > 1) + 1)]
     assert len(lines) == 3
     upper, bias, lower = lines
     assert bias == pytest.approx((upper + lower) / 2, abs=1)
-    dot_rows = np.nonzero(has_color(image, figures.BLUE, 0.1))[0]
+    dot_rows = np.nonzero(has_color(image, canvas.BLUE, 0.1))[0]
     # From one difference to the other, 2 units; from bias to limit, 2.77.
     assert (bias - upper) / (np.ptp(dot_rows) - 6) == pytest.approx(2.772 / 2, rel=0.1)
     assert pixels(figures.bland_altman([1], [2], "ml")).any()
@@ -212,7 +213,7 @@ def test_bland_altman_draws_bias_and_limits():
 def test_detection_bars_have_the_height_of_the_share():
     # Small: 1 of 1. Medium, both bounds included: 1 of 2. Large: 0 of 1.
     image = pixels(figures.detection_by_size([5, 10, 20, 20.1], [True, True, False, False]))
-    blue = has_color(image, figures.BLUE, 0.02)
+    blue = has_color(image, canvas.BLUE, 0.02)
     bars, count = ndimage.label(blue)
     heights = [np.ptp(np.nonzero(bars == bar)[0]) + 1 for bar in range(1, count + 1)]
     assert count == 2
@@ -221,11 +222,11 @@ def test_detection_bars_have_the_height_of_the_share():
 
 def test_curves_have_a_line_per_run_and_miss_nothing_that_is_there():
     records = [{"step": step, "loss": 1 / step} for step in range(1, 20)]
-    looks = [{"step": 10, "validation_dice": 0.5}, {"step": 20, "validation_dice": 0.8}]
-    image = pixels(figures.training_curves({"axial": records + looks, "coronal": records}))
+    validations = [{"step": 10, "validation_dice": 0.5}, {"step": 20, "validation_dice": 0.8}]
+    image = pixels(figures.training_curves({"axial": records + validations, "coronal": records}))
     left, right = np.array_split(image, 2, axis=1)
-    assert has_color(left, figures.ORANGE).any()  # drawn last
-    assert has_color(right, figures.BLUE).sum() > 100
+    assert has_color(left, canvas.ORANGE).any()  # drawn last
+    assert has_color(right, canvas.BLUE).sum() > 100
     assert pixels(figures.training_curves({"axial": []})).any()
 
 
@@ -240,7 +241,7 @@ def test_variants_are_drawn_to_scale_and_in_red_where_their_difference_is_clear(
     rows = [_variant(0.5, np.nan, np.nan), _variant(0.7, 0.2, 0.049)]
     image = pixels(figures.variants(scores, rows, "Dice", tmp_path / "liver.png"))
     assert (image == pixels((tmp_path / "liver.png").read_bytes())).all()
-    red = has_color(image, figures.RED, 0.05)
+    red = has_color(image, canvas.RED, 0.05)
     (_, _), (first, last) = span(red)
     zero = np.flatnonzero(has_color(image, "0.6", 0.02).sum(0) > 0.5 * image.shape[0]).mean()
     # From 0.1 to 0.3, twice as far as from 0 to 0.1.
@@ -248,7 +249,7 @@ def test_variants_are_drawn_to_scale_and_in_red_where_their_difference_is_clear(
     assert ndimage.label(bluish(image) & ~red)[1] >= 4
 
     unclear = figures.variants(scores, [rows[0], _variant(0.7, 0.2, 0.051)], "Dice")
-    assert not has_color(pixels(unclear), figures.RED, 0.05).any()
+    assert not has_color(pixels(unclear), canvas.RED, 0.05).any()
     nothing = {"base": {"a": np.nan}, "new": {}}
     assert pixels(figures.variants(nothing, [_variant(np.nan, np.nan, np.nan)] * 2, "Dice")).any()
 
@@ -264,5 +265,5 @@ def test_preview_of_real_scans(real_data):
         picture = pixels(figures.preview(image, labels))[65:]
         # Both scans are as wide as deep, so that the three panels are equally wide.
         for panel in np.array_split(picture, 3, axis=1)[:2]:
-            columns = np.nonzero(has_color(panel, figures.BLUE))[1]
+            columns = np.nonzero(has_color(panel, canvas.BLUE))[1]
             assert columns.mean() < 0.5 * panel.shape[1]

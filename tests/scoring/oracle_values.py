@@ -151,7 +151,7 @@ def medpy(prediction, reference, spacing):
         "iou": binary.jc(prediction, reference),
         "rvd": 100 * binary.ravd(prediction, reference),
         "assd": binary.assd(prediction, reference, spacing),
-        "msd": binary.hd(prediction, reference, spacing),
+        "hausdorff": binary.hd(prediction, reference, spacing),
         "hd95": binary.hd95(prediction, reference, spacing),
     }
 
@@ -183,7 +183,7 @@ def monai(prediction, reference, spacing):
         return {
             "dice": tool.compute_dice(*masks).item(),
             "assd": tool.compute_average_surface_distance(*masks, symmetric=True, **common).item(),
-            "msd": tool.compute_hausdorff_distance(*masks, **common).item(),
+            "hausdorff": tool.compute_hausdorff_distance(*masks, **common).item(),
             "hd95_max_of_directed": tool.compute_hausdorff_distance(*masks, percentile=95, **common).item(),
             **{
                 f"nsd_{t:g}mm": tool.compute_surface_dice(*masks, [t], use_subvoxels=True, **common).item()

@@ -14,7 +14,8 @@ from liverjax.commands.dispatch import main
 from liverjax.errors import InputError, LiverjaxError
 from liverjax.scans import nifti
 from liverjax.scoring import cohort
-from liverjax.scoring.case import LESION_COLUMNS, METRICS
+from liverjax.scoring.case import LESION_COLUMNS
+from liverjax.scoring.metrics import METRICS
 from liverjax.volume import Volume
 
 AFFINE = np.array([[-1.5, 0, 0, 10], [0, 2, 0, -20], [0, 0, 4, 30], [0, 0, 0, 1.0]])
@@ -66,7 +67,7 @@ def test_values_of_a_case_by_hand(folders):
     # The liver of a_10 has 6 * 5 voxels less of 6 * 5 * 4; a voxel is 1.5 * 2 * 4 mm.
     assert _value(evaluation, "a_10", "liver", "dice") == pytest.approx(2 * 90 / (90 + 120))
     assert _value(evaluation, "a_10", "liver", "rvd") == pytest.approx(-25)
-    assert _value(evaluation, "a_10", "liver", "msd") == pytest.approx(4)
+    assert _value(evaluation, "a_10", "liver", "hausdorff") == pytest.approx(4)
     assert _value(evaluation, "a_10", "liver", "prediction_ml") == pytest.approx(90 * 0.012)
     assert _value(evaluation, "a_10", "tumor", "dice") == 1
     assert [row["case"] for row in evaluation.cases[::2]] == ["a_2", "a_10", "b"]
@@ -203,6 +204,38 @@ def test_comparison_of_two_methods(folders, tmp_path):
     assert summary["comparison"]["liver"]["dice"]["n"] == 3
 
 
+def test_p_values_are_adjusted_over_the_regions_of_the_primary_metric(tmp_path):
+    # Ten cases, both regions better in each: p = 2 / 2**10 of either region, twice that for two regions.
+    for case in range(10):
+        _write(tmp_path / "r" / f"{case}.nii.gz", _labels(LIVER, TUMOR))
+        _write(tmp_path / "good" / f"{case}.nii.gz", _labels(LIVER, TUMOR))
+        _write(tmp_path / "bad" / f"{case}.nii.gz", _labels(np.s_[1:6, 1:6, 1:5], np.s_[2:4, 2:4, 2:3]))
+    folders = tmp_path / "good", tmp_path / "r"
+    found = cohort.evaluate(*folders, compare=tmp_path / "bad", metrics=["dice", "iou", "assd"], quiet=True)
+    tests = found.summary["comparison"]
+    assert tests["primary"] == "dice"
+    for region in ("liver", "tumor"):
+        assert tests[region]["iou"]["p_permutation"] == pytest.approx(2 / 2**10)
+        assert "p_permutation_holm" not in tests[region]["iou"]
+        assert tests[region]["dice"]["p_permutation_holm"] == pytest.approx(4 / 2**10)
+        assert tests[region]["dice"]["p_wilcoxon_holm"] == pytest.approx(4 / 2**10)
+
+
+@pytest.mark.parametrize(
+    ("metrics", "primary", "expected"),
+    [
+        (["assd", "reference_ml"], "dice", "expected one of assd"),
+        (["dice", "reference_ml"], "reference_ml", "expected one of dice"),
+        (["reference_ml"], "dice", "no metric that can be tested"),
+    ],
+)
+def test_a_primary_metric_that_is_not_computed_is_refused(folders, metrics, primary, expected):
+    with pytest.raises(
+        InputError, match=f"primary metric '{primary}' is not among those computed; .*{expected}"
+    ):
+        cohort.evaluate(*folders, compare=folders[0], metrics=metrics, primary=primary, quiet=True)
+
+
 # --- which mask belongs to which ----------------------------------------------------------------------------
 
 
@@ -306,7 +339,7 @@ def test_single_voxels_and_slices(tmp_path, shape):
     for folder in ("p", "r"):
         _write(tmp_path / folder / "x.nii.gz", np.full(shape, 2, np.uint8))
     for row in cohort.evaluate(tmp_path / "p", tmp_path / "r", quiet=True).cases:
-        assert (row["dice"], row["msd"], row["nsd_2mm"], row["miccai"]) == (1, 0, 1, 100)
+        assert (row["dice"], row["hausdorff"], row["nsd_2mm"], row["miccai"]) == (1, 0, 1, 100)
 
 
 # --- bad input ----------------------------------------------------------------------------------------------
@@ -351,6 +384,7 @@ def test_an_output_that_cannot_be_written_is_refused_before_the_work(folders, tm
         ("dise", "did you mean 'dice'"),
         ("nsd_xmm", "'nsd_xmm' does not exist"),
         ("nsd_2", "did you mean 'nsd_2mm'"),
+        ("msd", "two meanings; expected 'hausdorff'.* or 'assd'"),
     ],
 )
 def test_unknown_metrics(folders, metric, message):

@@ -1,4 +1,4 @@
-"""The LiTS table, as defined and as its 2017 scorer computed it, on masks that one can read."""
+"""Detected lesions and the LiTS table, as defined and as its 2017 scorer computed it, on masks that one can read."""
 
 import importlib.util
 import json
@@ -8,7 +8,10 @@ import pathlib
 import numpy as np
 import pytest
 
+from liverjax.objects.components import Lesion
+from liverjax.objects.matching import match_lesions
 from liverjax.scoring import lits, lits_compat
+from liverjax.scoring.metrics import lesion_detection
 
 
 def _labels(drawing):
@@ -20,7 +23,76 @@ def _scores(*cases, module=lits):
     return module.table([module.score(_labels(p), _labels(r), (1, 1, 1)) for p, r in cases])
 
 
-# --- as defined ---------------------------------------------------------------------------------------------
+# --- detection ----------------------------------------------------------------------------------------------
+
+
+def _counts(prediction, reference, threshold):
+    masks = (_labels(drawing) == 2 for drawing in (prediction, reference))
+    counted = lesion_detection(*masks, iou_above=threshold)
+    return (counted.found, counted.references), (counted.confirmed, counted.predictions)
+
+
+# Found and all reference lesions, confirmed and all predicted ones, at any overlap and at IoU > 0.5.
+CASES = {
+    "one to one": ("###.", ".###", ((1, 1), (1, 1)), ((0, 1), (0, 1))),
+    "one to one, above half": ("####.", ".####", ((1, 1), (1, 1)), ((1, 1), (1, 1))),
+    "exactly half is not above half": ("##..", "####", ((1, 1), (1, 1)), ((0, 1), (0, 1))),
+    "missed": ("......##", "##......", ((0, 1), (0, 1)), ((0, 1), (0, 1))),
+    "touching is not overlapping": ("##..", "..##", ((0, 1), (0, 1)), ((0, 1), (0, 1))),
+    "nothing predicted": ("........", "##....##", ((0, 2), (0, 0)), ((0, 2), (0, 0))),
+    "nothing there": ("##....##", "........", ((0, 0), (0, 2)), ((0, 0), (0, 2))),
+    "both empty": ("....", "....", ((0, 0), (0, 0)), ((0, 0), (0, 0))),
+    "one good prediction over two": ("#########", "####.####", ((2, 2), (1, 1)), ((2, 2), (1, 1))),
+    "one bad prediction over two": ("#########", "#.......#", ((2, 2), (1, 1)), ((0, 2), (0, 1))),
+    "one lesion split in two": ("####.####", "#########", ((1, 1), (2, 2)), ((1, 1), (2, 2))),
+    "one lesion in two small pieces": ("#.......#", "#########", ((1, 1), (2, 2)), ((0, 1), (0, 2))),
+    "two and two": ("###...###", "###...###", ((2, 2), (2, 2)), ((2, 2), (2, 2))),
+    # The first prediction is the only one over the first lesion, but overlaps the second more.
+    "left alone": ("######.####", "##.########", ((1, 2), (2, 2)), ((1, 2), (2, 2))),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_every_row_of_the_correspondence(name):
+    prediction, reference, any_overlap, above_half = CASES[name]
+    assert _counts(prediction, reference, 0.0) == any_overlap
+    assert _counts(prediction, reference, 0.5) == above_half
+
+
+def test_what_is_known_of_each_lesion():
+    prediction, reference = np.zeros((2, 12, 10, 8), bool)
+    reference[2:4, 3:6, 4] = True
+    prediction[2:4, 3:5, 4] = True
+    prediction[9, 9, 7] = True
+    first, second, third = lits.scored_lesions(match_lesions(prediction, reference, (1, 2, 5)))
+    assert (first.side, first.lesion.id, first.size, first.match) == ("reference", 1, "small", 0)
+    assert (first.dice, first.iou) == pytest.approx((0.8, 2 / 3))
+    assert (second.side, second.lesion.id, second.iou) == ("prediction", 1, first.iou)
+    assert (third.lesion.id, third.match, third.dice, third.iou) == (2, None, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("diameter", "size"), [(9.9, "small"), (10, "medium"), (20, "medium"), (20.1, "large")]
+)
+def test_size_classes(diameter, size):
+    lesion = Lesion(1, 1, 1, diameter, (0, 0, 0), (slice(1),) * 3)
+    assert lits.ScoredLesion("reference", lesion, None, 0, 0).size == size
+
+
+def test_precision_recall_and_f1():
+    counted = lits.Detection(references=4, found=3, predictions=6, confirmed=3)
+    assert (counted.recall, counted.precision) == (0.75, 0.5)
+    assert counted.f1 == pytest.approx(0.6)
+
+
+def test_f1_without_hits_and_without_lesions():
+    assert lits.Detection(2, 0, 0, 0).f1 == 0
+    assert math.isnan(lits.Detection(2, 0, 0, 0).precision)
+    assert math.isnan(lits.Detection(0, 0, 1, 0).recall)
+    assert math.isnan(lits.Detection(0, 0, 0, 0).f1)
+
+
+# --- the table, as defined ----------------------------------------------------------------------------------
 
 
 def test_a_set_of_two_cases_by_hand():
@@ -34,7 +106,7 @@ def test_a_set_of_two_cases_by_hand():
     assert table["detected_pairs"] == 1
     assert (table["dice"], table["voe"], table["rvd"]) == pytest.approx((6 / 7, 25, -25))
     # Three voxels within four: distances 0, 0, 0 from the one side, 1, 0, 0, 0 from the other.
-    assert (table["assd"], table["rmsd"], table["msd"]) == pytest.approx((1 / 7, math.sqrt(1 / 7), 1))
+    assert (table["assd"], table["rmsd"], table["hausdorff"]) == pytest.approx((1 / 7, math.sqrt(1 / 7), 1))
     any_overlap, above_half = (table["detection"][f"iou_above_{t}"]["all"] for t in ("0", "0.5"))
     assert (any_overlap["precision"], any_overlap["recall"]) == pytest.approx((2 / 3, 2 / 3))
     assert (above_half["precision"], above_half["recall"]) == pytest.approx((1 / 3, 1 / 3))

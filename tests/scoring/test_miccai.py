@@ -18,9 +18,9 @@ def test_a_perfect_mask_gets_100():
 def test_each_metric_has_its_own_reference():
     # By hand: 100 - 25 * 8 / 6.4 = 68.75; 100 - 25 * 2.35 / 4.7 = 87.5; 100 - 25 * 0.6 / 1 = 85;
     # 100 - 25 * 0.9 / 1.8 = 87.5; 100 - 25 * 38 / 19 = 50.
-    values = {"voe": 8.0, "rvd": -2.35, "assd": 0.6, "rmsd": 0.9, "msd": 38.0}
+    values = {"voe": 8.0, "rvd": -2.35, "assd": 0.6, "rmsd": 0.9, "hausdorff": 38.0}
     points = {metric: miccai.points(metric, value) for metric, value in values.items()}
-    assert points == pytest.approx({"voe": 68.75, "rvd": 87.5, "assd": 85, "rmsd": 87.5, "msd": 50})
+    assert points == pytest.approx({"voe": 68.75, "rvd": 87.5, "assd": 85, "rmsd": 87.5, "hausdorff": 50})
     assert miccai.score(values) == pytest.approx((68.75 + 87.5 + 85 + 87.5 + 50) / 5)
 
 
@@ -31,7 +31,7 @@ def test_points_do_not_fall_below_0_and_the_sign_does_not_matter():
 
 
 def test_a_missed_liver_gets_0():
-    missed = {"voe": 100.0, "rvd": -100.0, "assd": math.inf, "rmsd": math.inf, "msd": math.inf}
+    missed = {"voe": 100.0, "rvd": -100.0, "assd": math.inf, "rmsd": math.inf, "hausdorff": math.inf}
     assert miccai.score(missed) == 0
 
 

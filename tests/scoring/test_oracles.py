@@ -11,7 +11,8 @@ import pathlib
 import numpy as np
 import pytest
 
-from liverjax.scoring import lesions, overlap, surface
+from liverjax.objects.matching import match_lesions
+from liverjax.scoring import lits, overlap, surface
 
 
 def _load(name):
@@ -36,7 +37,7 @@ def _ours(prediction, reference, spacing):
         "iou": counted.iou,
         "rvd": counted.rvd,
         "assd": voxels.assd,
-        "msd": voxels.msd,
+        "hausdorff": voxels.hausdorff,
         "hd95": voxels.hd95,
         "hd95_max_of_directed": voxels.hd95_max_of_directed,
         "hd95_area_weighted": elements.hd95_area_weighted,
@@ -80,7 +81,7 @@ def test_the_random_masks_are_as_varied_as_they_should_be(pairs):
     assert sum(1 in prediction.shape for prediction, _ in masks) > 20
     assert sum(min(prediction.sum(), reference.sum()) == 1 for prediction, reference in masks) >= 3
     assert sum(prediction[0].any() or prediction[-1].any() for prediction, _ in masks) > 50
-    assert sum(lesions.find(*pair).matches[1:] != [] for pair in pairs.values()) > 20
+    assert sum(match_lesions(*pair).matches[1:] != [] for pair in pairs.values()) > 20
 
 
 @pytest.mark.parametrize("name", REAL)
@@ -91,12 +92,12 @@ def test_every_tool_agrees_on_real_masks(name, real_data):
 def test_panoptica_finds_the_same_lesions_where_each_has_one_counterpart(pairs):
     compared = 0
     for name, (prediction, reference, spacing) in pairs.items():
-        found, stored = lesions.find(prediction, reference, spacing), STORED[name]["panoptica"]
-        counts = lesions.detection(found.records, 0.5)
+        found, stored = match_lesions(prediction, reference, spacing), STORED[name]["panoptica"]
+        counts = lits.detection(lits.scored_lesions(found), 0.5)
         assert (counts.references, counts.predictions) == (stored["references"], stored["predictions"])
         if any(len(match.predictions) + len(match.references) > 2 for match in found.matches):
             continue  # Panoptica merges nothing.
-        dice = [match.overlap.dice for match in found.matches if match.overlap.iou > 0.5]
+        dice = [match.dice for match in found.matches if match.iou > 0.5]
         assert counts.found == counts.confirmed == stored["found"]
         assert (np.mean(dice) if dice else 0) == pytest.approx(stored["dice_of_found"], abs=1e-6)
         compared += 1
@@ -109,7 +110,7 @@ def test_simpleitks_hausdorff_distance_is_from_set_to_set(pairs):
     distances = np.array(
         [
             (
-                surface.between_voxels(*pair, neighbours=6).msd,
+                surface.between_voxels(*pair, neighbours=6).hausdorff,
                 STORED[name]["simpleitk"]["set_to_set_hausdorff"],
             )
             for name, pair in pairs.items()

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 from liverjax.scoring import statistics
 
@@ -52,13 +53,42 @@ def test_the_interval_depends_on_the_seed_alone():
     assert statistics.confidence_interval(values) == statistics.confidence_interval(with_undefined)
 
 
-@pytest.mark.parametrize("values", [[], [1.0], [1.0, math.inf, 2.0], [math.nan, 1.0]])
+@pytest.mark.parametrize(
+    "values", [[], [1.0], [1, math.inf, 2, 3], [math.nan, 1], [1, 2], [1, 2, 9], [5, 5, 5]]
+)
 def test_too_little_for_an_interval(values):
     assert np.isnan(statistics.confidence_interval(values)).all()
 
 
+def test_the_interval_of_few_cases_is_narrower_than_their_range():
+    # Four equal draws of the smallest of four: 1 in 256, less than the tail of 1 in 40.
+    low, high = statistics.confidence_interval([1.0, 2.0, 4.0, 9.0])
+    assert 1 < low < 4 < high < 9
+    # Three: 1 in 27, which a tail of 1 in 20 outweighs.
+    assert not np.isnan(statistics.confidence_interval([1.0, 2.0, 9.0], confidence=0.9)).any()
+
+
+def test_the_interval_of_a_skewed_sample_is_bias_corrected_and_accelerated():
+    # Efron 1987: with means m* of resamples, z0 = PHI^-1(share of m* < m), a = sum(d^3) / (6 sum(d^2)^1.5) for the
+    # deviations d of the mean from means without one case, and bounds at the quantiles
+    # PHI(z0 + (z0 + z) / (1 - a (z0 + z))) of m*, for z = -1.96 and 1.96.
+    values = np.array([0.1, 0.2, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0, 2.5, 9.0])
+    draws = np.random.default_rng(1).integers(10, size=(200_000, 10))
+    means = np.sort(values[draws].mean(1))
+    z0 = stats.norm.ppf((np.mean(means < values.mean()) + np.mean(means <= values.mean())) / 2)
+    left_out = (values.sum() - values) / 9
+    deviations = left_out.mean() - left_out
+    a = (deviations**3).sum() / (6 * (deviations**2).sum() ** 1.5)
+    shifted = z0 + np.array([-1.96, 1.96])
+    expected = np.quantile(means, stats.norm.cdf(z0 + shifted / (1 - a * shifted)))
+    percentile = np.quantile(means, [0.025, 0.975])
+    found = statistics.confidence_interval(values)
+    assert found == pytest.approx(tuple(expected), rel=0.04)
+    assert found[0] > 1.1 * percentile[0] and found[1] > 1.2 * percentile[1]
+
+
 def test_the_interval_of_equal_values_is_a_point():
-    assert statistics.confidence_interval([0.5, 0.5, 0.5]) == (0.5, 0.5)
+    assert statistics.confidence_interval([0.5] * 4) == (0.5, 0.5)
 
 
 def test_five_cases_that_are_all_better():
@@ -98,13 +128,22 @@ def test_a_case_that_one_method_missed():
     assert math.isnan(found["p_permutation"]) and math.isnan(found["ci_low"])
 
 
+def test_cases_that_either_method_missed_leave_no_mean():
+    found = statistics.compare([math.inf, 1.0, 2.0], [1.0, math.inf, 1.5])
+    assert (found["n"], found["undefined"]) == (3, 0)
+    assert math.isnan(found["mean_difference"]) and math.isnan(found["ci_low"])
+    # Ranks 2.5 (+), 2.5 (-) and 1 (+): of the 8 choices of signs, none has sums nearer to each other than 2.5 and 3.5.
+    assert found["p_wilcoxon"] == pytest.approx(1)
+    assert math.isnan(statistics.describe([math.inf, -math.inf])["mean"])
+
+
 def test_no_pairs():
     found = statistics.compare([], [])
     assert found["n"] == 0 and math.isnan(found["p_wilcoxon"]) and math.isnan(found["p_permutation"])
 
 
 def test_other_numbers_of_cases_are_refused():
-    with pytest.raises(ValueError, match="3 values of the one method and 2 of the other"):
+    with pytest.raises(ValueError, match="3 values of one method and 2 of the other"):
         statistics.compare([1.0, 2.0, 3.0], [1.0, 2.0])
 
 

@@ -59,6 +59,30 @@ def test_a_set_without_tumours_has_no_tumour_metrics(tmp_path):
     assert "Dice" not in names and "cases, both empty" in names
 
 
+def test_a_dice_of_0_is_shown(tmp_path):
+    found = _evaluate(tmp_path, a=("0110", "2002"), b=("0110", "2112"))
+    rows = {row[""]: row["mean"] for row in found.tables()["Scores of the tumor"]}
+    assert rows["Dice global"] == rows["Dice per case, both empty = 1"] == rows["Dice"] == "0.000"
+
+
+def test_only_the_primary_metric_is_adjusted_and_it_comes_first():
+    test = {
+        "n": 9,
+        "mean_difference": 0.5,
+        "ci_low": 0.25,
+        "ci_high": 0.75,
+        "p_wilcoxon": 0.01,
+        "p_permutation": 0.02,
+    }
+    adjusted = test | {"p_wilcoxon_holm": 0.03, "p_permutation_holm": 0.04}
+    regions = {region: {"iou": test, "dice": adjusted} for region in ("liver", "tumor")}
+    rows = tables.comparison_rows({"other": "x", "primary": "dice"} | regions)
+    assert [(row[""], row["(Holm)"], row["(Holm) "]) for row in rows] == [
+        ("liver: Dice", "0.030", "0.040"), ("tumor: Dice", "0.030", "0.040"),
+        ("liver: IoU", "", ""), ("tumor: IoU", "", ""),
+    ]  # fmt: skip
+
+
 def test_columns_are_aligned():
     rows = [{"": "a", "x": "1.5"}, {"": "longer", "x": "10.25"}]
     assert tables.aligned(rows).splitlines() == ["            x", "a         1.5", "longer  10.25"]

@@ -1,0 +1,17 @@
+"""Pictures of segmentations, scores and training, as PNG bytes.
+
+preview, contact_sheet                                    slices with the contours of their labels
+score_distribution, bland_altman, detection_by_size       charts of an evaluation
+variants                                                  chart of an ablation
+training_curves                                           chart of a training
+"""
+
+from liverjax import lazy
+
+__getattr__, __dir__, __all__ = lazy.attach(
+    __name__,
+    {
+        "slices": ("contact_sheet", "preview"),
+        "charts": ("bland_altman", "detection_by_size", "score_distribution", "training_curves", "variants"),
+    },
+)
