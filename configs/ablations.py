@@ -1,6 +1,6 @@
 """Ablations by name: what is varied, all else being the config's.
 
-    python launch/sweep.py --ablation=norm --config=mr_liver:small --dataset=DATASET --workdir=WORKDIR
+    liverjax sweep --ablation=norm --config=mr_liver:small --dataset=DATASET --workdir=WORKDIR
 
 Each function takes the config that is varied, a `liverjax.options.Config`, and yields variants: a name, and overrides
 as they are typed after `--config.`. The first variant is the baseline. A file of one's own is used by

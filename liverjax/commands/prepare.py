@@ -27,10 +27,10 @@ def define(values: flags.FlagValues) -> None:
 
 def run(args: flags.FlagValues) -> None:
     """Runs the command."""
-    from liverjax.config import load_config, override, resolve
+    from liverjax.config import load_config, override
     from liverjax.data.store import prepare
 
-    config = resolve(override(load_config(args.config), args.override))
+    config = override(load_config(args.config), args.override)
     store = prepare(args.input, args.output, config, layout=args.layout, phase=args.phase, quiet=args.quiet)
     if not args.quiet:
         print(
