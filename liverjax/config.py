@@ -328,7 +328,7 @@ def mistakes_named(path: pathlib.Path) -> Iterator[None]:
 
 
 #: What ml_collections says of a field that does not exist, set or read, and of a value of another type.
-_UNKNOWN = re.compile(r"""Key "(\w+)" does not exist|^'(\w+)'(?:\n|$)""")
+_UNKNOWN = re.compile(r"""Key "(\w+)" does not exist|^\W+(\w+)\\*'(?:\\n|\n|"|'|$)""")
 _OTHER_TYPE = re.compile(
     r"field '(\w+)'.*?\. (.*) is of original type .* casted to type <class '(.*)'>", re.DOTALL
 )

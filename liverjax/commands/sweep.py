@@ -38,11 +38,11 @@ def define(values: flags.FlagValues) -> None:
 
 def run(args: flags.FlagValues) -> int:
     """Runs the sweep, or the part of it that a SLURM job does; the exit status is 1 if a command failed."""
-    from liverjax.experiments import comparison, plan, runner, slurm
+    from liverjax.experiments import compare, plan_sweep, run_chains, slurm
     from liverjax.report.ablation import ablation_report
 
     settings = {"seeds": args.seeds, "folds": args.folds, "metric": args.metric, "overrides": args.override}
-    sweep = plan.plan(args.ablation, args.config, args.dataset, args.workdir, **settings)
+    sweep = plan_sweep(args.ablation, args.config, args.dataset, args.workdir, **settings)
     if args.dry_run:
         left = [command for command in sweep.commands() if not command.done]
         print(*left, sep="\n")
@@ -55,11 +55,11 @@ def run(args: flags.FlagValues) -> int:
         print(slurm.submit(sweep, words, args.slurm))
         return 0
     chains = sweep.chains() if args.task is None else slurm.chains_of(sweep, args.task)
-    failures = runner.run(
+    failures = run_chains(
         chains, jobs=args.jobs, devices=args.devices, show=lambda line: print(line, flush=True)
     )
     if args.task in (None, "table"):
-        found = comparison.compare(sweep)
+        found = compare(sweep)
         found.save(sweep.folder)
         title = f"Ablation: {sweep.name.replace('_', ' ')}"
         results = {name: getattr(found, name) for name in ("metric", "rows", "scores", "trials")}

@@ -1,7 +1,7 @@
 """Ablations and sweeps: every variant with every fold and seed, run once, then one table.
 
-Public are `plan` (what an ablation runs: a `Sweep` of `Trial`s), `run` (its commands), `compare` (its table), and
-`load_ablation`.
+Public are `plan_sweep` (what an ablation runs: a `Sweep` of `Trial`s), `run_chains` (its commands), `compare` (its
+table), and `load_ablation`.
 """
 
 from liverjax import lazy
@@ -11,7 +11,7 @@ __getattr__, __dir__, __all__ = lazy.attach(
     {
         "ablation": ("Ablation", "load_ablation"),
         "comparison": ("Comparison", "compare"),
-        "plan": ("Sweep", "Trial", "plan"),
-        "runner": ("Command", "Failure", "run"),
+        "plan": ("Sweep", "Trial", "plan_sweep"),
+        "runner": ("Command", "Failure", "run_chains"),
     },
 )

@@ -150,7 +150,7 @@ class Sweep:
         return chain
 
 
-def plan(
+def plan_sweep(
     ablation: str,
     spec: str,
     dataset: str | os.PathLike,

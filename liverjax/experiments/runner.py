@@ -86,7 +86,7 @@ class Failure:
     reason: str
 
 
-def run(
+def run_chains(
     chains: Sequence[Sequence[Command]],
     *,
     jobs: int = 1,
