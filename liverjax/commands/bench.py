@@ -3,9 +3,9 @@
   liverjax bench --config=ct_liver:small
   liverjax bench --config=ct_liver --store=STORE -o bench.json
 
-Three things: the training step on synthetic data, the step fed by the input pipeline, and the pipeline alone (cold:
-the store's files dropped from memory, where the system can; and warm). Without --store it makes a store of phantoms in
-a temporary folder. Where grain or nibabel is not installed, the step alone is measured.
+Three things are measured: the training step on synthetic data, the step fed by the input pipeline, and the pipeline
+alone, cold (the store's files dropped from memory, if the system can do that) and warm. Without --store it makes a
+store of phantoms in a temporary folder. If grain or nibabel is not installed, only the step is measured.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def run(args: flags.FlagValues) -> None:
 
 
 def _phantom_store(folder: str, config: Config) -> str | None:
-    """Makes a store of phantoms whose axial slices are as large as the patch; None where that cannot be done."""
+    """Makes a store of phantoms whose axial slices are as large as the patch; None if packages for that are missing."""
     import importlib.util
 
     from liverjax.training.bench import PIPELINE_NEEDS

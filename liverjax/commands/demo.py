@@ -1,9 +1,9 @@
-"""The whole way on phantoms: scans, store, three networks, masks, scores, a report.
+"""Run everything on phantoms: scans, store, three networks, masks, scores, a report.
 
   liverjax demo -o demo_output
 
 Makes synthetic abdomens, trains a small network per view, segments the held-out ones, scores them, and writes
-report.html with pictures: some minutes on two CPU cores. Run again, it goes on where it was stopped.
+report.html with pictures: some minutes on two CPU cores. The same command resumes after a stop.
 """
 
 from absl import flags
