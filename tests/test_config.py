@@ -205,7 +205,7 @@ def test_every_field_has_a_meaning_of_its_own_or_shares_that_of_its_neighbours()
     assert found["model.dropout"].startswith("Share of feature maps that are dropped")
     assert found["train.accumulate"].endswith("another objective than that of the whole batch.")
     assert found["split.folds"] == found["split.fold"] != found["split.test_cases"]
-    assert found["model"] == "The U-net. Its classes are the config's `labels`."
+    assert found["loss"] == "Weights of the terms of the objective; 0 leaves a term out."
     groups = {name for name, value in to_dict(Config()).items() if isinstance(value, dict)}
     fields = {f"{name}.{field}" for name in groups for field in to_dict(Config())[name]} | set(
         to_dict(Config())

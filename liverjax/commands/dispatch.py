@@ -97,7 +97,7 @@ def run_program(program: types.ModuleType, name: str, words: list[str]) -> int:
 
 
 def _keep_compiled_programs() -> None:
-    """Lets what jax compiles outlive the process, in a folder that JAX_COMPILATION_CACHE_DIR may name instead."""
+    """Keeps what jax compiles for later processes, in the user's cache or where JAX_COMPILATION_CACHE_DIR says."""
     cache = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.path.join(cache, "liverjax", "jax"))
 

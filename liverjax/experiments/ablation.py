@@ -32,7 +32,7 @@ class Ablation:
         """Returns the overrides of each variant by its name.
 
         Raises:
-          ConfigError: the function fails, yields nothing, something else, or two variants of one name.
+          ConfigError: the function fails, yields nothing or something else, or gives two variants one name.
         """
         found: dict[str, tuple[str, ...]] = {}
         with mistakes_named(self.file):
@@ -41,6 +41,11 @@ class Ablation:
                     raise ConfigError(
                         f"{self.file}: the ablation {self.name!r} yields two variants called {name!r}, expected "
                         "another name for each"
+                    )
+                if isinstance(overrides, str):
+                    raise ConfigError(
+                        f"{self.file}: the ablation {self.name!r} yields {overrides!r} for {name!r}, expected a list "
+                        f"of overrides: [{overrides!r}]"
                     )
                 found[name] = tuple(overrides)
         if not found:

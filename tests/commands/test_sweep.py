@@ -50,6 +50,10 @@ def twice(config):
     yield "same", ("train.learning_rate=0.003",)
     yield "same", ("train.learning_rate=0.03",)
 
+def single(config):
+    """A forgotten comma."""
+    yield "one", ("train.steps=5")
+
 def faulty(config):
     yield "half", (f"train.steps={config.trian.steps // 2}",)
 '''
@@ -115,7 +119,7 @@ def test_two_variants_with_two_seeds_stopped_on_the_way_and_started_again(words)
         "predict": 4,
         "evaluate": 4,
     }
-    # What was stopped was started once more, and went on where it was: no step was made twice.
+    # What was stopped was started once more and resumed: no step was made twice.
     repeated = [line for line in set(started) if started.count(line) > 1]
     assert 1 <= len(repeated) <= 2 and len(started) == 13 + len(repeated)
     assert {line.split()[2] for line in repeated} == {"train"}
@@ -181,7 +185,11 @@ def test_after_a_failure_the_others_go_on_and_it_is_said(words, tmp_path):
         ("--task=4", "task is '4', expected stores, table, or 0 to 3"),
         ("--metric=dize", "metric 'dize' does not exist; did you mean 'dice'?"),
         ("--ablation={own}:twice", "the ablation 'twice' yields two variants called 'same'"),
-        ("--ablation={own}:faulty", "own.py:18: AttributeError: 'Config' object has no attribute 'trian'"),
+        (
+            "--ablation={own}:single",
+            "yields 'train.steps=5' for 'one', expected a list of overrides: ['train.steps=5']",
+        ),
+        ("--ablation={own}:faulty", "own.py:22: AttributeError: 'Config' object has no attribute 'trian'"),
     ],
 )
 def test_what_does_not_fit_is_named_before_anything_starts(words, tmp_path, flag, message, capsys):

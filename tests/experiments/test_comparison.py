@@ -78,7 +78,7 @@ def test_seeds_and_cases_that_are_missing(tmp_path):
     assert row["difference"] == pytest.approx(0.1) and math.isnan(row["seed_sd"])
 
 
-def test_tumours_only_where_the_networks_tell_them(tmp_path):
+def test_tumours_are_compared_only_if_all_networks_segment_them(tmp_path):
     assert {row["region"] for row in compare(_sweep(tmp_path, LIVER)).rows} == {"liver"}
     labels = ("background", "liver", "tumor")
     found = compare(_sweep(tmp_path / "tumor", LIVER, labels, tumor=0.25))
