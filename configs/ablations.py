@@ -1,10 +1,9 @@
-"""Ablations by name: what is varied, all else being the config's.
+"""Ablations by name: what is varied; all else is the config's.
 
-    python launch/sweep.py --ablation=norm --config=mr_liver:small --dataset=DATASET --workdir=WORKDIR
+    liverjax sweep --ablation=norm --config=mr_liver:small --dataset=DATASET --workdir=WORKDIR
 
-Each function takes the config that is varied, a `liverjax.options.Config`, and yields variants: a name, and overrides
-as they are typed after `--config.`. The first variant is the baseline. A file of one's own is used by
-`--ablation=FILE.py:NAME`.
+Each function takes the config that is varied, a `liverjax.Config`, and yields variants: a name, and overrides as they
+are typed after `--config.`. The first variant is the baseline. A file of your own is used by `--ablation=FILE.py:NAME`.
 """
 
 
@@ -26,7 +25,7 @@ def dropout(config):
 
 
 def depth(config):
-    """Levels of the network; each further one has twice the channels, and sees twice as far."""
+    """Levels of the network; each further one has twice the channels and twice the receptive field."""
     features = config.model.features
     yield _levels(features)
     yield _levels(features[:-1])
@@ -50,7 +49,7 @@ def views(config):
 
 
 def shared_network(config):
-    """A network for each view, and one for the slices of all: with as many steps, and with as many in all."""
+    """A network for each view, and one for the slices of all: with as many steps as each, and as all together."""
     steps = config.train.steps
     yield "one per view", ("model.shared=false",)
     yield "shared", ("model.shared=true",)
@@ -61,7 +60,7 @@ def shared_network(config):
 
 
 def restarts(config):
-    """One training of each view, the best of four by validation, and all of four that are kept together."""
+    """One network of each view, the best of four by validation, and the ensemble of those of the four that are kept."""
     yield "one", ("train.restarts=1",)
     yield "best of 4", ("train.restarts=4", "predict.ensemble=best")
     yield "all kept of 4", ("train.restarts=4", "predict.ensemble=all")
@@ -135,7 +134,7 @@ def intensity_window(config):
 
 
 def sampling(config):
-    """Shares of the slices drawn from those with liver, and with tumour where the network tells it."""
+    """Shares of the slices drawn from those with liver, and with tumour if the network segments it."""
     yield "config", ()
     for share in (0.0, 0.25, 0.75):
         yield f"liver {share}", (f"batch.liver_share={share}", "batch.tumor_share=0")

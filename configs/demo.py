@@ -1,6 +1,9 @@
 """Phantom abdomens, liver and tumours: the whole way in a few minutes on two CPU cores.
 
-liverjax demo
+    liverjax demo
+
+Expected result, mean of four held-out phantoms: liver Dice 0.956, tumour Dice 0.454. Hardware: two cores of a shared
+x86 machine. 4 minutes 21 seconds with the installation of all packages (`make demo` in a fresh clone).
 """
 
 from liverjax.config import default_config

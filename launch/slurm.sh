@@ -1,5 +1,5 @@
 #!/bin/bash
-# Trains on SLURM, one task per GPU, and goes on after the time limit or a preemption; see docs/launch.md.
+# Trains on SLURM, one task per GPU, and resumes after the time limit or a preemption; see docs/launch.md.
 #
 #   sbatch launch/slurm.sh --config=ct_liver --store=STORE --workdir=RUN
 #   sbatch --array=0-4 launch/slurm.sh --config=ct_liver --store=STORE --workdir=RUNS/fold%a --config.split.fold=%a
@@ -16,14 +16,14 @@
 #SBATCH --output=%x-%j.log
 set -u
 
-# Should this script get the signal too, it lives on to requeue. Not '', which the tasks would inherit.
+# If this script gets the signal too, it survives to requeue. Not '', which the tasks would inherit.
 trap : TERM
 
 # %a is the number of the array's task, as in SLURM's own file names.
 arguments=("${@//%a/${SLURM_ARRAY_TASK_ID-%a}}")
 
-# All tasks of a node see all of its GPUs, and jax takes one by the task's number. None may be ended by srun because
-# another was first to exit with 75; where one dies, jax ends the others.
+# All tasks of a node see all of its GPUs, and jax takes one by the task's number. srun must not end a task because
+# another was first to exit with 75; if one dies, jax ends the others.
 srun --gpu-bind=none --kill-on-bad-exit=0 liverjax train "${arguments[@]}" --quiet
 status=$?
 

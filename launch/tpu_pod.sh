@@ -1,15 +1,15 @@
 #!/bin/bash
-# Trains on a Cloud TPU slice, of one host or many, and gets a new one when a spot slice is taken; see docs/launch.md.
+# Trains on a Cloud TPU slice, of one host or many, and gets a new one if a spot slice is preempted; see docs/launch.md.
 #
 #   NAME=liverjax ZONE=us-east5-b TYPE=v5litepod-16 VERSION=v2-alpha-tpuv5-lite SETUP='pip install ...; mount ...' \
 #     launch/tpu_pod.sh --config=ct_liver --store=/shared/STORE --workdir=/shared/RUN
 #
-# SPOT=no asks for a slice that is not taken. The slice is deleted when the training ends, whatever its end.
+# SPOT=no requests a slice that is not preempted. The slice is deleted when the training ends, however it ends.
 set -u
-: "${NAME:?the slice to make}" "${ZONE:?its zone}" "${TYPE:?its accelerator type}" "${VERSION:?its runtime version}"
+: "${NAME:?the name of the slice}" "${ZONE:?its zone}" "${TYPE:?its accelerator type}" "${VERSION:?its runtime version}"
 : "${SETUP:?what installs liverjax on a host and mounts the folder that all hosts share}"
 SPOT=${SPOT:-yes}
-POLL=${POLL:-30} # Seconds between two looks at the queue.
+POLL=${POLL:-30} # Seconds between two checks of the queue.
 
 queued() { gcloud compute tpus queued-resources "$@" --zone="$ZONE" --quiet; }
 
@@ -24,7 +24,7 @@ fail() {
     exit 1
 }
 
-# Returns when the slice is there.
+# Returns when the slice is ready.
 create() {
     queued create "$NAME" --node-id="$NAME" --accelerator-type="$TYPE" --runtime-version="$VERSION" \
         $([ "$SPOT" = yes ] && echo --spot) || fail "no request for $NAME could be made"
@@ -35,8 +35,8 @@ create() {
     done
 }
 
-# The arguments, quoted for the shell of the hosts. ssh's own status is not that of what the hosts run, and a slice
-# that is taken gives none: they say it in words.
+# The arguments, quoted for the shell of the hosts. ssh's own status is not that of what the hosts run, and there is none
+# from a slice that is preempted: the hosts print theirs.
 printf -v arguments ' %q' "$@"
 train="liverjax train$arguments --quiet; echo \"liverjax ended with \$?\""
 
@@ -49,9 +49,9 @@ while true; do
         said="SETUP failed"
     fi
     case $said in
-        *"with 75"*) echo "tpu_pod.sh: interrupted and saved; goes on with a new slice" >&2 ;;
-        *) [ "$(state)" = ACTIVE ] && fail "${said:-ssh failed}" # The slice is there: it is not that which ended it.
-            echo "tpu_pod.sh: the slice was taken; goes on with a new one from the last checkpoint" >&2 ;;
+        *"with 75"*) echo "tpu_pod.sh: interrupted and saved; resuming on a new slice" >&2 ;;
+        *) [ "$(state)" = ACTIVE ] && fail "${said:-ssh failed}" # The slice still exists, so that its loss is not the reason.
+            echo "tpu_pod.sh: the slice was preempted; resuming on a new one from the last checkpoint" >&2 ;;
     esac
     trap - EXIT
     delete

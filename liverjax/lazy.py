@@ -14,13 +14,22 @@ def attach(
 
     Args:
       package: its ``__name__``.
-      names: for each module of the package, as "overlap" or "phantom.anatomy", the public names that it defines.
+      names: for each module of the package, as "overlap" or "phantom.anatomy", the public names that it defines, such
+        as "read", or "read as read_scan" for another name in public. A module without any is public itself.
     """
-    where = {name: module for module, public in names.items() for name in public}
+    where = {}
+    for module, public in names.items():
+        for name in public:
+            own, _, other = name.partition(" as ")
+            where[other or own] = module, own
+        if not public:
+            where[module] = module, ""
 
     def __getattr__(name: str) -> Any:
-        if name in where:
-            return getattr(importlib.import_module(f"{package}.{where[name]}"), name)
-        raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        if name not in where:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        module, own = where[name]
+        found = importlib.import_module(f"{package}.{module}")
+        return getattr(found, own) if own else found
 
     return __getattr__, lambda: sorted(where), sorted(where)

@@ -26,6 +26,7 @@ def _require(condition: bool, field: str, value: object, expected: str) -> None:
 class Preprocess:
     """How a scan becomes the network's input; the same for training and prediction."""
 
+    #: "ct" or "mr": whether intensities are HU, or without a unit.
     modality: str = "ct"
     #: Voxel size in mm of the working grid, along right, anterior, superior.
     spacing: tuple[float, ...] = (2.0, 2.0, 2.0)
@@ -145,6 +146,7 @@ class Model:
     features: tuple[int, ...] = (64, 128, 256, 512)
     #: Share of feature maps that are dropped before each 3x3 convolution of the decoder.
     dropout: float = 0.5
+    #: Normalisation behind each convolution: batch, group, none.
     norm: str = "batch"
     #: Share of the running statistics of a batch norm that survives one step.
     norm_momentum: float = 0.99
@@ -171,6 +173,7 @@ class Loss:
 
     #: Soft Dice over the batch.
     dice: float = 1.0
+    #: Mean cross-entropy over the pixels.
     cross_entropy: float = 1.0
 
     def __post_init__(self):
@@ -185,6 +188,7 @@ class Train:
 
     #: Steps of each view.
     steps: int = 20_000
+    #: Learning rate at the end of the warm-up, the highest one.
     learning_rate: float = 1e-3
     #: "adam", "adamw" (with `weight_decay`) or "sgd" (with Nesterov's `momentum`).
     optimizer: str = "adam"
@@ -306,10 +310,13 @@ class Predict:
 class Config:
     """A whole system."""
 
+    #: What the system is called in its files.
     name: str = "liverjax"
     #: Classes of the network, in order; without "tumor", tumours of the masks count as liver.
     labels: tuple[str, ...] = ("background", "liver")
+    #: Views whose networks are trained, and fused in prediction.
     views: tuple[str, ...] = VIEWS
+    #: Of all random numbers: weights, batches, augmentation, dropout, and which patients `split.train_share` takes.
     seed: int = 0
     #: Folder written by `liverjax prepare`.
     store: str = ""

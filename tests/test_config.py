@@ -11,7 +11,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from liverjax.config import default_config, differences, load_config, override, resolve, to_dict
+from liverjax import config as config_module
+from liverjax.config import (
+    assignments,
+    default_config,
+    describe,
+    differences,
+    load_config,
+    meanings,
+    override,
+    resolve,
+    to_dict,
+)
 from liverjax.errors import ConfigError
 from liverjax.options import Config
 
@@ -38,7 +49,7 @@ def test_full_configs_have_the_published_network():
 def test_overrides_are_read_by_the_type_of_their_field():
     texts = ["model.dropout=0.25", "model.features=8, 16", "views=axial", "train.steps=7", "max_minutes=2"]
     texts += ["predict.largest_component=false", "name=x"]
-    config = resolve(override(default_config(), texts))
+    config = override(Config(), texts)
     assert config.model.dropout == 0.25 and config.model.features == (8, 16) and config.views == ("axial",)
     assert config.train.steps == 7 and config.max_minutes == 2.0
     assert config.predict.largest_component is False and config.name == "x"
@@ -46,8 +57,17 @@ def test_overrides_are_read_by_the_type_of_their_field():
 
 def test_an_override_leaves_the_config_that_it_was_given():
     config = default_config()
-    override(config, ["train.steps=7"])
+    assert override(config, ["train.steps=7"]) == override(Config(), ["train.steps=7"]) != Config()
     assert resolve(config) == Config()
+
+
+def test_fields_that_depend_on_one_another_change_together():
+    # A patch of 40 fits four levels and no five, one of 48 five and no four levels of another width.
+    config = override(Config(), ["batch.patch=40,40", "model.features=8,16,32", "train.steps=7"])
+    assert (config.batch.patch, config.model.features, config.train.steps) == ((40, 40), (8, 16, 32), 7)
+    with pytest.raises(ConfigError, match="expected multiples of 16 for 5 levels"):
+        override(config, ["model.features=8,16,32,64,128"])
+    assert override(config, ["model.features=8,16,32,64,128", "batch.patch=48,48"]).batch.patch == (48, 48)
 
 
 @pytest.mark.parametrize(
@@ -75,7 +95,7 @@ def test_an_override_leaves_the_config_that_it_was_given():
 )
 def test_what_does_not_fit_is_named_with_what_was_expected(text, message):
     with pytest.raises(ConfigError) as caught:
-        resolve(override(default_config(), [text]))
+        override(Config(), [text])
     assert message in str(caught.value)
 
 
@@ -101,9 +121,108 @@ def test_unknown_names_and_arguments_of_configs_are_refused(tmp_path):
         ConfigError, match="no config is called 'ablations'; expected one of ct_liver, demo, mr_liver"
     ):
         load_config("ablations")
-    (tmp_path / "empty.py").write_text("")
+
+
+def _config_file(folder, body, head="def get_config(arg):"):
+    path = folder / "my.py"
+    lines = ["from liverjax.config import default_config", "", head, "    config = default_config()"]
+    path.write_text("\n".join([*lines, *(f"    {line}" for line in body.splitlines())]), encoding="utf-8")
+    return path
+
+
+#: Bodies of get_config from the fifth line on, and what is said of them behind the file's name.
+MISTAKES = {
+    "config.model.dropuot = 0.1": ":5: the config has no field 'dropuot' there; did you mean 'model.dropout'?",
+    "config.steps = 5": ":5: the config has no field 'steps' there; did you mean 'train.steps'?",
+    "\nconfig.modle.norm = 'group'": ":6: the config has no field 'modle' there; did you mean 'model'?",
+    "config['train']['stpes'] = 4": ":5: the config has no field 'stpes' there; did you mean 'train.steps'?",
+    "config.train.update(stpes=4)": ":5: the config has no field 'stpes' there; did you mean 'train.steps'?",
+    "print(config.batch.sise)": ":5: the config has no field 'sise' there; did you mean 'batch.size'?",
+    "print(config.zzzzz)": ":5: the config has no field 'zzzzz' there; `liverjax config NAME` lists them",
+    "print(config['zzzzz'])": ":5: the config has no field 'zzzzz' there; `liverjax config NAME` lists them",
+    "None.zzzzz": ":5: AttributeError: 'NoneType' object has no attribute 'zzzzz'",
+    "config.zzzzz = 1": ":5: the config has no field 'zzzzz' there; `liverjax config NAME` lists them",
+    "config.train.steps = 'many'": ":5: train.steps is 'many', expected int",
+    "config.views = 'axial'": ":5: views is 'axial', expected tuple",
+    "config.model = 3": ":5: model is '3', expected a group of fields",
+    "config.model.norm = 'batsh'\nreturn config": ": model.norm is 'batsh'; did you mean 'batch'?",
+    "config.model.features = None\nreturn config": ": model.features is None, expected a list",
+    "return 1 / 0": ":5: ZeroDivisionError: division by zero",
+    "return len([]) + {}['a']": ":5: KeyError: a",
+    "import no_such_module": ":5: ModuleNotFoundError: No module named 'no_such_module'",
+    "config.train.steps = = 4": ":5: SyntaxError: invalid syntax",
+    "return None": ": get_config returned NoneType, expected the ConfigDict of default_config()",
+}
+
+
+@pytest.mark.parametrize("body", MISTAKES, ids=list(MISTAKES))
+def test_a_mistake_in_a_config_file_is_named_with_its_line(tmp_path, body):
+    path = _config_file(tmp_path, body)
+    with pytest.raises(ConfigError) as caught:
+        load_config(f"{path}:small")
+    assert str(caught.value) == f"{path}{MISTAKES[body]}"
+
+
+def test_get_config_may_take_no_argument(tmp_path):
+    path = _config_file(tmp_path, "config.name = 'own'\nreturn config", head="def get_config():")
+    assert load_config(str(path)).name == "own"
+    with pytest.raises(ConfigError, match=r"my.py: get_config\(\) takes no argument, but 'small' was given"):
+        load_config(f"{path}:small")
+    path.write_text("get_config = 3", encoding="utf-8")
     with pytest.raises(ConfigError, match="has no function get_config"):
-        load_config(str(tmp_path / "empty.py"))
+        load_config(str(path))
+
+
+def test_a_config_that_was_loaded_can_be_changed_field_by_field_and_is_checked_again():
+    config = load_config("mr_liver:small")
+    config.store = "store"
+    config.train.steps = 8000
+    assert (resolve(config).store, resolve(config).train.steps) == ("store", 8000)
+    config.model.norm = "batsh"
+    with pytest.raises(ConfigError, match=r"model.norm is 'batsh'; did you mean 'batch'"):
+        resolve(config)
+
+
+def test_a_folder_called_configs_beside_an_installed_package_is_not_ours(tmp_path, monkeypatch):
+    package, other = tmp_path / "liverjax", tmp_path / "configs"
+    for folder in (package / "_configs", other):
+        folder.mkdir(parents=True)
+        (folder / "demo.py").write_text("", encoding="utf-8")
+    monkeypatch.setattr(config_module, "_PACKAGE", package)
+    assert config_module.shipped_files() == {"demo": package / "_configs" / "demo.py"}
+    (package / "_configs").rename(tmp_path / "elsewhere")
+    assert config_module.shipped_files() == {}
+    (tmp_path / "pyproject.toml").write_text('[project]\nname = "other"\n', encoding="utf-8")
+    assert config_module.shipped_files() == {}
+    # A checkout.
+    (tmp_path / "pyproject.toml").write_text('[project]\nname = "liverjax"\n', encoding="utf-8")
+    assert config_module.shipped_files() == {"demo": other / "demo.py"}
+
+
+def test_every_field_has_a_meaning_of_its_own_or_shares_that_of_its_neighbours():
+    found = meanings()
+    assert all(found.values())
+    assert found["model.dropout"].startswith("Share of feature maps that are dropped")
+    assert found["train.accumulate"].endswith("another objective than that of the whole batch.")
+    assert found["split.folds"] == found["split.fold"] != found["split.test_cases"]
+    assert found["loss"] == "Weights of the terms of the objective; 0 leaves a term out."
+    groups = {name for name, value in to_dict(Config()).items() if isinstance(value, dict)}
+    fields = {f"{name}.{field}" for name in groups for field in to_dict(Config())[name]} | set(
+        to_dict(Config())
+    )
+    assert set(found) == fields | {""}
+
+
+def test_a_described_config_can_be_typed_again():
+    config = override(Config(), ["model.shared=true", "train.steps=7", "split.test_cases=a,b"])
+    lines = describe(config).splitlines()
+    starred = [line[2:].partition("  (default: ")[0] for line in lines if line.startswith("* ")]
+    assert starred == ["split.test_cases = a,b", "model.shared = true", "train.steps = 7"]
+    assert "* model.shared = true  (default: false)" in lines
+    typed = [line[2:].partition("  (")[0] for line in lines if " = " in line and line[:2] in ("* ", "  ")]
+    typed = [line for line in typed if not line.startswith(" ")]
+    assert override(Config(), [line.replace(" = ", "=", 1) for line in typed]) == config
+    assert assignments(Config(), config) == [line.replace(" = ", "=", 1) for line in starred]
 
 
 @given(seed=st.integers(0, 2**32 - 1), dropout=st.floats(0, 0.99), steps=st.integers(1, 10**9))
@@ -128,7 +247,7 @@ def test_configs_ship_in_the_wheel(tmp_path):
     target = ["--no-deps", "--no-index", "--target", str(tmp_path / "site"), str(wheel)]
     subprocess.run([*pip, "install", *target], check=True)
     code = "import liverjax; print(liverjax.__file__, liverjax.load_config('mr_liver:small').name)\n"
-    code += "from liverjax.config import load_ablation; print(load_ablation('norm').__name__)"
+    code += "from liverjax.experiments import load_ablation; print(load_ablation('norm').name)"
     environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site")}
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, env=environment

@@ -3,12 +3,19 @@
   liverjax bench --config=ct_liver:small
   liverjax bench --config=ct_liver --store=STORE -o bench.json
 
-Three things: the training step on synthetic data, the step fed by the input pipeline, and the pipeline alone (cold:
-the store's files dropped from memory, where the system can; and warm). Without --store it makes a store of phantoms in
-a temporary folder. Where grain or nibabel is not installed, the step alone is measured.
+Three things are measured: the training step on synthetic data, the step fed by the input pipeline, and the pipeline
+alone, cold (the store's files dropped from memory, if the system can do that) and warm. Without --store it makes a
+store of phantoms in a temporary folder. If grain or nibabel is not installed, only the step is measured.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from absl import flags
+
+if TYPE_CHECKING:
+    from liverjax.options import Config
 
 _PATIENTS = range(3)
 _SLICES = 64
@@ -29,13 +36,13 @@ def run(args: flags.FlagValues) -> None:
     """Runs the command."""
     import tempfile
 
-    from liverjax.config import load_config, override, resolve
+    from liverjax.config import load_config, override
     from liverjax.files import write_json
     from liverjax.training.bench import bench, table
 
     config = load_config(args.config)
     config.views = (args.view,)
-    config = resolve(override(config, args.override))
+    config = override(config, args.override)
     with tempfile.TemporaryDirectory(prefix="liverjax-bench-") as folder:
         facts = bench(config, store=args.store or _phantom_store(folder, config), steps=args.steps)
     if args.output:
@@ -44,8 +51,8 @@ def run(args: flags.FlagValues) -> None:
         print(table(facts))
 
 
-def _phantom_store(folder: str, config) -> str | None:
-    """Makes a store of phantoms whose axial slices are as large as the patch; None where that cannot be done."""
+def _phantom_store(folder: str, config: Config) -> str | None:
+    """Makes a store of phantoms whose axial slices are as large as the patch; None if packages for that are missing."""
     import importlib.util
 
     from liverjax.training.bench import PIPELINE_NEEDS

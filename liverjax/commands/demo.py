@@ -1,9 +1,9 @@
-"""The whole way on phantoms: scans, store, three networks, masks, scores, a report.
+"""Run everything on phantoms: scans, store, three networks, masks, scores, a report.
 
   liverjax demo -o demo_output
 
 Makes synthetic abdomens, trains a small network per view, segments the held-out ones, scores them, and writes
-report.html with pictures: some minutes on two CPU cores. Run again, it goes on where it was stopped.
+report.html with pictures: some minutes on two CPU cores. The same command resumes after a stop.
 """
 
 from absl import flags
@@ -24,7 +24,7 @@ def run(args: flags.FlagValues) -> None:
     import pathlib
 
     from liverjax.checkpoint.restarts import kept_folders
-    from liverjax.config import load_config, override, resolve
+    from liverjax.config import load_config, override
     from liverjax.data.store import prepare
     from liverjax.datasets.layouts import find_cases
     from liverjax.datasets.phantom import write_dataset
@@ -38,7 +38,7 @@ def run(args: flags.FlagValues) -> None:
     folder = pathlib.Path(args.output)
     config = load_config("demo")
     config.store = str(folder / "store")
-    config = resolve(override(config, args.override))
+    config = override(config, args.override)
     if not (folder / "scans" / "dataset.json").exists():
         write_dataset(folder / "scans", _PATIENTS, **_SCANNER)
     prepare(folder / "scans", config.store, config, quiet=args.quiet)

@@ -1,7 +1,8 @@
-"""The command ``liverjax``: finds the program that the first words name, parses its flags, runs it.
+"""The command ``liverjax``: finds the command that the first word names, parses its flags, runs it.
 
 Each module of this package beside this one is a command. Its docstring is its help, ``define(values)``
-defines its flags, and ``run(args)`` does the work and returns the exit status (None is 0).
+defines its flags, and ``run(args)`` does the work and returns the exit status (None is 0). The flag that
+``POSITIONAL`` names, if the module has it, is set by the first word if that is no flag.
 Exit status: 0 done, 1 failed, 2 wrong usage, 75 interrupted and saved.
 """
 
@@ -22,6 +23,7 @@ from liverjax.errors import Interrupted, LiverjaxError, did_you_mean
 #: Command -> what it does, in the order of a first use.
 COMMANDS = {
     "demo": "phantom scans, three networks, predictions and scores in a few minutes",
+    "config": "print a config field by field, with what each means",
     "check": "list what is wrong with a data set",
     "prepare": "turn a folder of scans and masks into a store for training",
     "train": "train the networks of the three views, or resume",
@@ -29,6 +31,7 @@ COMMANDS = {
     "evaluate": "score predicted masks against references",
     "calibrate": "make a run's probabilities true on its validation cases",
     "quality": "judge on held-out cases whether slice quality finds the poor slices",
+    "sweep": "run an ablation, on this machine or on SLURM, and compare its variants",
     "bundle": "put a trained model into one file",
     "export": "write a model's networks for other programs, as StableHLO or ONNX",
     "bench": "measure how fast this machine trains",
@@ -52,18 +55,22 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def run_program(program: types.ModuleType, name: str, words: list[str]) -> int:
-    """Parses the flags of a program, a module as the package's docstring says, runs it, and returns the exit status.
+    """Parses the flags of a command, runs it, and returns the exit status.
 
     Args:
-      program: the module.
+      program: its module, as the docstring of this one says.
       name: what the user types to start it.
       words: what the user typed after that.
     """
     values = flags.FlagValues()
     program.define(values)
+    positional = getattr(program, "POSITIONAL", None)
     if any(word in ("-h", "--help") for word in words):
-        print(f"{name} --flags\n\n{program.__doc__.strip()}\n\nFlags:\n{_flag_help(values)}")
+        usage = f"{name} {positional.upper()} --flags" if positional else f"{name} --flags"
+        print(f"{usage}\n\n{(program.__doc__ or '').strip()}\n\nFlags:\n{_flag_help(values)}")
         return 0
+    if positional and words and not words[0].startswith("-"):
+        words = [f"--{positional}={words[0]}", *words[1:]]
     try:
         surplus = values([name, *_with_overrides(words)])[1:]
     except flags.Error as error:
@@ -74,7 +81,7 @@ def run_program(program: types.ModuleType, name: str, words: list[str]) -> int:
     flags.FLAGS.mark_as_parsed()
     _keep_compiled_programs()
     logging.basicConfig(level=logging.WARNING, format="liverjax: %(message)s", stream=sys.stderr)
-    _let_errors_speak_for_themselves()
+    _silence_orbax_shutdown_noise()
     try:
         return program.run(values) or 0
     except Interrupted as interruption:
@@ -90,22 +97,22 @@ def run_program(program: types.ModuleType, name: str, words: list[str]) -> int:
 
 
 def _keep_compiled_programs() -> None:
-    """Lets what jax compiles outlive the process, in a folder that JAX_COMPILATION_CACHE_DIR may name instead."""
+    """Keeps what jax compiles for later processes, in the user's cache or where JAX_COMPILATION_CACHE_DIR says."""
     cache = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.path.join(cache, "liverjax", "jax"))
 
 
-def _let_errors_speak_for_themselves() -> None:
-    """Silences what Orbax and TensorStore print beside the error that they raise, by the page where a disk is full."""
+def _silence_orbax_shutdown_noise() -> None:
+    """Silences what Orbax and TensorStore print beside the error that they raise, by the page if a disk is full."""
     for name in ("absl", "asyncio"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
 
-    def tell_unless_of_a_loop_that_orbax_closed(unraisable) -> None:
+    def report(unraisable: sys.UnraisableHookArgs) -> None:
         if str(unraisable.exc_value) != "Event loop is closed":
             sys.__unraisablehook__(unraisable)
 
-    sys.unraisablehook = tell_unless_of_a_loop_that_orbax_closed
+    sys.unraisablehook = report
 
 
 def _with_overrides(words: list[str]) -> list[str]:

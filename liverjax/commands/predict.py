@@ -1,7 +1,7 @@
 """Segment a scan or a folder of scans.
 
   liverjax predict --model=RUN -i SCAN.nii.gz -o MASK.nii.gz
-  liverjax predict --model=RUN -i DATASET -o FOLDER --part=test --preview --save_uncertainty
+  liverjax predict --model=RUN -i DATASET -o FOLDER --subset=test --preview --save_uncertainty
 
 Masks lie voxel on voxel on their scans: 0 background, 1 liver, 2 tumour. FOLDER/manifest.json says what was done, in
 what time. A scan that cannot be used is reported, and the others go on. Research use only.
@@ -20,7 +20,7 @@ def define(values: flags.FlagValues) -> None:
     string("input", None, "scan, or folder of scans in any known layout", short_name="i", **on)
     string("output", None, "mask file for one scan, or folder", short_name="o", **on)
     string("phase", None, "of 4D scans, the phase: an index from 0, or last", **on)
-    choice("part", None, ["train", "validation", "test"], "only the cases of this part of the run", **on)
+    choice("subset", None, ["train", "validation", "test"], "only the cases of this subset of the run", **on)
     boolean("skip_existing", False, "leave cases alone whose mask is there", **on)
     string("shard", "1/1", "i/n: every n-th case from the i-th, for n jobs side by side", **on)
     boolean("save_probabilities", False, "write each class's probability in the scan's grid", **on)
@@ -51,10 +51,10 @@ def run(args: flags.FlagValues) -> int:
     cases = find_cases(args.input)
     changes = {name: args[name].value for name in ("fusion", "ensemble", "flips", "accumulator")}
     model = load_model(args.model).with_options(args.runtime, args.views, args.override, **changes)
-    if args.part:
-        cases = [case for case in cases if case.id in model.parts[args.part]]
+    if args.subset:
+        cases = [case for case in cases if case.id in model.parts[args.subset]]
         if not cases:
-            raise InputError(f"{args.input}: holds no {args.part} case of {args.model}")
+            raise InputError(f"{args.input}: holds no {args.subset} case of {args.model}")
     cases = predict.shard(cases, args.shard)
     extras = predict.Extras(args.save_probabilities, args.save_uncertainty, args.mc_samples)
     if not args.quiet:

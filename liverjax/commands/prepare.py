@@ -2,9 +2,9 @@
 
   liverjax prepare -i DATASET -o STORE --config=mr_liver:small [--preview]
 
-The scans are resampled to the config's grid and written as slices of each view. Cases that are in the
-store already are kept, so that an interrupted call goes on. --preview also writes STORE/preview/VIEW.png: slices
-with their labels, and what the config's augmentation makes of them.
+The scans are resampled to the config's grid and written as slices of each view. Cases that are already in the store are
+kept, so that the same command resumes after a stop. --preview also writes STORE/preview/VIEW.png: slices with their
+labels, and the same slices after the config's augmentation.
 """
 
 from absl import flags
@@ -27,10 +27,10 @@ def define(values: flags.FlagValues) -> None:
 
 def run(args: flags.FlagValues) -> None:
     """Runs the command."""
-    from liverjax.config import load_config, override, resolve
+    from liverjax.config import load_config, override
     from liverjax.data.store import prepare
 
-    config = resolve(override(load_config(args.config), args.override))
+    config = override(load_config(args.config), args.override)
     store = prepare(args.input, args.output, config, layout=args.layout, phase=args.phase, quiet=args.quiet)
     if not args.quiet:
         print(

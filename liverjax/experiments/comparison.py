@@ -1,6 +1,6 @@
-"""The table of an ablation: each variant's Dice, and its difference to the baseline over the same patients.
+"""The table of an ablation: each variant's scores, and their difference to the baseline over the same patients.
 
-The unit is the patient: a case's Dice is averaged over seeds first, then over the cases of a patient. Intervals are
+The unit is the patient: a case's score is averaged over seeds first, then over the cases of a patient. Intervals are
 bootstrapped over patients, the tests are paired by patient, and p-values are adjusted for the number of variants
 (see `liverjax.scoring.statistics`). Seeds are no independent patients, and add none.
 """
@@ -13,13 +13,20 @@ import dataclasses
 import io
 import math
 import pathlib
-
-import numpy as np
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from liverjax import files
 from liverjax.errors import InputError
-from liverjax.experiments.plan import Run, Study
+from liverjax.experiments.plan import Sweep, Trial
 from liverjax.scoring import statistics, tables
+
+#: Metrics of which less is worse. Of all others (distances, errors) the value further from 0 is.
+_MORE_IS_BETTER = re.compile("dice|iou|miccai|nsd_.*")
+
+#: Region and case -> score of one trial.
+Scores = Mapping[tuple[str, str], float]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,115 +34,127 @@ class Comparison:
     """What an ablation found.
 
     Attributes:
+      metric: what the metric is called, with its unit.
       rows: a row per region and variant, as `compare` says.
-      dice: region -> variant -> patient -> Dice, mean over seeds and the patient's cases; NaN where not defined.
-      runs: a row per run: variant, fold, seed, whether it is scored, folder of its masks within that of its training.
+      scores: region -> variant -> patient -> score, mean over seeds and the patient's cases; NaN where not defined.
+      trials: a row per trial: variant, fold, seed, whether it is scored, folder of its masks in the work folder.
     """
 
-    rows: list[dict]
-    dice: dict[str, dict[str, dict[str, float]]]
-    runs: list[dict]
+    metric: str
+    rows: list[dict[str, Any]]
+    scores: dict[str, dict[str, dict[str, float]]]
+    trials: list[dict[str, Any]]
 
     def tables(self) -> dict[str, list[dict[str, str]]]:
         """Returns the table of each region by title, as rows of text."""
-        return {
-            f"Dice of the {region}": [_formatted(row) for row in self.rows if row["region"] == region]
-            for region in self.dice
-        }
+        found = {}
+        for region in self.scores:
+            baseline, *others = (row for row in self.rows if row["region"] == region)
+            rows = [_formatted(baseline, baseline=True), *map(_formatted, others)]
+            found[f"{self.metric} of the {region}"] = rows
+        return found
 
     def text(self) -> str:
         """Returns the tables as lines of text, for a terminal."""
         return "\n\n".join(f"{title}\n{tables.aligned(rows)}" for title, rows in self.tables().items())
 
     def save(self, folder: pathlib.Path) -> None:
-        """Writes ``table.csv``, ``table.md`` and ``runs.csv`` into a folder, each whole or not at all."""
-        parts = [f"### {title}\n\n{_markdown(rows)}" for title, rows in self.tables().items()]
-        texts = {"table.csv": _csv(self.rows), "runs.csv": _csv(self.runs), "table.md": "\n".join(parts)}
+        """Writes ``table.csv``, ``table.md`` and ``trials.csv`` into a folder, each atomically."""
+        sections = [f"### {title}\n\n{_markdown(rows)}" for title, rows in self.tables().items()]
+        texts = {
+            "table.csv": _csv(self.rows),
+            "trials.csv": _csv(self.trials),
+            "table.md": "\n".join(sections),
+        }
         for name, text in texts.items():
             with files.replacing(folder / name) as temporary:
                 temporary.write_text(text, encoding="utf-8")
 
 
-def compare(study: Study, *, seed: int = 0) -> Comparison:
+def compare(sweep: Sweep, *, seed: int = 0) -> Comparison:
     """Returns the table of what has been scored so far.
 
     Args:
-      study: as planned.
+      sweep: as planned.
       seed: of bootstrap and permutation test.
 
     Returns:
-      Rows with: region, variant; runs, the number that are scored; patients, those with a defined Dice; mean, ci_low,
-      ci_high, the mean over patients and its 95 % bootstrap interval; worst and worst_patient; seed_sd, the standard
-      deviation over seeds of the mean over cases; and against the baseline, over the patients that both have: pairs,
-      difference, difference_low, difference_high, p_wilcoxon, p_permutation, p_holm (the latter, after Holm).
+      Rows with: region, variant; trials, the number that are scored; patients, those with a defined score; mean,
+      ci_low, ci_high, the mean over patients and its 95 % bootstrap interval; worst and worst_patient; seed_sd, the
+      standard deviation over seeds of the mean over cases; and against the baseline, over the patients that both have:
+      pairs, difference, difference_low, difference_high, p_wilcoxon, p_permutation, p_holm (the latter, after Holm).
 
     Raises:
-      InputError: no run of the baseline is scored.
+      InputError: no trial of the baseline is scored.
     """
-    scored = {run: _read_dice(run) for run in study.runs if (run.scores / "cases.csv").exists()}
-    if not any(run.variant == study.variants[0] for run in scored):
+    scored = {
+        trial: _read_scores(trial, sweep.metric)
+        for trial in sweep.trials
+        if (trial.scores / "cases.csv").exists()
+    }
+    if not any(trial.variant == sweep.variants[0] for trial in scored):
         raise InputError(
-            f"{study.folder}: no run of the baseline {study.variants[0]!r} is scored, expected one or more"
+            f"{sweep.folder}: no trial of the baseline {sweep.variants[0]!r} is scored, expected one or more"
         )
     regions = ["liver"]
-    if all("tumor" in run.config.labels for run in study.runs):
+    if all("tumor" in trial.config.labels for trial in sweep.trials):
         regions.append("tumor")
-    dice = {
-        region: {variant: _by_patient(study, scored, variant, region) for variant in study.variants}
+    scores = {
+        region: {variant: _by_patient(sweep, scored, variant, region) for variant in sweep.variants}
         for region in regions
     }
     rows = []
     for region in regions:
-        baseline = dice[region][study.variants[0]]
+        baseline = scores[region][sweep.variants[0]]
         of_region = [
             {
                 "region": region,
                 "variant": variant,
-                "runs": sum(run.variant == variant for run in scored),
-                **_scores(own, seed),
+                "trials": sum(trial.variant == variant for trial in scored),
+                **_summary(own, sweep.metric, seed),
                 "seed_sd": _seed_sd(scored, variant, region),
                 **_difference(own, baseline, seed),
             }
-            for variant, own in dice[region].items()
+            for variant, own in scores[region].items()
         ]
         of_region[0] |= dict.fromkeys(("p_wilcoxon", "p_permutation"), math.nan)
         adjusted = statistics.holm([row["p_permutation"] for row in of_region])
         rows += [row | {"p_holm": p} for row, p in zip(of_region, adjusted, strict=True)]
-    runs = [
+    trials = [
         {
-            "variant": run.variant,
-            "fold": run.fold,
-            "seed": run.seed,
-            "scored": run in scored,
-            "masks": str(run.masks.relative_to(study.workdir)),
+            "variant": trial.variant,
+            "fold": trial.fold,
+            "seed": trial.seed,
+            "scored": trial in scored,
+            "masks": str(trial.masks.relative_to(sweep.workdir)),
         }
-        for run in study.runs
+        for trial in sweep.trials
     ]
-    return Comparison(rows, dice, runs)
+    return Comparison(tables.name(sweep.metric), rows, scores, trials)
 
 
-def _read_dice(run: Run) -> dict[tuple[str, str], float]:
-    """Returns the Dice of each region and case of a scored run."""
-    with open(run.scores / "cases.csv", encoding="utf-8", newline="") as file:
-        return {(row["region"], row["case"]): float(row["dice"]) for row in csv.DictReader(file)}
+def _read_scores(trial: Trial, metric: str) -> Scores:
+    with open(trial.scores / "cases.csv", encoding="utf-8", newline="") as file:
+        return {(row["region"], row["case"]): float(row[metric]) for row in csv.DictReader(file)}
 
 
-def _by_patient(study: Study, scored: dict, variant: str, region: str) -> dict[str, float]:
+def _by_patient(sweep: Sweep, scored: Mapping[Trial, Scores], variant: str, region: str) -> dict[str, float]:
     by_case = collections.defaultdict(list)
-    for run, dice in scored.items():
-        if run.variant == variant:
-            for (of, case), value in dice.items():
+    for trial, scores in scored.items():
+        if trial.variant == variant:
+            for (of, case), value in scores.items():
                 if of == region:
                     by_case[case].append(value)
     by_patient = collections.defaultdict(list)
     for case, values in by_case.items():
-        by_patient[study.patients[case]].append(_mean(values))
+        by_patient[sweep.patients[case]].append(_mean(values))
     return {patient: _mean(values) for patient, values in by_patient.items()}
 
 
-def _scores(own: dict[str, float], seed: int) -> dict:
+def _summary(own: Mapping[str, float], metric: str, seed: int) -> dict[str, Any]:
     defined = {patient: value for patient, value in own.items() if not math.isnan(value)}
-    worst = min(defined, key=defined.get, default="")
+    sign = -1 if _MORE_IS_BETTER.fullmatch(metric) else 1
+    worst = max(defined, key=lambda patient: sign * abs(defined[patient]), default="")
     low, high = statistics.confidence_interval(list(defined.values()), seed=seed)
     return {
         "patients": len(defined),
@@ -147,7 +166,7 @@ def _scores(own: dict[str, float], seed: int) -> dict:
     }
 
 
-def _difference(own: dict[str, float], baseline: dict[str, float], seed: int) -> dict:
+def _difference(own: Mapping[str, float], baseline: Mapping[str, float], seed: int) -> dict[str, Any]:
     both = [patient for patient in own if patient in baseline]
     test = statistics.compare([own[p] for p in both], [baseline[p] for p in both], seed=seed)
     return {
@@ -160,45 +179,44 @@ def _difference(own: dict[str, float], baseline: dict[str, float], seed: int) ->
     }
 
 
-def _seed_sd(scored: dict, variant: str, region: str) -> float:
+def _seed_sd(scored: Mapping[Trial, Scores], variant: str, region: str) -> float:
     by_seed = collections.defaultdict(list)
-    for run, dice in scored.items():
-        if run.variant == variant:
-            by_seed[run.seed] += [value for (of, _), value in dice.items() if of == region]
-    means = [_mean(values) for values in by_seed.values()]
-    return float(np.std(means, ddof=1)) if len(means) > 1 else math.nan
+    for trial, scores in scored.items():
+        if trial.variant == variant:
+            by_seed[trial.seed] += [value for (of, _), value in scores.items() if of == region]
+    return statistics.describe([_mean(values) for values in by_seed.values()])["sd"]
 
 
-def _mean(values: list[float]) -> float:
+def _mean(values: Sequence[float]) -> float:
     """Returns the mean of the defined values; NaN where there are none."""
     return statistics.describe(values)["mean"]
 
 
-def _formatted(row: dict) -> dict[str, str]:
-    difference = {"ci_low": row["difference_low"], "ci_high": row["difference_high"]}
-    compared = not math.isnan(row["p_permutation"])
+def _formatted(row: dict[str, Any], baseline: bool = False) -> dict[str, str]:
+    interval = {"ci_low": row["difference_low"], "ci_high": row["difference_high"]}
+    difference = "-" if math.isnan(row["difference"]) else f"{row['difference']:+.3f}"
     return {
         "variant": row["variant"],
         "mean": tables.number(row["mean"]),
         "95 % interval": tables.interval(row),
         "worst": f"{tables.number(row['worst'])} ({row['worst_patient']})",
         "sd of seeds": tables.number(row["seed_sd"]),
-        "difference": f"{row['difference']:+.3f}" if compared else "baseline",
-        "95 % interval ": tables.interval(difference) if compared else "",
-        "p": tables.p_value(row["p_permutation"]) if compared else "",
-        "(Holm)": tables.p_value(row["p_holm"]) if compared else "",
+        "difference": "baseline" if baseline else difference,
+        "95 % interval ": "" if baseline else tables.interval(interval),
+        "p": "" if baseline else tables.p_value(row["p_permutation"]),
+        "(Holm)": "" if baseline else tables.p_value(row["p_holm"]),
         "patients": str(row["patients"]),
-        "runs": str(row["runs"]),
+        "trials": str(row["trials"]),
     }
 
 
-def _markdown(rows: list[dict[str, str]]) -> str:
+def _markdown(rows: Sequence[Mapping[str, str]]) -> str:
     lines = [list(rows[0]), ["---"] * len(rows[0]), *(list(row.values()) for row in rows)]
     cells = ([cell.replace("|", "/").strip() for cell in line] for line in lines)
     return "".join(f"| {' | '.join(line)} |\n" for line in cells)
 
 
-def _csv(rows: list[dict]) -> str:
+def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()

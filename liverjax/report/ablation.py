@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from liverjax.report import figures
 from liverjax.report.html import Page
 
 _METHOD = (
-    "The unit is the patient: Dice is averaged over seeds, then over a patient's cases. Intervals: bootstrap over "
+    "The unit is the patient: scores are averaged over seeds, then over a patient's cases. Intervals: bootstrap over "
     "patients (BCa, 95 %). Differences are paired by patient; p: permutation test, in the next column adjusted for the "
-    "number of variants (Holm). Worst: the patient of the lowest Dice. Red: adjusted p below 0.05."
+    "number of variants (Holm). Worst: the patient of the worst score. Red: adjusted p below 0.05."
 )
 
 
@@ -20,10 +21,12 @@ def ablation_report(
     folder: str | os.PathLike,
     title: str,
     about: str,
-    tables: Mapping[str, Sequence[Mapping]],
-    rows: Sequence[Mapping],
-    dice: Mapping[str, Mapping[str, Mapping[str, float]]],
-    runs: Sequence[Mapping],
+    *,
+    metric: str,
+    tables: Mapping[str, Sequence[Mapping[str, str]]],
+    rows: Sequence[Mapping[str, Any]],
+    scores: Mapping[str, Mapping[str, Mapping[str, float]]],
+    trials: Sequence[Mapping[str, Any]],
 ) -> pathlib.Path:
     """Writes ``report.html``, and the chart of each region as ``<region>.png``, into a folder.
 
@@ -31,22 +34,26 @@ def ablation_report(
       folder: where both go.
       title: heading.
       about: what is varied.
+      metric: what the metric is called.
       tables: for each region, rows of text by title.
-      rows: for each region and variant the values that `figures.variants` draws.
-      dice: region -> variant -> patient -> Dice.
-      runs: a row per run, with ``scored``.
+      rows: for each region and variant the numbers that the chart shows.
+      scores: region -> variant -> patient -> score.
+      trials: a row per trial, with ``scored``.
+
+    Returns:
+      The file of the report.
     """
     folder = pathlib.Path(folder)
     page = Page(title).text(about)
-    missing = sum(not run["scored"] for run in runs)
+    missing = sum(not trial["scored"] for trial in trials)
     if missing:
-        page.text(f"NOT COMPLETE: {missing} of {len(runs)} runs are not scored; see the list below.")
-    for (heading, table), (region, by_variant) in zip(tables.items(), dice.items(), strict=True):
+        page.text(f"NOT COMPLETE: {missing} of {len(trials)} trials are not scored; see the list below.")
+    for (heading, table), (region, by_variant) in zip(tables.items(), scores.items(), strict=True):
         of_region = [row for row in rows if row["region"] == region]
-        name = f"Dice of the {region}"
+        name = f"{metric} of the {region}"
         picture = figures.variants(by_variant, of_region, name, folder / f"{region}.png")
         page.section(heading).figure(picture, "Each dot is a patient; means and differences with intervals")
         page.table(table)
     page.text(_METHOD)
-    page.section("Runs").table(runs)
+    page.section("Trials").table(trials)
     return page.write(folder / "report.html")

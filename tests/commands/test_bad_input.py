@@ -98,24 +98,24 @@ MASK_FAULTS = [
 
 
 @pytest.mark.parametrize(
-    ("fault", "told"), SCAN_FAULTS + MASK_FAULTS, ids=lambda value: getattr(value, "__name__", "")
+    ("fault", "named"), SCAN_FAULTS + MASK_FAULTS, ids=lambda value: getattr(value, "__name__", "")
 )
-def test_prepare(scans, tmp_path, capsys, fault, told):
+def test_prepare(scans, tmp_path, capsys, fault, named):
     fault(scans / "imagesTr" / f"{CASE}_0000.nii.gz", scans / "labelsTr" / f"{CASE}.nii.gz")
     store = tmp_path / "store"
     assert main(["prepare", "-i", str(scans), "-o", str(store), "--config=demo", "--quiet"]) == 1
-    _one_line(capsys, CASE, told)
+    _one_line(capsys, CASE, named)
     assert not (store / "index.json").exists() and not list(store.glob("**/.partial*"))
 
 
-@pytest.mark.parametrize(("fault", "told"), SCAN_FAULTS, ids=lambda value: getattr(value, "__name__", ""))
-def test_predict_one_scan(scans, tiny_run, tmp_path, capsys, fault, told):
+@pytest.mark.parametrize(("fault", "named"), SCAN_FAULTS, ids=lambda value: getattr(value, "__name__", ""))
+def test_predict_one_scan(scans, tiny_run, tmp_path, capsys, fault, named):
     scan = scans / "imagesTr" / f"{CASE}_0000.nii.gz"
     fault(scan, None)
     output = tmp_path / "masks" / "mask.nii.gz"
     assert main(["predict", f"--model={tiny_run}", "-i", str(scan), "-o", str(output), "--quiet"]) == 1
     errors = capsys.readouterr().err
-    assert errors.startswith("liverjax: error: ") and CASE in errors and told in errors
+    assert errors.startswith("liverjax: error: ") and CASE in errors and named in errors
     assert not list(tmp_path.glob("masks/*.nii*"))
 
 
@@ -128,8 +128,10 @@ def test_predict_goes_on_after_a_bad_scan(scans, tiny_run, tmp_path, capsys):
     assert written == [f"phantom_00{n}.nii.gz" for n in range(8) if n != 2]
 
 
-@pytest.mark.parametrize(("fault", "told"), MASK_FAULTS[1:], ids=lambda value: getattr(value, "__name__", ""))
-def test_evaluate(scans, tmp_path, capsys, fault, told):
+@pytest.mark.parametrize(
+    ("fault", "named"), MASK_FAULTS[1:], ids=lambda value: getattr(value, "__name__", "")
+)
+def test_evaluate(scans, tmp_path, capsys, fault, named):
     predictions = shutil.copytree(scans / "labelsTr", tmp_path / "predictions")
     fault(None, predictions / f"{CASE}.nii.gz")
     output = tmp_path / "scores"
@@ -141,7 +143,7 @@ def test_evaluate(scans, tmp_path, capsys, fault, told):
         str(output),
     ]
     assert main([*command, "--quiet"]) == 1
-    _one_line(capsys, CASE, told)
+    _one_line(capsys, CASE, named)
     assert not (output / "summary.json").exists()
 
 

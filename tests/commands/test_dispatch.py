@@ -1,7 +1,6 @@
 """The command line as a stranger meets it."""
 
 import os
-import resource
 import subprocess
 import sys
 
@@ -13,14 +12,13 @@ _PROGRAM = [sys.executable, "-m", "liverjax.commands.dispatch"]
 
 
 @pytest.mark.parametrize("words", [["--help"], *([name, "--help"] for name in COMMANDS)], ids=" ".join)
-def test_help_is_quick_imports_no_jax_and_exits_0(words):
+def test_help_imports_nothing_large_and_exits_0(words):
     code = "import sys; from liverjax.commands.dispatch import main; status = main(sys.argv[1:]);"
-    code += "assert 'jax' not in sys.modules and 'matplotlib' not in sys.modules; sys.exit(status)"
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    code += "print(*{name.partition('.')[0] for name in sys.modules}, file=sys.stderr); sys.exit(status)"
     done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert done.returncode == 0, done.stderr
-    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.6
+    large = {"jax", "flax", "orbax", "grain", "matplotlib", "numpy", "scipy", "nibabel", "ml_collections"}
+    assert not large & set(done.stderr.split())
     if len(words) == 1:
         assert all(name in done.stdout for name in COMMANDS)
 
@@ -39,6 +37,9 @@ def test_help_of_a_command_lists_its_flags_and_short_names(capsys):
         (["predct"], "no command is called 'predct'; did you mean 'predict'?"),
         (["train"], "--config"),
         (["train", "--nonsense=1"], "nonsense"),
+        (["config"], "--config"),
+        (["config", "demo", "surplus"], "'surplus' is not a flag"),
+        (["check", "demo"], "--input"),
         (["train", "--config=demo", "--store=s", "--workdir=w", "surplus"], "'surplus' is not a flag"),
         (["train", "--config=demo", "--store=s", "--workdir=w", "--max_minutes=soon"], "max_minutes"),
     ],
@@ -62,9 +63,3 @@ def test_version(capsys):
 
     assert main(["--version"]) == 0
     assert capsys.readouterr().out.strip() == f"liverjax {liverjax.__version__}"
-
-
-def test_importing_the_library_imports_no_jax():
-    code = "import sys, liverjax; assert 'jax' not in sys.modules; print(liverjax.load_config('demo').name)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.stdout.strip() == "demo", done.stderr

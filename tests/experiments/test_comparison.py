@@ -8,7 +8,7 @@ import pytest
 
 from liverjax.errors import InputError
 from liverjax.experiments.comparison import compare
-from liverjax.experiments.plan import Run, Study
+from liverjax.experiments.plan import Sweep, Trial
 from liverjax.options import Config
 from liverjax.report.ablation import ablation_report
 
@@ -22,25 +22,26 @@ LIVER = {
 }
 
 
-def _study(folder, dice, labels=("background", "liver"), tumor=math.nan):
-    runs = []
-    for (variant, seed), values in dice.items():
+def _sweep(folder, scores, labels=("background", "liver"), tumor=math.nan, metric="dice"):
+    trials = []
+    for (variant, seed), values in scores.items():
         masks = folder / "runs" / f"{variant}_{seed}" / "predictions" / "p"
-        run = Run(variant, 0, seed, Config(labels=labels), Path(), masks.parent.parent, masks, tuple(values))
-        runs.append(run)
-        run.scores.mkdir(parents=True)
+        config, training = Config(labels=labels), masks.parent.parent
+        trial = Trial(variant, 0, seed, config, Path(), training, masks, masks / "scores", tuple(values))
+        trials.append(trial)
+        trial.scores.mkdir(parents=True)
         rows = [f"{case},liver,{value}\n{case},tumor,{tumor}\n" for case, value in values.items()]
-        (run.scores / "cases.csv").write_text("case,region,dice\n" + "".join(rows), encoding="utf-8")
-    names = tuple(dict.fromkeys(variant for variant, _ in dice))
-    return Study("x", "X.", (), "demo", Config(), Path("scans"), folder, PATIENTS, names, tuple(runs))
+        (trial.scores / "cases.csv").write_text(f"case,region,{metric}\n" + "".join(rows), encoding="utf-8")
+    names, data = tuple(dict.fromkeys(variant for variant, _ in scores)), Path("scans")
+    return Sweep("x", "X.", (), "demo", Config(), data, "", folder, metric, PATIENTS, names, tuple(trials))
 
 
 def test_the_table_by_hand(tmp_path):
-    found = compare(_study(tmp_path, LIVER))
-    assert found.dice["liver"]["base"] == pytest.approx({"a": 0.7, "b": 0.8, "c": 0.8})
-    assert found.dice["liver"]["new"] == pytest.approx({"a": 0.8, "b": 0.9, "c": 0.85})
+    found = compare(_sweep(tmp_path, LIVER))
+    assert found.scores["liver"]["base"] == pytest.approx({"a": 0.7, "b": 0.8, "c": 0.8})
+    assert found.scores["liver"]["new"] == pytest.approx({"a": 0.8, "b": 0.9, "c": 0.85})
     base, new = found.rows
-    assert (base["runs"], base["patients"], base["worst_patient"]) == (2, 3, "a")
+    assert (base["trials"], base["patients"], base["worst_patient"]) == (2, 3, "a")
     assert (base["mean"], new["mean"]) == pytest.approx((2.3 / 3, 2.55 / 3))
     assert (base["worst"], new["worst"]) == pytest.approx((0.7, 0.8))
     # Means over cases 0.725 and 0.775, 0.85 and 0.825: the sd of two values is their distance over sqrt 2.
@@ -54,65 +55,86 @@ def test_the_table_by_hand(tmp_path):
 
 
 def test_intervals_depend_on_the_seed_alone(tmp_path):
-    study = _study(tmp_path, LIVER)
-    assert str(compare(study, seed=1).rows) == str(compare(study, seed=1).rows)
+    sweep = _sweep(tmp_path, LIVER)
+    assert str(compare(sweep, seed=1).rows) == str(compare(sweep, seed=1).rows)
 
 
 def test_p_values_are_adjusted_for_the_number_of_variants_without_the_baseline(tmp_path):
     third = {("third", seed): dict.fromkeys(PATIENTS, 0.1) for seed in (0, 1)}
-    rows = compare(_study(tmp_path, LIVER | third)).rows
+    rows = compare(_sweep(tmp_path, LIVER | third)).rows
     assert [row["p_holm"] for row in rows[1:]] == pytest.approx([0.5, 0.5])
 
 
 def test_seeds_and_cases_that_are_missing(tmp_path):
     dice = {**LIVER, ("new", 1): {"a1": 0.8}}
-    found = compare(_study(tmp_path, dice))
-    assert found.dice["liver"]["new"] == pytest.approx({"a": 0.8, "b": 0.9, "c": 0.9})
+    found = compare(_sweep(tmp_path, dice))
+    assert found.scores["liver"]["new"] == pytest.approx({"a": 0.8, "b": 0.9, "c": 0.9})
     # A patient that only the baseline has is in its mean, and not among the pairs.
     del dice["new", 1], dice["new", 0]["c"]
-    row = compare(_study(tmp_path / "less", dice)).rows[1]
-    assert (row["runs"], row["patients"], row["pairs"]) == (1, 2, 2)
+    row = compare(_sweep(tmp_path / "less", dice)).rows[1]
+    assert (row["trials"], row["patients"], row["pairs"]) == (1, 2, 2)
     assert row["difference"] == pytest.approx(0.1) and math.isnan(row["seed_sd"])
 
 
-def test_tumours_only_where_the_networks_tell_them(tmp_path):
-    assert {row["region"] for row in compare(_study(tmp_path, LIVER)).rows} == {"liver"}
+def test_tumours_are_compared_only_if_all_networks_segment_them(tmp_path):
+    assert {row["region"] for row in compare(_sweep(tmp_path, LIVER)).rows} == {"liver"}
     labels = ("background", "liver", "tumor")
-    found = compare(_study(tmp_path / "tumor", LIVER, labels, tumor=0.25))
+    found = compare(_sweep(tmp_path / "tumor", LIVER, labels, tumor=0.25))
     assert [row["mean"] for row in found.rows if row["region"] == "tumor"] == [0.25, 0.25]
     # Where no case has a tumour nothing is defined.
-    none = compare(_study(tmp_path / "none", LIVER, labels)).rows[-1]
+    none = compare(_sweep(tmp_path / "none", LIVER, labels)).rows[-1]
     assert none["patients"] == 0 and math.isnan(none["mean"]) and none["worst_patient"] == ""
 
 
+def test_of_a_distance_the_largest_is_the_worst_and_a_missed_liver_is_no_baseline(tmp_path):
+    """Patient c is missed by the new variant: its distance is infinite, and so are mean and difference."""
+    distances = {
+        ("base", 0): {"a1": 3.0, "b": 9.0, "c": 2.0},
+        ("new", 0): {"a1": 1.0, "b": 4.0, "c": math.inf},
+    }
+    found = compare(_sweep(tmp_path, distances, metric="hd95"))
+    base, new = found.rows
+    assert (base["mean"], base["worst"], base["worst_patient"]) == (pytest.approx(14 / 3), 9.0, "b")
+    assert (new["mean"], new["worst_patient"], new["difference"]) == (math.inf, "c", math.inf)
+    (title, (first, second)) = next(iter(found.tables().items()))
+    assert title == "HD95 pooled [mm] of the liver"
+    assert first["difference"] == "baseline" and first["p"] == ""
+    assert second["difference"] == "+inf" and second["p"] == second["(Holm)"] == "-"
+
+
+def test_the_worst_error_is_the_one_furthest_from_0(tmp_path):
+    errors = {("base", 0): {"a1": -30.0, "b": 20.0, "c": 1.0}}
+    (row,) = compare(_sweep(tmp_path, errors, metric="rvd")).rows
+    assert (row["worst"], row["worst_patient"]) == (-30.0, "a")
+
+
 def test_without_the_baseline_there_is_no_table(tmp_path):
-    study = _study(tmp_path, LIVER)
-    for run in study.runs[:2]:
-        (run.scores / "cases.csv").unlink()
-    with pytest.raises(InputError, match="no run of the baseline 'base' is scored"):
-        compare(study)
+    sweep = _sweep(tmp_path, LIVER)
+    for trial in sweep.trials[:2]:
+        (trial.scores / "cases.csv").unlink()
+    with pytest.raises(InputError, match="no trial of the baseline 'base' is scored"):
+        compare(sweep)
 
 
 def test_files(tmp_path):
-    study = _study(tmp_path, LIVER)
-    (study.runs[3].scores / "cases.csv").unlink()
-    found = compare(study)
-    found.save(study.folder)
-    report = ablation_report(
-        study.folder, "T", str(study), found.tables(), found.rows, found.dice, found.runs
-    )
-    assert {path.name for path in study.folder.iterdir()} == {
+    sweep = _sweep(tmp_path, LIVER)
+    (sweep.trials[3].scores / "cases.csv").unlink()
+    found = compare(sweep)
+    found.save(sweep.folder)
+    results = {name: getattr(found, name) for name in ("metric", "rows", "scores", "trials")}
+    report = ablation_report(sweep.folder, "T", sweep.describe(), tables=found.tables(), **results)
+    assert {path.name for path in sweep.folder.iterdir()} == {
         "table.csv",
         "table.md",
-        "runs.csv",
+        "trials.csv",
         "report.html",
         "liver.png",
     }
-    with open(study.folder / "table.csv", encoding="utf-8") as file:
+    with open(sweep.folder / "table.csv", encoding="utf-8") as file:
         assert float(next(csv.DictReader(file))["mean"]) == found.rows[0]["mean"]
-    lines = (study.folder / "table.md").read_text(encoding="utf-8").splitlines()
+    lines = (sweep.folder / "table.md").read_text(encoding="utf-8").splitlines()
     assert lines[0] == "### Dice of the liver" and lines[4].startswith("| base | 0.767 |")
     assert len({line.count("|") for line in lines[2:]}) == 1
     html = report.read_text(encoding="utf-8")
-    assert "NOT COMPLETE: 1 of 4 runs are not scored" in html and "data:image/png" in html
+    assert "NOT COMPLETE: 1 of 4 trials are not scored" in html and "data:image/png" in html
     assert "new" in found.text() and "baseline" in found.text()

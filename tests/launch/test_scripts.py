@@ -154,11 +154,3 @@ def test_a_jobset_takes_an_interruption_for_no_failure():
     assert variables["JAX_COORDINATOR_ADDRESS"].split(":")[0] == f"{name}-{job['name']}-0-0.{name}"
     assert int(variables["JAX_NUM_PROCESSES"]) == spec["parallelism"] == spec["completions"]
     assert spec["completionMode"] == "Indexed"
-
-
-def test_the_library_knows_nothing_of_the_scripts():
-    package = LAUNCH.parent / "liverjax"
-    words = ("sbatch", "scontrol", "gcloud", "launch/")
-    for path in package.rglob("*.py"):
-        text = path.read_text(encoding="utf-8")
-        assert not [word for word in words if word in text], path

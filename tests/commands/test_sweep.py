@@ -1,8 +1,7 @@
-"""The sweep as it is typed: from scans to the table, stopped on the way and started again; and what goes wrong."""
+"""The sweep as it is typed: from scans to the table, stopped on the way and started again; and what fails."""
 
 import collections
 import csv
-import importlib.util
 import os
 import pathlib
 import signal
@@ -16,7 +15,6 @@ from liverjax.commands import dispatch
 from liverjax.training.logs import read_log
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
-SWEEP = ROOT / "launch" / "sweep.py"
 CONFIG = """
 from liverjax.config import load_config
 
@@ -46,6 +44,18 @@ def broken(config):
     """A batch that two devices cannot share."""
     yield "good", ("train.learning_rate=0.003",)
     yield "bad", ("batch.size=3",)
+
+def twice(config):
+    """Two rates of one name."""
+    yield "same", ("train.learning_rate=0.003",)
+    yield "same", ("train.learning_rate=0.03",)
+
+def single(config):
+    """A forgotten comma."""
+    yield "one", ("train.steps=5")
+
+def faulty(config):
+    yield "half", (f"train.steps={config.trian.steps // 2}",)
 '''
 
 
@@ -55,8 +65,8 @@ def words(phantom_scans, tmp_path_factory):
     folder = tmp_path_factory.mktemp("sweep")
     (folder / "tiny.py").write_text(CONFIG, encoding="utf-8")
     (folder / "own.py").write_text(ABLATIONS, encoding="utf-8")
-    command = [sys.executable, str(SWEEP), f"--config={folder / 'tiny.py'}", f"--dataset={phantom_scans}"]
-    return [*command, "--seeds=2"], folder
+    program = [sys.executable, "-m", "liverjax.commands.dispatch", "sweep"]
+    return [*program, f"--config={folder / 'tiny.py'}", f"--dataset={phantom_scans}", "--seeds=2"], folder
 
 
 def _run(command, *more):
@@ -93,8 +103,8 @@ def test_two_variants_with_two_seeds_stopped_on_the_way_and_started_again(words)
     process.send_signal(signal.SIGTERM)
     printed, error = process.communicate(timeout=300)
     assert process.returncode == 75, printed + error
-    assert "SIGTERM: the running commands are told to stop" in printed
-    assert "SIGTERM; the same command goes on" in error
+    assert "SIGTERM: stopping the running commands" in printed
+    assert "SIGTERM; the same command resumes" in error
     assert any(len(_steps(run)) < 30 for run in work.glob("runs/*"))
     done = {note: note.stat().st_mtime_ns for note in work.rglob("*.done.json")}
     assert not (work / "ablations").exists()
@@ -109,7 +119,7 @@ def test_two_variants_with_two_seeds_stopped_on_the_way_and_started_again(words)
         "predict": 4,
         "evaluate": 4,
     }
-    # What was stopped was started once more, and went on where it was: no step was made twice.
+    # What was stopped was started once more and resumed: no step was made twice.
     repeated = [line for line in set(started) if started.count(line) > 1]
     assert 1 <= len(repeated) <= 2 and len(started) == 13 + len(repeated)
     assert {line.split()[2] for line in repeated} == {"train"}
@@ -119,7 +129,7 @@ def test_two_variants_with_two_seeds_stopped_on_the_way_and_started_again(words)
     results = work / "ablations" / "rate"
     with open(results / "table.csv", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    assert [(row["variant"], row["runs"], row["patients"]) for row in rows] == [
+    assert [(row["variant"], row["trials"], row["patients"]) for row in rows] == [
         ("slow", "2", "2"),
         ("fast", "2", "2"),
     ]
@@ -145,7 +155,7 @@ def test_after_a_kill_the_next_sweep_waits_for_the_training_that_goes_on(words, 
     process.wait()
     again = _run(command)
     assert again.returncode == 0, again.stdout + again.stderr
-    assert "waiting for another process" in again.stdout
+    assert "waiting: another command is running in" in again.stdout
     for run in tmp_path.glob("runs/*"):
         assert _steps(run) == list(range(1, 31))
 
@@ -156,10 +166,10 @@ def test_after_a_failure_the_others_go_on_and_it_is_said(words, tmp_path):
     command = [*command, f"--ablation={folder / 'own.py'}:broken", f"--workdir={tmp_path}"]
     done = _run(command)
     assert done.returncode == 1
-    assert "FAILED: train bad; fold 0, seed 0: batch.size is 3" in done.stdout
+    assert "FAILED: train bad (fold 0, seed 0): batch.size is 3" in done.stdout
     assert done.stderr.count("liverjax: error: exit status 1 of: liverjax train") == 2
     report = (tmp_path / "ablations" / "broken" / "report.html").read_text(encoding="utf-8")
-    assert "NOT COMPLETE: 2 of 4 runs are not scored" in report
+    assert "NOT COMPLETE: 2 of 4 trials are not scored" in report
 
 
 @pytest.mark.parametrize(
@@ -173,30 +183,23 @@ def test_after_a_failure_the_others_go_on_and_it_is_said(words, tmp_path):
         ("--folds=7", "split.fold is 7, expected -1 to 3"),
         ("--folds=-1", "no case is held out"),
         ("--task=4", "task is '4', expected stores, table, or 0 to 3"),
+        ("--metric=dize", "metric 'dize' does not exist; did you mean 'dice'?"),
+        ("--ablation={own}:twice", "the ablation 'twice' yields two variants called 'same'"),
+        (
+            "--ablation={own}:single",
+            "yields 'train.steps=5' for 'one', expected a list of overrides: ['train.steps=5']",
+        ),
+        ("--ablation={own}:faulty", "own.py:22: AttributeError: 'Config' object has no attribute 'trian'"),
     ],
 )
 def test_what_does_not_fit_is_named_before_anything_starts(words, tmp_path, flag, message, capsys):
     command, folder = words
-    flags = [f"--ablation={folder / 'own.py'}:rate", f"--workdir={tmp_path / 'work'}", flag]
-    assert dispatch.run_program(_module(), "sweep.py", [*command[2:], *flags]) == 1
+    flags = [f"--ablation={folder / 'own.py'}:rate", f"--workdir={tmp_path / 'work'}"]
+    flags.append(flag.format(own=folder / "own.py"))
+    assert dispatch.main([*command[3:], *flags]) == 1
     error = capsys.readouterr().err
     assert error.startswith("liverjax: error: ") and error.count("\n") == 1 and message in error
-    assert not (tmp_path / "work").exists()
-
-
-def test_help_and_wrong_usage(capsys):
-    assert dispatch.run_program(_module(), "python launch/sweep.py", ["--help"]) == 0
-    printed = capsys.readouterr().out
-    assert "python launch/sweep.py --flags" in printed and "--config.FIELD=VALUE" in printed
-    assert dispatch.run_program(_module(), "python launch/sweep.py", ["--nonsense"]) == 2
-    assert "see 'python launch/sweep.py --help'" in capsys.readouterr().err
-
-
-def _module():
-    spec = importlib.util.spec_from_file_location("sweep", SWEEP)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    assert not (tmp_path / "work" / "stores").exists()
 
 
 def test_slurm_jobs_depend_on_each_other(words, tmp_path):
@@ -220,11 +223,13 @@ def test_slurm_jobs_depend_on_each_other(words, tmp_path):
     (tmp_path / "scontrol").write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/requeued\n')
     (tmp_path / "scontrol").chmod(0o755)
     environment["SLURM_JOB_ID"] = "17"
-    job = subprocess.Popen(["bash", script], env={**environment, "SLURM_ARRAY_TASK_ID": "2"})
+    # The last task of an array has the number of the whole array.
+    task = {"SLURM_ARRAY_JOB_ID": "17", "SLURM_ARRAY_TASK_ID": "2"}
+    job = subprocess.Popen(["bash", script], env=environment | task)
     _wait_for(lambda: list(tmp_path.glob("work/stores/*/prepare.log")), job)
     job.send_signal(signal.SIGTERM)
     assert job.wait(timeout=300) == 75
-    assert (tmp_path / "requeued").read_text() == "requeue 17\n"
+    assert (tmp_path / "requeued").read_text() == "requeue 17_2\n"
     assert not (tmp_path / "work" / "runs").exists()
     (tmp_path / "requeued").unlink()
     subprocess.run(["bash", script, "stores"], env=environment, check=True)
