@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from liverjax import labels
-from liverjax.datasets.layouts import Case
+from liverjax.datasets.case import Case
 from liverjax.report import figures
 from liverjax.report.html import Page
 from liverjax.scans import nifti
