@@ -1,7 +1,7 @@
 """An ablation as a plan: which trainings, predictions and scores its variants need, each once.
 
 What is the same is shared: runs lie in folders named by what their training depends on. Variants that differ in the
-prediction alone (``predict.*``, fewer ``views``) share one training, those of the same preprocessing one store, and
+prediction alone (``predict.*``, fewer ``views``) share one training, those of the same grid and region one store, and
 ablations in one work folder whatever they have in common, their baseline above all.
 
     WORKDIR/stores/<key>/                       a store
@@ -22,6 +22,7 @@ from collections.abc import Sequence
 
 from liverjax.config import assignments, load_ablation, load_config, override, resolve, to_dict
 from liverjax.data.splits import split_cases, usable_cases
+from liverjax.data.store import store_identity
 from liverjax.datasets.layouts import find_cases
 from liverjax.errors import ConfigError
 from liverjax.experiments.runner import Command
@@ -119,7 +120,8 @@ class Study:
         )
         views = [view for view in VIEWS if any(view in run.config.views for run in runs)]
         changed = [f"--config.{text}" for text in assignments(self.base, trained)]
-        stored = [text for text in changed if text.startswith("--config.preprocess.")]
+        identity = store_identity(first.config.preprocess, first.config.target)
+        stored = [text for text in changed if text.removeprefix("--config.").partition("=")[0] in identity]
         config = f"--config={self.spec}"
         prepare = ("prepare", f"--input={self.dataset}", f"--output={first.store}", config, *stored)
         places = (f"--store={first.store}", f"--workdir={first.training}", f"--views={','.join(views)}")
@@ -197,7 +199,7 @@ def plan(
         return tuple(case.id for case in test)
 
     def run(variant: str, config: Config) -> Run:
-        store = workdir / "stores" / _key(config.preprocess, str(dataset))
+        store = workdir / "stores" / _key(store_identity(config.preprocess, config.target), str(dataset))
         training = workdir / "runs" / _key(_training_fields(config), store.name)
         masks = training / "predictions" / _key(config.predict, *config.views)
         test = test_part(config.labels, config.split, config.seed)

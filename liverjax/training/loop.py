@@ -15,9 +15,9 @@ from jax.sharding import Mesh
 
 from liverjax.checkpoint.restarts import restart_folder
 from liverjax.checkpoint.runs import Checkpoints
-from liverjax.config import differences, resolve
+from liverjax.config import resolve
 from liverjax.data.pipeline import train_batches
-from liverjax.data.splits import Parts, split_cases, usable_cases
+from liverjax.data.splits import Subsets, split_cases, usable_cases
 from liverjax.data.store import open_store
 from liverjax.errors import ConfigError, Interrupted, LiverjaxError, TrainingError
 from liverjax.models import UNet, build_unet
@@ -68,10 +68,7 @@ def train(
     if not config.store:
         raise ConfigError("store is empty, expected the folder that `liverjax prepare` wrote")
     with StopSignals() as stop:  # What comes before the first steps is obeyed after them.
-        store = open_store(config.store)
-        if store.preprocess != config.preprocess:
-            changed = ", ".join(differences(store.preprocess, config.preprocess, "preprocess.").values())
-            raise ConfigError(f"store {config.store} was prepared with other values of the config: {changed}")
+        store = open_store(config.store, config.preprocess, config.target)
         parts = split_cases(usable_cases(store.cases, config.labels), config.split, config.seed)
         setup = _Setup(
             config=config,
@@ -105,7 +102,7 @@ class _Setup:
     """What the views have in common."""
 
     config: Config
-    parts: Parts
+    parts: Subsets
     mesh: Mesh
     network: UNet
     optimizer: optax.GradientTransformation

@@ -12,7 +12,7 @@ import jax
 
 from liverjax.checkpoint.manifest import environment, read_manifest, write_manifest
 from liverjax.config import differences, resolve, to_dict
-from liverjax.data.splits import Parts
+from liverjax.data.splits import Subsets
 from liverjax.data.store import Store
 from liverjax.errors import CheckpointError, ConfigError, did_you_mean
 from liverjax.files import write_json
@@ -26,7 +26,7 @@ _RESUME = ("auto", "force")
 
 
 def start_or_resume(
-    workdir: pathlib.Path, config: Config, store: Store, parts: Parts, resume: str = "auto"
+    workdir: pathlib.Path, config: Config, store: Store, parts: Subsets, resume: str = "auto"
 ) -> None:
     """Writes ``run.json``, or compares with what the run was started with.
 

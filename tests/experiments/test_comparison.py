@@ -9,7 +9,7 @@ import pytest
 from liverjax.errors import InputError
 from liverjax.experiments.comparison import compare
 from liverjax.experiments.plan import Run, Study
-from liverjax.options import Config
+from liverjax.options import Config, Target
 from liverjax.report.ablation import ablation_report
 from liverjax.scoring import statistics
 
@@ -27,7 +27,16 @@ def _study(folder, dice, labels=("background", "liver"), tumor=math.nan):
     runs = []
     for (variant, seed), values in dice.items():
         masks = folder / "runs" / f"{variant}_{seed}" / "predictions" / "p"
-        run = Run(variant, 0, seed, Config(labels=labels), Path(), masks.parent.parent, masks, tuple(values))
+        run = Run(
+            variant,
+            0,
+            seed,
+            Config(target=Target(labels=labels)),
+            Path(),
+            masks.parent.parent,
+            masks,
+            tuple(values),
+        )
         runs.append(run)
         run.scores.mkdir(parents=True)
         rows = [f"{case},liver,{value}\n{case},tumor,{tumor}\n" for case, value in values.items()]

@@ -34,6 +34,49 @@ def test_the_window_of_an_mr_scan_is_of_its_body():
     assert high == pytest.approx(33 + 0.99 * 487, abs=3)
 
 
+def test_the_window_of_ordinary_scans_is_that_of_the_plain_mean(real_data):
+    """The limit for artefacts changes no bit of scans that have none."""
+    scans = [abdomen()]
+    for folder in ("chaos_mr", "mr_hbp"):
+        scans += [
+            nifti.read(path).voxels
+            for path in sorted((real_data / folder / "imagesTr").glob("*.nii.gz"))[::5]
+        ]
+    for voxels in scans:
+        darkest = float(voxels.min())
+        body = voxels[voxels >= darkest + (voxels.mean(dtype=np.float64) - darkest) / 4]
+        expected = np.percentile(body, (0.5, 99.5))
+        assert intensity.intensity_window(voxels, Preprocess(modality="mr")) == tuple(expected)
+
+
+@pytest.mark.parametrize("artefact", [1e5, 1e9, 4e9])
+def test_a_bright_artefact_does_not_move_the_window(artefact):
+    options = Preprocess(modality="mr")
+    voxels = abdomen()
+    expected = intensity.intensity_window(voxels, options)
+    voxels[0, 0, 0] = artefact
+    np.testing.assert_allclose(intensity.intensity_window(voxels, options), expected, rtol=0.02)
+
+
+@hypothesis.given(
+    low=st.one_of(st.sampled_from([0, 0.5, 0.03, 1, 5, 12.3]), st.floats(0, 49)),
+    high=st.one_of(st.sampled_from([100, 99.5, 99.97, 99, 95, 87.6]), st.floats(51, 100)),
+)
+@hypothesis.settings(deadline=None, max_examples=50)
+def test_quantiles_give_the_window_of_any_percentiles(low, high):
+    options = Preprocess(modality="mr", percentiles=(low, high))
+    expected = intensity.intensity_window(abdomen(), options)
+    quantiles = intensity.body_quantiles(abdomen())
+    for q, ours, exact in zip(
+        (low, high), intensity.window_from_quantiles(quantiles, options), expected, strict=True
+    ):
+        place = np.searchsorted(intensity.PERCENTILES, q)
+        if q in intensity.PERCENTILES:
+            assert ours == exact
+        else:
+            assert abs(ours - exact) <= quantiles[place] - quantiles[place - 1]
+
+
 @hypothesis.given(scale=st.floats(1e-3, 1e3), offset=st.floats(-500, 500))
 @hypothesis.settings(deadline=None, max_examples=25)
 def test_scale_and_offset_of_an_mr_scan_do_not_matter(scale, offset):
