@@ -24,7 +24,7 @@ from liverjax.errors import ConfigError
 def get_config(arg: str = ""):
     config = default_config()
     config.name = "ct_liver"
-    config.labels = ("background", "liver")
+    config.target.labels = ("background", "liver")
     config.preprocess.modality = "ct"
     config.preprocess.spacing = (2.0, 2.0, 2.0)
     config.batch.patch = (192, 192)

@@ -13,7 +13,7 @@ def get_config(arg: str = ""):
     del arg
     config = default_config()
     config.name = "demo"
-    config.labels = ("background", "liver", "tumor")
+    config.target.labels = ("background", "liver", "tumor")
     config.preprocess.spacing = (4.0, 4.0, 4.0)
     config.split.folds = 4
     config.split.validation = 2

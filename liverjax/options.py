@@ -23,6 +23,22 @@ def _require(condition: bool, field: str, value: object, expected: str) -> None:
 
 
 @dataclasses.dataclass(frozen=True)
+class Target:
+    """What is learnt, and where."""
+
+    #: Classes of the network, in order; without "tumor", tumours of the masks count as liver.
+    labels: tuple[str, ...] = ("background", "liver")
+    #: Where: in the whole "scan", or in the box around the "liver" (its tumours included) with a margin in mm.
+    region: str = "scan"
+    margin_mm: float = 20.0
+
+    def __post_init__(self):
+        _require(self.labels in (NAMES[:2], NAMES), "target.labels", self.labels, f"{NAMES[:2]} or {NAMES}")
+        _choose("target.region", self.region, ("scan", "liver"))
+        _require(self.margin_mm >= 0, "target.margin_mm", self.margin_mm, "0 or more")
+
+
+@dataclasses.dataclass(frozen=True)
 class Preprocess:
     """How a scan becomes the network's input; the same for training and prediction."""
 
@@ -32,7 +48,7 @@ class Preprocess:
     spacing: tuple[float, ...] = (2.0, 2.0, 2.0)
     #: CT: the HU range that is scaled to [-1, 1]; values outside are clipped.
     window: tuple[float, ...] = (-160.0, 240.0)
-    #: MR: the percentiles of the body's voxels, per case, that take the place of the window.
+    #: MR: the percentiles of the body's voxels in each scan that take the place of the window.
     percentiles: tuple[float, ...] = (0.5, 99.5)
 
     def __post_init__(self):
@@ -47,7 +63,7 @@ class Preprocess:
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-    """Which cases train, which choose the checkpoint, which are held out. Patients are never divided."""
+    """Which cases train, which choose the checkpoint, which are held out. All scans of a patient stay together."""
 
     #: The test cases are those whose rank modulo `folds` is `fold`; fold -1 holds none out.
     folds: int = 5
@@ -140,7 +156,7 @@ class Augment:
 
 @dataclasses.dataclass(frozen=True)
 class Model:
-    """The U-net. Its classes are the config's `labels`."""
+    """The U-net. Its classes are `target.labels`."""
 
     #: Channels of each level, from full resolution down; one more level is one more 2x2 pooling.
     features: tuple[int, ...] = (64, 128, 256, 512)
@@ -312,8 +328,6 @@ class Config:
 
     #: What the system is called in its files.
     name: str = "liverjax"
-    #: Classes of the network, in order; without "tumor", tumours of the masks count as liver.
-    labels: tuple[str, ...] = ("background", "liver")
     #: Views whose networks are trained, and fused in prediction.
     views: tuple[str, ...] = VIEWS
     #: Of all random numbers: weights, batches, augmentation, dropout, and which patients `split.train_share` takes.
@@ -322,6 +336,7 @@ class Config:
     store: str = ""
     #: Wall-clock minutes of training, over all views; 0 is no limit. The rate then cools down in time.
     max_minutes: float = 0.0
+    target: Target = Target()
     preprocess: Preprocess = Preprocess()
     split: Split = Split()
     batch: Batch = Batch()
@@ -330,6 +345,11 @@ class Config:
     loss: Loss = Loss()
     train: Train = Train()
     predict: Predict = Predict()
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Classes of the networks, in order: `target.labels`."""
+        return self.target.labels
 
     @property
     def networks(self) -> tuple[str, ...]:
@@ -341,7 +361,6 @@ class Config:
         return self.views if network == SHARED else (network,)
 
     def __post_init__(self):
-        _require(self.labels in (NAMES[:2], NAMES), "labels", self.labels, f"{NAMES[:2]} or {NAMES}")
         for view in self.views:
             _choose("views", view, VIEWS)
         ok = 0 < len(self.views) == len(set(self.views))

@@ -1,13 +1,38 @@
-"""A scan or mask in memory: voxels and the affine that places them in the patient."""
+"""A scan or mask in memory: voxels, the affine that places them in the patient, and the files they come from."""
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
 from collections.abc import Sequence
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class NiftiSource:
+    """The header that a volume was read with, so that its mask is written with the same geometry fields."""
+
+    header: nib.Nifti1Header
+
+
+@dataclasses.dataclass(frozen=True)
+class DicomSource:
+    """The DICOM series that a volume was read from, so that a segmentation of it can refer to its instances.
+
+    Attributes:
+      study_uid: StudyInstanceUID, "" where the files state none.
+      series_uid: SeriesInstanceUID, of the first slice where an anonymiser gave each file one of its own.
+      files: the instance of each slice, in the order of the third voxel axis.
+      phase: index of the phase in a dynamic series, 0 if there is only one.
+    """
+
+    study_uid: str
+    series_uid: str
+    files: tuple[Path, ...]
+    phase: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,14 +42,14 @@ class Volume:
     Attributes:
       voxels: (x, y, z) array in the order of the file.
       affine: (4, 4) float64; takes voxel indices (voxel centres) to RAS+ world coordinates in mm.
-      header: the NIfTI header that the volume was read with, or None. A volume made from this one by
-        `with_voxels` is written with its geometry fields unchanged, so that output lies exactly on input.
+      source: what the volume was read from, or None. It describes the grid of the files: a volume derived from this
+        one keeps it, and writers use its geometry only while `affine` is still that of the files.
       name: what error messages call this volume: its path, or a short description.
     """
 
     voxels: np.ndarray
     affine: np.ndarray
-    header: nib.Nifti1Header | None = None
+    source: NiftiSource | DicomSource | None = None
     name: str = "volume"
 
     @property

@@ -50,7 +50,7 @@ def tiny_config(phantom_scans, tmp_path_factory):
 
     config = options.Config(
         name="tiny",
-        labels=("background", "liver", "tumor"),
+        target=options.Target(labels=("background", "liver", "tumor")),
         store=str(tmp_path_factory.mktemp("tiny") / "store"),
         preprocess=options.Preprocess(spacing=(8.0, 8.0, 8.0)),
         split=options.Split(folds=4, fold=0, validation=2),

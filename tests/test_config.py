@@ -90,7 +90,7 @@ def test_fields_that_depend_on_one_another_change_together():
         ("loss.dice=-1", "expected weights of 0 or more"),
         ("predict.flips=true", "predict.flips is True, expected false for networks"),
         ("split.fold=5", "split.fold is 5, expected -1 to 4"),
-        ("labels=background,kidney", "labels is ('background', 'kidney'), expected"),
+        ("target.labels=background,kidney", "target.labels is ('background', 'kidney'), expected"),
     ],
 )
 def test_what_does_not_fit_is_named_with_what_was_expected(text, message):

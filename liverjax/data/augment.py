@@ -20,12 +20,26 @@ def step_keys(key: jax.Array, step: int | jax.Array) -> jax.Array:
     return jax.random.split(jax.random.fold_in(key, step))
 
 
+def draw_keys(key: jax.Array) -> dict[str, jax.Array]:
+    """Returns the keys of all that is drawn for one slice by name, from the slice's own key; no two are equal.
+
+    Each draw has its key whether or not it is on: switching one change on leaves the draws of the others as they were.
+    """
+    affine, intensity, elastic, flip, bias_field, blur, low_resolution = jax.random.split(key, 7)
+    names = ("rotation", "scale", "shift")
+    keys = dict(zip(names, jax.random.split(affine, 3), strict=True))
+    names = ("contrast", "brightness", "gamma", "noise_level", "noise")
+    keys |= dict(zip(names, jax.random.split(intensity, 5), strict=True))
+    keys["elastic_rows"], keys["elastic_columns"] = jax.random.split(elastic)
+    return {**keys, "flip": flip, "bias_field": bias_field, "blur": blur, "low_resolution": low_resolution}
+
+
 def normalise(stored: jax.Array, window: jax.Array) -> jax.Array:
     """Returns slices (N, H, W, 1) float32 in [-1, 1] of voxels as stored (N, H, W).
 
     Args:
       stored: the voxels, of any real type.
-      window: (N, 2) the low and the high value that become -1 and 1, as in `liverjax.scans.grid.normalise`.
+      window: (N, 2) the low and the high value that become -1 and 1, as in `liverjax.scans.intensity.normalise`.
     """
     low, high = window[:, 0, None, None, None], window[:, 1, None, None, None]
     slope = 2 / jnp.maximum(high - low, 1e-30)
@@ -35,7 +49,7 @@ def normalise(stored: jax.Array, window: jax.Array) -> jax.Array:
 def augment(
     key: jax.Array, images: jax.Array, labels: jax.Array, options: Augment
 ) -> tuple[jax.Array, jax.Array]:
-    """Returns slices and their labels after one random affine map each, and slices of changed intensity.
+    """Returns slices of randomly changed place and intensity, and labels that move with them.
 
     Each row has a key of its own, made from ``key`` and its place in the global batch.
 
@@ -48,33 +62,29 @@ def augment(
     keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, jnp.arange(images.shape[0]))
 
     def one(key, image, label):
-        affine_key, intensity_key = jax.random.split(key)
-        # Keys of their own: switching one change on leaves the draws of the others as they were.
-        elastic_key, flip_key, bias_key, blur_key, coarse_key = (
-            jax.random.fold_in(key, place) for place in range(5)
-        )
+        keys = draw_keys(key)
         if options.rotation or options.scale or options.shift or options.elastic:
-            coordinates = _affine_coordinates(affine_key, image.shape, options)
+            coordinates = _affine_coordinates(keys, image.shape, options)
             if options.elastic:
                 coordinates = tuple(
-                    along + _smooth_field(part_key, image.shape, options.elastic)
-                    for along, part_key in zip(coordinates, jax.random.split(elastic_key), strict=True)
+                    along + _smooth_field(keys[name], image.shape, options.elastic)
+                    for along, name in zip(coordinates, ("elastic_rows", "elastic_columns"), strict=True)
                 )
             image = map_coordinates(image, coordinates, order=1, mode="constant", cval=AIR)
             label = map_coordinates(label, coordinates, order=0, mode="constant", cval=0)
         if options.flip:
-            for axis, mirrored in enumerate(jax.random.bernoulli(flip_key, options.flip, (2,))):
+            for axis, mirrored in enumerate(jax.random.bernoulli(keys["flip"], options.flip, (2,))):
                 image = jnp.where(mirrored, jnp.flip(image, axis), image)
                 label = jnp.where(mirrored, jnp.flip(label, axis), label)
         if options.bias_field:
-            factor = jnp.exp(_smooth_field(bias_key, image.shape, options.bias_field, cell=128))
+            factor = jnp.exp(_smooth_field(keys["bias_field"], image.shape, options.bias_field, cell=128))
             image = (image + 1) * factor - 1
         if options.blur:
-            image = _blur(image, jax.random.uniform(blur_key, (), maxval=options.blur), options.blur)
+            image = _blur(image, jax.random.uniform(keys["blur"], (), maxval=options.blur), options.blur)
         if options.low_resolution:
-            factor = jnp.exp2(jax.random.uniform(coarse_key, (), maxval=options.low_resolution))
+            factor = jnp.exp2(jax.random.uniform(keys["low_resolution"], (), maxval=options.low_resolution))
             image = _coarser(_coarser(image, factor).T, factor).T
-        return _change_intensity(intensity_key, image, options), label
+        return _change_intensity(keys, image, options), label
 
     images, labels = jax.vmap(one)(keys, images[..., 0], labels)
     return images[..., None], labels
@@ -134,14 +144,13 @@ def _symmetric(key: jax.Array, limit: float, shape: tuple[int, ...] = ()) -> jax
 
 
 def _affine_coordinates(
-    key: jax.Array, shape: tuple[int, int], options: Augment
+    keys: dict[str, jax.Array], shape: tuple[int, int], options: Augment
 ) -> tuple[jax.Array, jax.Array]:
     """Returns for each pixel of the result the row and column that it is taken from, (H, W) each."""
-    rotation_key, scale_key, shift_key = jax.random.split(key, 3)
-    angle = jnp.deg2rad(_symmetric(rotation_key, options.rotation))
+    angle = jnp.deg2rad(_symmetric(keys["rotation"], options.rotation))
     # Drawn on a logarithmic scale: halving is as likely as doubling.
-    scale = jnp.exp(_symmetric(scale_key, jnp.log1p(options.scale)))
-    shift = _symmetric(shift_key, options.shift, (2,))
+    scale = jnp.exp(_symmetric(keys["scale"], jnp.log1p(options.scale)))
+    shift = _symmetric(keys["shift"], options.shift, (2,))
     center = [(size - 1) / 2 for size in shape]
     rows = (jnp.arange(shape[0]) - center[0] - shift[0])[:, None] / scale
     columns = (jnp.arange(shape[1]) - center[1] - shift[1])[None, :] / scale
@@ -151,20 +160,19 @@ def _affine_coordinates(
     )
 
 
-def _change_intensity(key: jax.Array, image: jax.Array, options: Augment) -> jax.Array:
-    contrast_key, brightness_key, gamma_key, level_key, noise_key = jax.random.split(key, 5)
+def _change_intensity(keys: dict[str, jax.Array], image: jax.Array, options: Augment) -> jax.Array:
     if options.gamma:
-        exponent = jnp.exp2(_symmetric(gamma_key, options.gamma))
+        exponent = jnp.exp2(_symmetric(keys["gamma"], options.gamma))
         # Away from 0 the power has a finite slope, which keeps float32 rounding alike on all devices. Of a positive
         # base it is this exponential, which CPUs work out for many pixels at once.
         image = 2 * jnp.exp(exponent * jnp.log(jnp.clip((image + 1) / 2, 1e-6, 1))) - 1
     if options.contrast:
-        image = image * (1 + _symmetric(contrast_key, options.contrast))
+        image = image * (1 + _symmetric(keys["contrast"], options.contrast))
     if options.brightness:
-        image = image + _symmetric(brightness_key, options.brightness)
+        image = image + _symmetric(keys["brightness"], options.brightness)
     if options.noise:
-        level = jax.random.uniform(level_key, (), maxval=options.noise)
-        image = image + level * _white_noise(noise_key, image.shape)
+        level = jax.random.uniform(keys["noise_level"], (), maxval=options.noise)
+        image = image + level * _white_noise(keys["noise"], image.shape)
     return jnp.clip(image, -1, 1)
 
 

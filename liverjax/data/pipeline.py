@@ -57,8 +57,8 @@ def blank_batch(rows: int, patch: tuple[int, int]) -> dict[str, np.ndarray]:
     """Returns a batch of air without labels.
 
     Returns:
-      - "image" (rows, H, W) int16, voxels as stored: `augment.normalise` makes of them on the device what the network
-        sees, for half as much has to be copied there;
+      - "image" (rows, H, W) int16, voxels as stored: `augment.normalise` scales them on the device, so that half as
+        much has to be copied there;
       - "window" (rows, 2) float32, the stored voxels that become -1 and 1;
       - "label" (rows, H, W) uint8.
     """
@@ -77,7 +77,7 @@ def place_slice(
     index: int,
     place: tuple[float, float] = (0.5, 0.5),
 ) -> None:
-    """Writes a slice into a row of a `blank_batch`: centred where it is smaller, else cropped at ``place``.
+    """Writes a slice into a row of a `blank_batch`: centred in a larger patch, else cropped at ``place``.
 
     Args:
       case: the case, and ``view`` and ``index`` its slice.
@@ -127,7 +127,7 @@ def train_batches(
 
 
 def _closing(batches: grain.DatasetIterator) -> Iterator[dict[str, np.ndarray]]:
-    """Yields all batches; ends the threads or workers when they, or the caller's interest in them, end."""
+    """Yields all batches; ends the threads or workers after the last, or when the caller closes the generator."""
     try:
         yield from batches
     except RuntimeError as error:
@@ -143,7 +143,7 @@ def _closing(batches: grain.DatasetIterator) -> Iterator[dict[str, np.ndarray]]:
 
 
 def _prepare_worker(_index: int, _count: int) -> None:
-    """Runs in each worker process: the signals of a terminal or scheduler are for the run to obey.
+    """Runs in each worker process: it ignores the signals of a terminal or scheduler, which the run handles.
 
     The run saves and then ends its workers. If it is killed and cannot, they end by themselves.
     """
@@ -162,7 +162,7 @@ def validation_batches(
 ) -> list[dict[str, np.ndarray]]:
     """Returns the batches of a network's validation proxy: whole slices, half of them with liver if there are enough.
 
-    The slices are spread evenly over each group, so that every look sees the same ones. The last batch is
+    The slices are spread evenly over each group, so that every evaluation uses the same ones. The last batch is
     filled up with rows of weight 0.
 
     Returns:
@@ -179,11 +179,11 @@ def validation_batches(
     batches = []
     for start in range(0, len(chosen), size):
         batch = blank_batch(size, (height, width))
-        part = chosen[start : start + size]
-        for row, (case, view, index) in enumerate(part):
+        rows = chosen[start : start + size]
+        for row, (case, view, index) in enumerate(rows):
             place_slice(batch, row, case, view, index)
         label = merge_labels(batch["label"], "tumor" in config.labels)
-        batches.append({**batch, "label": label, "weight": np.float32(np.arange(size) < len(part))})
+        batches.append({**batch, "label": label, "weight": np.float32(np.arange(size) < len(rows))})
     return batches
 
 

@@ -1,4 +1,4 @@
-"""Slices of a store beside what training makes of them, to be looked at before a run."""
+"""Slices of a store beside their augmentations, for a contact sheet before a run."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ def augmented_slices(
     """Returns slices of a store and their augmentations as the first steps of training draw them.
 
     Of up to ``rows`` cases, spread evenly, the slice with most tumour, or most liver where the network has no
-    tumour class or the case no tumour. Column s holds what step s makes of these slices as its batch; patches
-    are cropped at their centre, where training crops at random.
+    tumour class or the case no tumour. The column of step s holds these slices as the augmentation of that step changes
+    them; patches are cropped at their centre, where training crops at random.
     """
     rows = min(rows, len(cases))
     chosen = [cases[int((row + 0.5) * len(cases) / rows)] for row in range(rows)]
@@ -61,7 +61,7 @@ def augmented_slices(
         key, _ = step_keys(jax.random.key(config.seed), step)
         shown.append(_augment(key, image, label, options=config.augment))
     images, labels = (
-        np.stack([np.asarray(part) for part in parts], axis=1) for parts in zip(*shown, strict=True)
+        np.stack([np.asarray(column) for column in columns], axis=1) for columns in zip(*shown, strict=True)
     )
     ranges = [f"{name} {value:g}" for name, value in dataclasses.asdict(config.augment).items() if value]
     return Preview(

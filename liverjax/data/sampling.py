@@ -32,7 +32,7 @@ class Sampler:
     """
 
     def __init__(self, cases: Sequence[StoredCase], views: Sequence[str], options: Batch, seed: int):
-        """Raises `InputError` if no case has a slice of a kind that a share is wanted of."""
+        """Raises `InputError` if a share is above 0 and no case has such a slice."""
         self._stream = (seed, VIEWS.index(views[0]) if len(views) == 1 else len(VIEWS))
         self._options = options
         self._of_view = [_Slices(cases, view, options) for view in views]

@@ -17,8 +17,8 @@ _LOG = logging.getLogger("liverjax")
 
 
 @dataclasses.dataclass(frozen=True)
-class Parts:
-    """The cases of each part of a split."""
+class Subsets:
+    """The cases of each subset of a split."""
 
     train: tuple[StoredCase, ...]
     validation: tuple[StoredCase, ...]
@@ -26,23 +26,25 @@ class Parts:
 
 
 def usable_cases(cases: Sequence[StoredCase], labels: Sequence[str]) -> list[StoredCase]:
-    """Returns the cases whose masks tell all classes apart; the others would teach that tumour is liver."""
+    """Returns the cases whose masks distinguish all classes; the others would teach that tumour is liver."""
     left_out = [case.id for case in cases if case.liver_only and "tumor" in labels]
     if left_out:
-        _LOG.warning("not used, for their masks do not tell tumours from the liver: %s", ", ".join(left_out))
+        _LOG.warning(
+            "not used, since their masks do not distinguish tumours from the liver: %s", ", ".join(left_out)
+        )
     return [case for case in cases if case.id not in left_out]
 
 
-def split_cases(cases: Sequence[StoredCase], options: Split, seed: int = 0) -> Parts:
+def split_cases(cases: Sequence[StoredCase], options: Split, seed: int = 0) -> Subsets:
     """Divides the cases of a store.
 
-    Patients are ranked in the order of the store. The test part is the patients whose rank modulo ``folds`` is
+    Patients are ranked in the order of the store. The test subset is the patients whose rank modulo ``folds`` is
     ``fold``, or those of ``test_cases``; of the rest, ``validation`` patients, spread evenly over their ranks,
-    choose the best checkpoint; of the others a share of ``train_share``, drawn by ``seed``, trains. So neither a figure
-    on the test part nor the choice of what predicts it has seen it.
+    choose the best checkpoint; of the others a share of ``train_share``, drawn by ``seed``, trains. The test subset
+    thus takes part neither in training nor in the choice of the checkpoint.
 
     Raises:
-      ConfigError: a test case does not exist, or a part would be empty.
+      ConfigError: a test case does not exist, or a subset would be empty (that for the test may be with fold -1).
     """
     patients = list(dict.fromkeys(case.patient for case in cases))
     if options.test_cases:
@@ -55,6 +57,11 @@ def split_cases(cases: Sequence[StoredCase], options: Split, seed: int = 0) -> P
         test = {by_id[name] for name in options.test_cases}
     else:
         test = {patient for rank, patient in enumerate(patients) if rank % options.folds == options.fold}
+        if not test and options.fold >= 0:
+            raise ConfigError(
+                f"split.fold is {options.fold} of {options.folds} folds, but there are only {len(patients)} patients, "
+                "so that none is held out for the test; expected a smaller fold, or -1"
+            )
     rest = [patient for patient in patients if patient not in test]
     if len(rest) <= options.validation:
         raise ConfigError(
@@ -67,7 +74,7 @@ def split_cases(cases: Sequence[StoredCase], options: Split, seed: int = 0) -> P
     drawn = np.random.default_rng(seed).permutation(len(train))[: math.ceil(options.train_share * len(train))]
     train = {train[index] for index in drawn}
 
-    def part(chosen: set[str]) -> tuple[StoredCase, ...]:
+    def subset(chosen: set[str]) -> tuple[StoredCase, ...]:
         return tuple(case for case in cases if case.patient in chosen)
 
-    return Parts(part(train), part(validation), part(test))
+    return Subsets(subset(train), subset(validation), subset(test))

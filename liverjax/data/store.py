@@ -1,12 +1,13 @@
 """The training store: each case on the working grid, one slice-major array per view.
 
-    STORE/index.json                     preprocessing and the list of cases
-    STORE/cases/<id>/case.json           geometry, intensity window, fingerprint, label counts per slice
+    STORE/index.json                     what identifies the store, and the list of cases
+    STORE/cases/<id>/case.json           geometry, quantiles of the intensities, fingerprint, label counts per slice
     STORE/cases/<id>/<view>.npy          int16 (slice, row, column), unwindowed
     STORE/cases/<id>/<view>_labels.npy   uint8 (slice, row, column)
 
-Intensities are stored before windowing, so that another window needs no new store. A slice of any view is
-one contiguous read: of a single volume in C order, a sagittal slice would read the whole file when cold.
+A store is identified by modality, spacing and region (`store_identity`). Intensities are stored before windowing, and
+windows are computed when it is opened, so that another window or other percentiles need no new store. A slice of any
+view is one contiguous read: of a single volume in C order, a sagittal slice would read the whole file when cold.
 """
 
 from __future__ import annotations
@@ -29,17 +30,20 @@ from tqdm import tqdm
 
 from liverjax import labels as label_ids
 from liverjax.config import resolve
-from liverjax.datasets import layouts
-from liverjax.errors import InputError
+from liverjax.datasets.case import Case
+from liverjax.datasets.layouts import find_cases
+from liverjax.errors import ConfigError, InputError
 from liverjax.files import sha256, write_json
-from liverjax.options import Config, Preprocess
-from liverjax.scans import intensity, nifti
-from liverjax.scans.grid import to_grid
+from liverjax.options import Config, Preprocess, Target
+from liverjax.scans import intensity
+from liverjax.scans.grid import box_grid, to_grid, working_grid
 from liverjax.views import VIEWS, to_stack
 
-_FORMAT = 1
+_FORMAT = 2
 #: Largest magnitude that a stored voxel uses; MR intensities are scaled into it.
 _INT16_RANGE = 32_000
+#: MR: the largest intensity that is kept, in units of the body's 99.5th percentile; what is brighter is stored as that.
+_BRIGHTEST = 4.0
 #: Stored voxel of what lies outside a slice: below every window, so air.
 OUTSIDE = -(2**15)
 
@@ -50,12 +54,12 @@ class StoredCase:
 
     Attributes:
       id: name of the case.
-      patient: name of the patient; two cases of one patient are never split apart.
+      patient: name of the patient; all cases of a patient go into one subset of a split.
       folder: where its arrays are.
       scale: a stored integer times this is the scan's intensity.
       window: intensities that are normalised to -1 and 1.
       fingerprint: SHA-256 of the scan's files and of the mask's.
-      liver_only: whether the mask does not tell tumours from the liver.
+      liver_only: whether the mask does not distinguish tumours from the liver.
       counts: for each view (slices, 2) pixels of liver (with tumour) and of tumour on each slice.
       shapes: for each view (slices, rows, columns).
     """
@@ -79,7 +83,7 @@ class StoredCase:
         return self._open(f"{view}_labels.npy", np.uint8, self.shapes[view])
 
     def slice(self, view: str, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """Returns a slice of a view and its labels (row, column), as memory maps that the system was asked to read."""
+        """Returns a slice of a view and its labels (row, column), as memory maps that are being read ahead."""
         stacks = self.image(view), self.labels(view)
         for stack in stacks:
             _read_ahead(stack, index)
@@ -106,11 +110,21 @@ class StoredCase:
 
 @dataclasses.dataclass(frozen=True)
 class Store:
-    """An opened store: its folder, its preprocessing, its cases in natural order."""
+    """An opened store: its folder, what identifies it (`store_identity`), its cases in natural order."""
 
     folder: pathlib.Path
-    preprocess: Preprocess
+    identity: dict[str, object]
     cases: tuple[StoredCase, ...]
+
+
+def store_identity(preprocess: Preprocess, target: Target) -> dict[str, object]:
+    """Returns the fields of a config that a store depends on, as field -> value of JSON. The others are free."""
+    return {
+        "preprocess.modality": preprocess.modality,
+        "preprocess.spacing": list(preprocess.spacing),
+        "target.region": target.region,
+        "target.margin_mm": target.margin_mm if target.region != "scan" else 0.0,
+    }
 
 
 def prepare(
@@ -124,23 +138,29 @@ def prepare(
 ) -> Store:
     """Writes the cases of a folder of scans and masks into a store, and returns it.
 
-    A case that is there already, of the same files and preprocessing, is kept; so an interrupted call goes on.
+    A case that is there already, whole and of the same files, is kept; so the same call continues what was interrupted,
+    and repairs what is missing or damaged.
 
     Args:
       source: folder of scans and masks in one of the layouts of `liverjax.datasets.layouts`.
       folder: the store; made where missing.
-      config: its ``preprocess`` says what is stored.
+      config: its ``preprocess`` and ``target`` say what is stored. With ``target.region`` "liver", that is the box
+        around the liver of the mask.
       layout: name of the layout, or "auto".
       phase: of dynamic scans, the phase to take: an index from 0, or "last".
       quiet: show no progress bar.
 
     Raises:
-      InputError: a scan or mask cannot be used, or the store holds another preprocessing.
+      InputError: a scan or mask cannot be used, or the folder holds a store of another modality, spacing or region.
     """
     folder, config = pathlib.Path(folder), resolve(config)
-    cases = layouts.find_cases(source, layout, labelled=True)
-    _refuse_other_preprocessing(folder, config.preprocess)
-    work = functools.partial(_prepare_case, folder=folder, options=config.preprocess, phase=phase)
+    cases = find_cases(source, layout, labelled=True)
+    identity = store_identity(config.preprocess, config.target)
+    _refuse_another_store(folder, identity)
+    _remove_leftovers(folder)
+    work = functools.partial(
+        _prepare_case, folder=folder, options=config.preprocess, target=config.target, phase=phase
+    )
     with concurrent.futures.ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
         futures = [pool.submit(work, case) for case in cases]
         try:
@@ -149,20 +169,22 @@ def prepare(
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-    index = {
-        "format": _FORMAT,
-        "preprocess": dataclasses.asdict(config.preprocess),
-        "cases": [case.id for case in cases],
-    }
+    index = {"format": _FORMAT, "identity": identity, "cases": [case.id for case in cases]}
     write_json(folder / "index.json", index)
-    return open_store(folder)
+    return open_store(folder, config.preprocess, config.target)
 
 
-def open_store(folder: str | os.PathLike) -> Store:
+def open_store(folder: str | os.PathLike, preprocess: Preprocess, target: Target) -> Store:
     """Returns the store in a folder.
+
+    Args:
+      folder: as `prepare` wrote it.
+      preprocess: gives the window of each case.
+      target: its region is compared with the store's.
 
     Raises:
       InputError: the folder holds no store, or one that this version does not understand.
+      ConfigError: the store is of another modality, spacing or region.
     """
     folder = pathlib.Path(folder)
     index = _read_json(folder / "index.json")
@@ -170,8 +192,12 @@ def open_store(folder: str | os.PathLike) -> Store:
         raise InputError(
             f"{folder}: store of format {index.get('format')}, expected {_FORMAT}; prepare it again"
         )
-    options = Preprocess(**{name: _tuple(value) for name, value in index["preprocess"].items()})
-    return Store(folder, options, tuple(_open_case(folder / "cases" / name) for name in index["cases"]))
+    identity = index["identity"]
+    changed = _differences(identity, store_identity(preprocess, target))
+    if changed:
+        raise ConfigError(f"store {folder} was prepared with other values of the config: {changed}")
+    cases = tuple(_open_case(folder / "cases" / name, preprocess) for name in index["cases"])
+    return Store(folder, identity, cases)
 
 
 # Numpy parses a file's header with `ast`, which is not safe in several threads of CPython 3.11.
@@ -197,27 +223,32 @@ def _read_ahead(stack: np.memmap, index: int) -> None:
         stack.base.madvise(mmap.MADV_WILLNEED, start - before, before + size)
 
 
-def _tuple(value):
-    return tuple(value) if isinstance(value, list) else value
-
-
 def _read_json(path: pathlib.Path) -> dict:
     if not path.is_file():
         raise InputError(f"{path} does not exist; `liverjax prepare` makes a store")
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise InputError(f"{path}: not JSON ({error})") from None
+        raise InputError(f"{path}: not JSON ({error}); run `liverjax prepare` again") from None
+    if not isinstance(value, dict):
+        raise InputError(
+            f"{path}: holds a {type(value).__name__}, expected an object; run `liverjax prepare` again"
+        )
+    return value
 
 
-def _open_case(folder: pathlib.Path) -> StoredCase:
+def _open_case(folder: pathlib.Path, options: Preprocess) -> StoredCase:
     facts = _read_json(folder / "case.json")
+    if options.modality == "ct":
+        window = options.window
+    else:
+        window = intensity.window_from_quantiles(facts["quantiles"], options)
     return StoredCase(
         id=facts["id"],
         patient=facts["patient"],
         folder=folder,
         scale=facts["scale"],
-        window=tuple(facts["window"]),
+        window=window,
         fingerprint=tuple(facts["fingerprint"]),
         liver_only=facts["liver_only"],
         counts={view: np.array(facts["counts"][view]).reshape(-1, 2) for view in VIEWS},
@@ -225,61 +256,120 @@ def _open_case(folder: pathlib.Path) -> StoredCase:
     )
 
 
-def _refuse_other_preprocessing(folder: pathlib.Path, options: Preprocess) -> None:
-    if (folder / "index.json").exists():
-        stored = open_store(folder).preprocess
-        if stored != options:
-            raise InputError(f"{folder}: store of {stored}, expected {options}; choose another folder")
+# --- preparing ----------------------------------------------------------------------------------------------
+
+
+def _differences(stored: dict, wanted: dict) -> str:
+    """Returns the fields in which two identities differ, as text; "" if they are the same."""
+    return ", ".join(
+        f"{field} {stored.get(field)}, now {value}"
+        for field, value in wanted.items()
+        if stored.get(field) != value
+    )
+
+
+def _refuse_another_store(folder: pathlib.Path, identity: dict[str, object]) -> None:
+    """Refuses to overwrite a store of another identity. One that is damaged or of another format is made again."""
+    try:
+        index = _read_json(folder / "index.json")
+    except InputError:
+        return
+    if index.get("format") == _FORMAT:
+        changed = _differences(index.get("identity", {}), identity)
+        if changed:
+            raise InputError(f"{folder} holds a store of other values: {changed}; choose another folder")
+
+
+def _remove_leftovers(folder: pathlib.Path) -> None:
+    """Removes what calls that were killed had begun to write."""
+    for leftover in folder.glob(".partial-*"):
+        if leftover.is_dir():
+            shutil.rmtree(leftover)
+        else:
+            leftover.unlink()
 
 
 def _prepare_case(
-    case: layouts.Case, *, folder: pathlib.Path, options: Preprocess, phase: int | str | None
+    case: Case, *, folder: pathlib.Path, options: Preprocess, target: Target, phase: int | str | None
 ) -> None:
-    target = folder / "cases" / case.id
-    wanted = {
+    """Writes a case into the store, unless it is there already and whole."""
+    place = folder / "cases" / case.id
+    stated = {
+        "format": _FORMAT,
+        "identity": store_identity(options, target),
         "fingerprint": [sha256(case.image), sha256(case.label)],
         "phase": phase,
-        "preprocess": json.loads(json.dumps(dataclasses.asdict(options))),
+        "id": case.id,
+        "patient": case.patient,
+        "liver_only": case.liver_only,
+        "voxel_on_voxel": case.voxel_on_voxel,
+        "label_map": [list(pair) for pair in case.label_map],
     }
-    if (target / "case.json").exists():
-        facts = _read_json(target / "case.json")
-        if {name: facts.get(name) for name in wanted} == wanted:
-            return
-    target.parent.mkdir(parents=True, exist_ok=True)
+    if _is_prepared(place, stated, options):
+        return
+    place.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".partial-", dir=folder) as temporary:
-        partial = pathlib.Path(temporary) / "case"
-        partial.mkdir()
-        _write_case(case, partial, options, wanted)
-        shutil.rmtree(target, ignore_errors=True)
-        os.replace(partial, target)
+        new, old = pathlib.Path(temporary) / "new", pathlib.Path(temporary) / "old"
+        new.mkdir()
+        facts = _write_arrays(case, new, options, target, phase)
+        write_json(new / "case.json", {**stated, **facts})
+        with contextlib.suppress(FileNotFoundError):
+            os.replace(place, old)
+        os.replace(new, place)
 
 
-def _write_case(case: layouts.Case, folder: pathlib.Path, options: Preprocess, wanted: dict) -> None:
-    scan, mask = case.read_image(phase=wanted["phase"]), case.read_mask()
-    nifti.require_same_geometry(scan, mask)
-    image = to_grid(scan, options.spacing)
-    mask = to_grid(mask, options.spacing, labels=True).voxels
-    window = intensity.intensity_window(image.voxels, options)
-    largest = float(np.abs(image.voxels).max())
-    scale = 1.0 if options.modality == "ct" or largest == 0 else largest / _INT16_RANGE
+def _is_prepared(place: pathlib.Path, stated: dict[str, object], options: Preprocess) -> bool:
+    """Whether a case's folder states these facts, and all its arrays can be opened."""
+    try:
+        facts = _read_json(place / "case.json")
+        if {name: facts.get(name) for name in stated} != stated:
+            return False
+        stored = _open_case(place, options)
+        for view in VIEWS:
+            stored.image(view), stored.labels(view)
+    except (InputError, KeyError, TypeError, ValueError):
+        return False
+    return True
+
+
+def _write_arrays(
+    case: Case, folder: pathlib.Path, options: Preprocess, target: Target, phase: int | str | None
+) -> dict[str, object]:
+    """Writes the slices of a case, and returns what opening them needs."""
+    scan, mask = case.read_pair(phase=phase)
+    whole = working_grid(scan, options.spacing)
+    grid = whole
+    if target.region == "liver":
+        if not mask.voxels.any():
+            raise InputError(f"{case.label}: holds no liver, expected one to store the region 'liver' of")
+        grid = box_grid(whole, mask, target.margin_mm)
+    image = to_grid(scan, grid)
+    scale, quantiles = 1.0, None
+    if options.modality == "mr":
+        # The window is one of the whole scan, also where only a box is stored.
+        quantiles = intensity.body_quantiles((image if grid is whole else to_grid(scan, whole)).voxels)
+        scale = _mr_scale(image.voxels, quantiles)
     stored = np.clip(np.rint(image.voxels / scale), -_INT16_RANGE, _INT16_RANGE).astype(np.int16)
     counts, shapes = {}, {}
+    mask_on_grid = to_grid(mask, grid, labels=True).voxels
     for view in VIEWS:
-        labels = np.ascontiguousarray(to_stack(mask, view))
+        labels = np.ascontiguousarray(to_stack(mask_on_grid, view))
         np.save(folder / f"{view}.npy", np.ascontiguousarray(to_stack(stored, view)))
         np.save(folder / f"{view}_labels.npy", labels)
         tumor = (labels == label_ids.TUMOR).sum((1, 2))
         counts[view] = np.stack([(labels != label_ids.BACKGROUND).sum((1, 2)), tumor], axis=1).tolist()
         shapes[view] = labels.shape
-    facts = {
-        "id": case.id,
-        "patient": case.patient,
-        "liver_only": case.liver_only,
+    return {
         "scale": scale,
-        "window": [float(value) for value in window],
-        "affine": image.affine.tolist(),
+        "quantiles": None if quantiles is None else quantiles.tolist(),
+        "affine": grid.affine.tolist(),
         "shapes": shapes,
         "counts": counts,
-        **wanted,
     }
-    write_json(folder / "case.json", facts)
+
+
+def _mr_scale(voxels: np.ndarray, quantiles: np.ndarray) -> float:
+    """Returns the intensity of a stored 1, such that a bright artefact takes no precision from the body."""
+    low, high = np.interp((0.5, 99.5), intensity.PERCENTILES, quantiles)
+    largest = min(float(np.abs(voxels).max()), _BRIGHTEST * max(abs(float(low)), abs(float(high))))
+    return largest / _INT16_RANGE if largest else 1.0

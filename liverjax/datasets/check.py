@@ -17,8 +17,8 @@ from tqdm import tqdm
 
 from liverjax import scans
 from liverjax.datasets import layouts
+from liverjax.datasets.case import Case
 from liverjax.datasets.dataset_json import case_facts
-from liverjax.datasets.layouts import Case
 from liverjax.errors import InputError
 from liverjax.labels import BACKGROUND, TUMOR
 from liverjax.scans import nifti
@@ -238,9 +238,9 @@ def _check_mask(case: Case, scan: Volume | None, mask: Volume) -> Iterator[Findi
     if not liver.any():
         yield _finding("empty_mask", (case.id,), (case.label,), f"{case.label}: holds no liver and no tumour")
         return
-    volume = float(liver.sum() * np.prod(mask.spacing) / 1000)
+    volume = mask.millilitres(liver)
     if volume < TINY_LIVER_ML:
-        tumor = float((mask.voxels == TUMOR).sum() * np.prod(mask.spacing) / 1000)
+        tumor = mask.millilitres(mask.voxels == TUMOR)
         message = f"{case.label}: the liver has {volume:.3g} ml ({tumor:.3g} ml of it tumour)"
         yield _finding("tiny_mask", (case.id,), (case.label,), message)
     if fits and (right := _offset_to_the_right(liver, mask.affine)) < -MIRRORED_MM:

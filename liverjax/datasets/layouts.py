@@ -23,77 +23,19 @@ import dataclasses
 import logging
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path, PurePosixPath
 
-import numpy as np
-
-from liverjax import scans
 from liverjax.datasets import chaos
+from liverjax.datasets.case import Case
 from liverjax.datasets.dataset_json import OWN_LABELS, case_facts, label_map, read_json
 from liverjax.errors import InputError, did_you_mean
-from liverjax.scans import dicom, nifti
-from liverjax.volume import Volume
+from liverjax.scans import dicom
 
 _LOG = logging.getLogger("liverjax")
 
 _FURTHER_CHANNEL = re.compile(r"_(?!0000)\d{4}$")
 _LITS_SCAN, _LITS_MASK = "volume-", "segmentation-"
-
-
-@dataclasses.dataclass(frozen=True)
-class Case:
-    """One scan, with its mask where there is one.
-
-    Attributes:
-      id: name of the case, unique in its data set; also the stem of a file name.
-      image: file of the scan, or folder of its DICOM series.
-      label: file of the mask, or folder of its PNG files, or None.
-      patient: whom the scan shows; the case's id where nothing else is known.
-      label_map: pairs of a value in the mask file and the label id that it means.
-      liver_only: the mask does not tell tumours from the liver.
-      voxel_on_voxel: the mask lies on its scan voxel on voxel, whatever its own affine says.
-    """
-
-    id: str
-    image: Path
-    label: Path | None
-    patient: str
-    label_map: tuple[tuple[int, int], ...] = OWN_LABELS
-    liver_only: bool = False
-    voxel_on_voxel: bool = False
-
-    def read_image(self, *, phase: int | str | None = None, spacing: Sequence[float] | None = None) -> Volume:
-        """Reads the scan; see `liverjax.scans.read`."""
-        return scans.read(self.image, phase=phase, spacing=spacing)
-
-    def read_mask(self) -> Volume:
-        """Reads the mask, as uint8 label ids.
-
-        Raises:
-          InputError: there is none, it cannot be read, it holds a value that `label_map` does not, or its shape
-            is not the scan's where it is said to lie on it voxel on voxel.
-        """
-        if self.label is None:
-            raise InputError(f"{self.image}: case {self.id!r} has no mask, expected one")
-        if self.label.is_dir():
-            return chaos.read_mask(self.label, self.image)
-        lookup = np.zeros(256, np.uint8)
-        for value, meaning in self.label_map:
-            lookup[value] = meaning
-        mask = nifti.read_mask(self.label, labels=[value for value, _ in self.label_map])
-        if self.label_map != OWN_LABELS:
-            mask = mask.with_voxels(lookup[mask.voxels])
-        return self._moved_onto_the_scan(mask) if self.voxel_on_voxel else mask
-
-    def _moved_onto_the_scan(self, mask: Volume) -> Volume:
-        scan = self.read_image(phase=0)
-        if scan.shape != mask.shape:
-            raise InputError(
-                f"{self.label}: {mask.shape} voxels, expected {scan.shape} as {self.image}, on which it is said to "
-                "lie voxel on voxel"
-            )
-        return scan.with_voxels(mask.voxels)
 
 
 @dataclasses.dataclass(frozen=True)

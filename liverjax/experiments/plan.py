@@ -1,8 +1,8 @@
 """An ablation as a plan: which trainings, predictions and scores its variants need, each once.
 
 What is the same is shared: folders are named by what their content depends on. Variants that differ only in the
-prediction (``predict.*``, fewer ``views``) share a training, variants of the same preprocessing a store, and ablations
-in one work folder whatever they have in common, above all their baseline.
+prediction (``predict.*``, fewer ``views``) share a training, variants of the same grid and region share a store, and
+ablations in one work folder share whatever they have in common, above all their baseline.
 
     WORKDIR/data.json                                    checksums of the data set's files
     WORKDIR/stores/<key>/                                a store
@@ -26,6 +26,7 @@ from typing import Any
 from liverjax import __version__
 from liverjax.config import assignments, load_config, override, resolve, to_dict
 from liverjax.data.splits import split_cases, usable_cases
+from liverjax.data.store import store_identity
 from liverjax.datasets.layouts import Case, find_cases
 from liverjax.errors import ConfigError
 from liverjax.experiments.ablation import load_ablation
@@ -128,7 +129,8 @@ class Sweep:
         )
         views = [view for view in VIEWS if any(view in trial.config.views for trial in trials)]
         changed = [f"--config.{text}" for text in assignments(self.base, trained)]
-        stored = [text for text in changed if text.startswith("--config.preprocess.")]
+        identity = store_identity(first.config.preprocess, first.config.target)
+        stored = [text for text in changed if text.removeprefix("--config.").partition("=")[0] in identity]
         config, data = f"--config={self.spec}", f"--input={self.dataset}"
         spacing = f"{' x '.join(map(str, first.config.preprocess.spacing))} mm"
         prepare = ("prepare", data, f"--output={first.store}", config, *stored)
@@ -213,7 +215,7 @@ def plan_sweep(
 
     def trial(variant: str, config: Config, test: tuple[str, ...]) -> Trial:
         # A store is brought up to date in place; a training of other data, or by another version, is another one.
-        store = workdir / "stores" / _key(to_dict(config.preprocess), str(dataset))
+        store = workdir / "stores" / _key(store_identity(config.preprocess, config.target), str(dataset))
         training = workdir / "runs" / _key(_training_fields(config), fingerprint, __version__)
         masks = training / "predictions" / _key(to_dict(config.predict), config.views)
         scores = masks / "scores" / metric

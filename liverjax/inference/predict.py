@@ -22,7 +22,7 @@ import numpy as np
 
 from liverjax.checkpoint import manifest
 from liverjax.config import to_dict
-from liverjax.datasets.layouts import Case
+from liverjax.datasets.case import Case
 from liverjax.errors import InputError, LiverjaxError
 from liverjax.files import replacing
 from liverjax.inference import memory

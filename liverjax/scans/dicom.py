@@ -20,7 +20,7 @@ import numpy as np
 from liverjax.errors import InputError
 from liverjax.scans.nifti import LARGEST_INTENSITY, chosen_phase
 from liverjax.scans.nifti_header import check_axes
-from liverjax.volume import Volume
+from liverjax.volume import DicomSource, Volume
 
 _LOG = logging.getLogger("liverjax")
 
@@ -44,7 +44,8 @@ class Slice:
 
     Attributes:
       path: the file.
-      uid: of the series.
+      study_uid: StudyInstanceUID, or "".
+      series_uid: SeriesInstanceUID, or "".
       series: number and description of the series.
       shape: number of rows and columns.
       spacing: distances in mm between rows and between columns.
@@ -55,7 +56,8 @@ class Slice:
     """
 
     path: Path
-    uid: str
+    study_uid: str
+    series_uid: str
     series: tuple[str, str]
     shape: tuple[int, int]
     spacing: tuple[float, float]
@@ -92,7 +94,7 @@ def read_series(
 
     Returns:
       (x, y, z) with x along the rows, y along the columns and z along their normal; int16 where the rescaled
-      values fit, else float32.
+      values fit, else float32. Its source is a `DicomSource`.
 
     Raises:
       InputError: no or several series, an incomplete or uneven stack, a tilted gantry, voxels that cannot be
@@ -100,18 +102,21 @@ def read_series(
     """
     folder = Path(folder)
     phases = find_phases(folder, series=series)
-    stack = phases[chosen_phase(phase, len(phases), folder)]
+    index = chosen_phase(phase, len(phases), folder)
+    stack = phases[index]
     affine = stack_affine(stack, folder)
     rows, columns = stack[0].shape
     declared = 4 * rows * columns * len(stack)
     if declared > max_bytes:
         raise InputError(f"{folder}: its voxels take {declared:.3g} bytes, expected at most {max_bytes:.3g}")
     voxels = np.empty((columns, rows, len(stack)), np.float32, order="F")
-    for k, part in enumerate(stack):
-        voxels[:, :, k] = _pixels(part).T
+    for k, slice_ in enumerate(stack):
+        voxels[:, :, k] = _pixels(slice_).T
     with np.errstate(invalid="ignore"):  # what is no int16 differs from its cast
         whole = voxels.astype(np.int16)
-    return Volume(whole if np.array_equal(whole, voxels) else voxels, affine, name=str(folder))
+    files = tuple(slice_.path for slice_ in stack)
+    source = DicomSource(stack[0].study_uid, stack[0].series_uid, files, index)
+    return Volume(whole if np.array_equal(whole, voxels) else voxels, affine, source, str(folder))
 
 
 def find_phases(folder: str | os.PathLike, *, series: str | int | None = None) -> list[list[Slice]]:
@@ -124,11 +129,11 @@ def find_phases(folder: str | os.PathLike, *, series: str | int | None = None) -
     slices = _one_series(_find_slices(folder), series, folder)
     _check_alike(slices)
     places: list[list[Slice]] = []
-    for part in sorted(slices, key=lambda part: part.depth):
-        if places and part.depth - places[-1][0].depth < SAME_PLACE_MM:
-            places[-1].append(part)
+    for slice_ in sorted(slices, key=lambda slice_: slice_.depth):
+        if places and slice_.depth - places[-1][0].depth < SAME_PLACE_MM:
+            places[-1].append(slice_)
         else:
-            places.append([part])
+            places.append([slice_])
     usual = collections.Counter(map(len, places)).most_common(1)[0][0]
     for place in places:
         if len(place) != usual:
@@ -146,7 +151,7 @@ def stack_affine(stack: Sequence[Slice], folder: str | os.PathLike) -> np.ndarra
       InputError: they are no even stack.
     """
     first = stack[0]
-    positions = np.array([part.position for part in stack])
+    positions = np.array([slice_.position for slice_ in stack])
     if len(stack) > 1:
         step = (positions[-1] - positions[0]) / (len(stack) - 1)
         _check_even(stack, positions, step, folder)
@@ -230,6 +235,7 @@ def _slice(header, path: Path) -> Slice:
         )
     return Slice(
         path,
+        str(header.get("StudyInstanceUID", "")),
         str(header.get("SeriesInstanceUID", "")),
         (str(header.get("SeriesNumber", "")), str(header.get("SeriesDescription", ""))),
         (int(header.Rows), int(header.Columns)),
@@ -264,9 +270,9 @@ def _number(value: object) -> float | None:
 
 def _one_series(slices: list[Slice], wanted: str | int | None, folder: Path) -> list[Slice]:
     groups = collections.defaultdict(list)
-    for part in slices:
-        groups[part.uid].append(part)
-    if len(groups) == len(slices) and len({part.series for part in slices}) == 1:
+    for slice_ in slices:
+        groups[slice_.series_uid].append(slice_)
+    if len(groups) == len(slices) and len({slice_.series for slice_ in slices}) == 1:
         return slices  # anonymisers, as that of CHAOS, may give each file a series of its own
     listed = "; ".join(
         f"number {number} {description!r}, {len(group)} slices, UID {uid}"
@@ -285,12 +291,12 @@ def _one_series(slices: list[Slice], wanted: str | int | None, folder: Path) -> 
 
 def _check_alike(slices: Sequence[Slice]) -> None:
     first = slices[0]
-    for part in slices[1:]:
+    for slice_ in slices[1:]:
         for name, tolerance in (("shape", 0), ("spacing", 1e-3), ("directions", 1e-3)):
-            here, there = np.array(getattr(part, name)), np.array(getattr(first, name))
+            here, there = np.array(getattr(slice_, name)), np.array(getattr(first, name))
             if not (np.abs(here - there) <= tolerance).all():
                 raise InputError(
-                    f"{part.path}: {name} {here.tolist()}, expected {there.tolist()} as in "
+                    f"{slice_.path}: {name} {here.tolist()}, expected {there.tolist()} as in "
                     f"{first.path.name} of the same series"
                 )
 
@@ -298,15 +304,15 @@ def _check_alike(slices: Sequence[Slice]) -> None:
 def _in_time(places: list[list[Slice]]) -> list[list[Slice]]:
     """Sorts the slices of each place by the first of `_TIMES` that differs in all places."""
     for index in range(len(_TIMES)):
-        times = [{part.times[index] for part in place} for place in places]
+        times = [{slice_.times[index] for slice_ in place} for place in places]
         if all(
             len(values) == len(place) and None not in values
             for values, place in zip(times, places, strict=True)
         ):
-            return [sorted(place, key=lambda part: part.times[index]) for place in places]
+            return [sorted(place, key=lambda slice_: slice_.times[index]) for place in places]
     if len(places[0]) == 1:
         return places
-    one, other, *_ = (part.path.name for part in places[0])
+    one, other, *_ = (slice_.path.name for slice_ in places[0])
     raise InputError(
         f"{places[0][0].path.parent}: {one} and {other} show the same place at the same time, expected "
         f"different values of {', '.join(_TIMES[:-1])} or {_TIMES[-1]}"
@@ -322,7 +328,7 @@ def _check_even(stack: Sequence[Slice], positions: np.ndarray, step: np.ndarray,
         )
     places = positions[0] + np.arange(len(stack))[:, None] * step
     if np.linalg.norm(positions - places, axis=1).max() > POSITION_TOLERANCE * np.linalg.norm(step):
-        gaps = np.diff([part.depth for part in stack])
+        gaps = np.diff([slice_.depth for slice_ in stack])
         usual = float(np.median(gaps))
         odd = int(np.argmax(np.abs(gaps - usual)))
         one, other = stack[odd].path.name, stack[odd + 1].path.name
@@ -335,17 +341,17 @@ def _check_even(stack: Sequence[Slice], positions: np.ndarray, step: np.ndarray,
 # --- voxels -------------------------------------------------------------------------------------------------
 
 
-def _pixels(part: Slice) -> np.ndarray:
+def _pixels(slice_: Slice) -> np.ndarray:
     """Returns the rescaled (rows, columns) float32 values of a slice."""
     pydicom = _pydicom()
     from pydicom.pixels import get_decoder
 
     try:
-        data = pydicom.dcmread(part.path)
+        data = pydicom.dcmread(slice_.path)
         syntax = data.file_meta.TransferSyntaxUID
         if syntax.is_compressed and not get_decoder(syntax).is_available:
             raise InputError(
-                f"{part.path}: compressed as {syntax.name}, for which no decoder is installed, expected "
+                f"{slice_.path}: compressed as {syntax.name}, for which no decoder is installed, expected "
                 "plain voxels; pip install 'pylibjpeg[all]' pyjpegls"
             )
         stored = data.pixel_array
@@ -353,13 +359,13 @@ def _pixels(part: Slice) -> np.ndarray:
     except InputError:
         raise
     except Exception as error:  # pydicom raises whatever a damaged file makes it stumble over
-        raise InputError(f"{part.path}: its voxels cannot be read ({_one_line(error)})") from None
-    if stored.shape != part.shape:
-        raise InputError(f"{part.path}: voxels of shape {stored.shape}, expected {part.shape}")
+        raise InputError(f"{slice_.path}: its voxels cannot be read ({_one_line(error)})") from None
+    if stored.shape != slice_.shape:
+        raise InputError(f"{slice_.path}: voxels of shape {stored.shape}, expected {slice_.shape}")
     values = stored.astype(np.float32) * np.float32(slope) + np.float32(intercept)
     if slope == 0 or not np.abs(values).max() <= LARGEST_INTENSITY:
         raise InputError(
-            f"{part.path}: slope {slope} and intercept {intercept} give no intensities, expected numbers"
+            f"{slice_.path}: slope {slope} and intercept {intercept} give no intensities, expected numbers"
         )
     return values
 

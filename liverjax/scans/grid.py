@@ -3,6 +3,9 @@
 The working grid has the scan's own axes, put into the order and direction closest to right, anterior,
 superior ("canonical"). Only the spacing changes, so that resampling is three one-dimensional linear maps, one
 per axis. Voxels are sampled at their centres, and the grid's field of view is centred on the scan's.
+
+A grid may be a box of the working grid, such as that around the liver: its voxels lie where those of the whole grid
+lie, and what is outside it is background.
 """
 
 from __future__ import annotations
@@ -74,24 +77,64 @@ def working_grid(volume: Volume, spacing: Sequence[float]) -> Grid:
     return Grid(tuple(shape.tolist()), canonical.affine @ step)
 
 
-def to_grid(volume: Volume, spacing: Sequence[float], *, labels: bool = False) -> Volume:
-    """Resamples a scan or a label map to its working grid.
+def box_grid(grid: Grid, mask: Volume, margin_mm: float = 0.0) -> Grid:
+    """Returns the box of a grid that holds a mask and a margin around it, as far as the grid reaches.
+
+    Args:
+      grid: the working grid of the scan that `mask` belongs to.
+      mask: any voxel but 0 counts. Its axes may be those of the scan or of any grid parallel to it.
+      margin_mm: distance in mm that is added on each side of the mask's outermost voxels.
+
+    Returns:
+      A grid whose voxels are some of those of `grid`.
+
+    Raises:
+      ValueError: the mask is empty, or lies outside the grid.
+    """
+    canonical = to_canonical(mask)
+    first, ratio = _placed(grid, Grid(canonical.shape, canonical.affine))
+    start, stop = [], []
+    for axis in range(3):
+        inside = np.flatnonzero(canonical.voxels.any(axis=tuple({0, 1, 2} - {axis})))
+        if not inside.size:
+            raise ValueError(f"{mask.name}: an empty mask, expected one to put a box around")
+        # Edges of the mask's outermost voxels and of the margin, in voxels of the grid; the cell of voxel i reaches
+        # from i - 1/2 to i + 1/2.
+        margin = margin_mm / np.linalg.norm(grid.affine[:3, axis])
+        low = first[axis] + ratio[axis] * (inside[0] - 0.5) - margin
+        high = first[axis] + ratio[axis] * (inside[-1] + 0.5) + margin
+        start.append(max(int(np.floor(low + 0.5 + _ROUNDING)), 0))
+        stop.append(min(int(np.ceil(high - 0.5 - _ROUNDING)), grid.shape[axis] - 1) + 1)
+    shape = np.subtract(stop, start)
+    if shape.min() < 1:
+        raise ValueError(f"{mask.name}: lies outside the grid, expected a mask within it")
+    affine = grid.affine.copy()
+    affine[:3, 3] += affine[:3, :3] @ start
+    return Grid(tuple(shape.tolist()), affine)
+
+
+def to_grid(volume: Volume, grid: Grid | Sequence[float], *, labels: bool = False) -> Volume:
+    """Resamples a scan or a label map to its working grid, or to a box of it.
 
     Args:
       volume: any axes and integer or floating-point type.
-      spacing: voxel size in mm of the grid, along right, anterior, superior.
+      grid: the working grid of `volume` or a box of it; or a voxel size in mm, along right, anterior, superior, that
+        stands for the whole working grid.
       labels: the voxels are label ids: each class is resampled as a map of its own, and the largest wins.
 
     Returns:
-      A canonical volume on `working_grid(volume, spacing)`: float32 of at least `AIR`, or uint8 labels.
+      A canonical volume on the grid: float32 of at least `AIR`, or uint8 labels.
     """
-    grid = working_grid(volume, spacing)
+    grid = grid if isinstance(grid, Grid) else working_grid(volume, grid)
     canonical = to_canonical(volume)
     maps = _axis_maps(Grid(canonical.shape, canonical.affine), grid)
+    used = [np.unique(weights.indices) for weights in maps]
+    box = tuple(slice(int(indices[0]), int(indices[-1]) + 1) for indices in used)
+    voxels, maps = canonical.voxels[box], [m[:, along] for m, along in zip(maps, box, strict=True)]
     if labels:
-        voxels = _resampled_labels(canonical.voxels, maps)
+        voxels = _resampled_labels(voxels, maps)
     else:
-        voxels = _resampled(canonical.voxels, maps, lambda part: np.maximum(part, AIR, dtype=np.float32))
+        voxels = _resampled(voxels, maps, lambda slice_: np.maximum(slice_, AIR, dtype=np.float32))
     return Volume(voxels, grid.affine, name=volume.name)
 
 
@@ -102,12 +145,12 @@ def labels_on_scan(
 
     Args:
       probabilities: (X, Y, Z, C) float32 on `grid`.
-      grid: the working grid of `scan`.
-      scan: gives axes, shape, affine and header of the result.
+      grid: the working grid of `scan`, or a box of it.
+      scan: gives axes, shape, affine and source of the result.
       decision: the rule of `liverjax.labels.decide`.
 
     Returns:
-      uint8 labels, voxel on voxel with `scan`.
+      uint8 labels, voxel on voxel with `scan`; background where a voxel's centre lies outside a box.
     """
     maps = _maps_to_scan(grid, scan)
     labels = np.zeros([m.shape[0] for m in maps], np.uint8, order="F")
@@ -116,7 +159,7 @@ def labels_on_scan(
     foreground = decide(np.moveaxis(probabilities, -1, 0), decision) != BACKGROUND
     if foreground.any():
         x, y, z = box = _touched(maps, foreground)
-        inside = [weights[part] for weights, part in zip(maps, box, strict=True)]
+        inside = [weights[along] for weights, along in zip(maps, box, strict=True)]
         for k, classes in _interpolated_slices(probabilities, inside):
             labels[x, y, z.start + k] = decide(classes, decision)
     return scan.with_voxels(np.asfortranarray(from_canonical(labels, scan)))
@@ -127,12 +170,12 @@ def probabilities_on_scan(probabilities: np.ndarray, grid: Grid, scan: Volume) -
 
     Args:
       probabilities: (X, Y, Z, C) on `grid`.
-      grid: the working grid of `scan`.
+      grid: the working grid of `scan`, or a box of it.
       scan: gives the axes and shape of the result.
 
     Returns:
-      (x, y, z, C) float32 in the axes of `scan`; large, at a CT's resolution: where memory is short, pass one
-      class at a time.
+      (x, y, z, C) float32 in the axes of `scan`, 0 where a voxel's centre lies outside a box; large, at a CT's
+      resolution: where memory is short, pass one class at a time.
     """
     maps = _maps_to_scan(grid, scan)
     values = np.empty([*(m.shape[0] for m in maps), probabilities.shape[-1]], np.float32, order="F")
@@ -151,15 +194,20 @@ def _axis_map(count: int, ratio: float, offset: float, target_count: int) -> sci
     mean of the linear interpolant over a box of width w, w^2 = max(ratio^2 - 1, 0): linear interpolation
     where voxels keep their size or shrink, and with growing ratio the area mean, which is what a scanner with
     larger voxels would measure. Constants and ramps are preserved. At the border, the weights of the voxels
-    that exist are scaled to a sum of 1.
+    that exist are scaled to a sum of 1. A target voxel whose centre lies outside the source's field of view has no
+    weights: the source is a box, and what is outside it is not known.
     """
     width = np.sqrt(max(ratio**2 - 1, 0))
-    distance = (offset + ratio * np.arange(target_count))[:, None] - np.arange(count)
+    place = offset + ratio * np.arange(target_count)
+    distance = place[:, None] - np.arange(count)
     if width < 1e-3:
         weights = np.maximum(1 - np.abs(distance), 0)
     else:
         weights = _hat_integral(distance + width / 2) - _hat_integral(distance - width / 2)
-    return scipy.sparse.csr_array((weights / weights.sum(axis=1, keepdims=True)).astype(np.float32))
+    covered = np.abs(place - (count - 1) / 2) <= count / 2 + _ROUNDING
+    weights[covered] /= weights[covered].sum(axis=1, keepdims=True)
+    weights[~covered] = 0
+    return scipy.sparse.csr_array(weights.astype(np.float32))
 
 
 def _hat_integral(t: np.ndarray) -> np.ndarray:
@@ -170,6 +218,12 @@ def _hat_integral(t: np.ndarray) -> np.ndarray:
 
 def _axis_maps(source: Grid, target: Grid) -> list[scipy.sparse.csr_array]:
     """Returns the weights of each axis for two grids with parallel axes."""
+    first, ratio = _placed(source, target)
+    return [_axis_map(source.shape[a], ratio[a], first[a], target.shape[a]) for a in range(3)]
+
+
+def _placed(source: Grid, target: Grid) -> tuple[np.ndarray, np.ndarray]:
+    """Returns where the target's first voxel lies and how large its voxels are, both (3,) in voxels of the source."""
     step = np.linalg.inv(source.affine) @ target.affine
     ratio = np.diag(step)[:3]
     skew = np.abs(step[:3, :3] - np.diag(ratio)) @ np.asarray(target.shape)
@@ -177,7 +231,7 @@ def _axis_maps(source: Grid, target: Grid) -> list[scipy.sparse.csr_array]:
         raise ValueError(
             f"grids with axes that are not parallel: affines {source.affine} and {target.affine}"
         )
-    return [_axis_map(source.shape[a], ratio[a], step[a, 3], target.shape[a]) for a in range(3)]
+    return step[:3, 3], ratio
 
 
 def _maps_to_scan(grid: Grid, scan: Volume) -> list[scipy.sparse.csr_array]:
@@ -195,15 +249,15 @@ def _resampled(
     outer, rows, columns = np.argsort(np.abs(voxels.strides))[::-1]
     slices = voxels.transpose(outer, rows, columns)
     reduced = np.empty((len(slices), maps[columns].shape[0], maps[rows].shape[0]), np.float32)
-    for part, target in zip(slices, reduced, strict=True):
-        target[:] = maps[columns] @ (maps[rows] @ convert(part)).T
+    for slice_, target in zip(slices, reduced, strict=True):
+        target[:] = maps[columns] @ (maps[rows] @ convert(slice_)).T
     result = (maps[outer] @ reduced.reshape(len(reduced), -1)).reshape(-1, *reduced.shape[1:])
     return result.transpose(np.argsort([outer, columns, rows]))
 
 
 def _resampled_labels(voxels: np.ndarray, maps: Sequence[scipy.sparse.csr_array]) -> np.ndarray:
     shares = [
-        _resampled(voxels, maps, lambda part, label=label: (part == label).astype(np.float32))
+        _resampled(voxels, maps, lambda slice_, label=label: (slice_ == label).astype(np.float32))
         for label in range(1, max(int(voxels.max()), 1) + 1)
     ]
     return _argmax([1 - sum(shares[1:], shares[0]), *shares])

@@ -6,20 +6,45 @@ import numpy as np
 
 from liverjax.options import Preprocess
 
+#: Percentiles that `body_quantiles` holds: every tenth, and every hundredth in the outermost percent at either end.
+PERCENTILES = np.unique(np.r_[np.arange(1001) / 10, np.arange(100) / 100, np.arange(9900, 10000) / 100])
+# A voxel brighter than so many times the 99.5th percentile is an artefact, and enters no mean.
+_ARTEFACT = 100.0
+
 
 def intensity_window(voxels: np.ndarray, options: Preprocess) -> tuple[float, float]:
-    """Returns the intensities that become -1 and 1: CT the HU window, MR percentiles of the body's voxels.
-
-    The body are the voxels above a quarter of the way from the darkest to the mean intensity. That leaves out
-    air, which fills some half of an abdominal scan, and keeps dark tissue: a threshold at the mean itself, or
-    Otsu's, cuts into dim livers.
-    """
+    """Returns the intensities that become -1 and 1: CT the HU window, MR percentiles of the body's voxels."""
     if options.modality == "ct":
         return options.window
-    darkest = float(voxels.min())
-    body = voxels[voxels >= darkest + (voxels.mean(dtype=np.float64) - darkest) / 4]
-    low, high = np.percentile(body, options.percentiles)
+    low, high = np.percentile(_body(voxels), options.percentiles)
     return float(low), float(high)
+
+
+def body_quantiles(voxels: np.ndarray) -> np.ndarray:
+    """Returns the intensities at each of `PERCENTILES` of an MR scan's body, float64: all that its windows need."""
+    return np.percentile(_body(voxels), PERCENTILES).astype(np.float64)
+
+
+def window_from_quantiles(quantiles: np.ndarray, options: Preprocess) -> tuple[float, float]:
+    """Returns the window of an MR scan from its `body_quantiles`.
+
+    It is that of `intensity_window` where the percentiles are among `PERCENTILES`. Between two of them it is
+    interpolated, and differs by less than the intensities at these two do.
+    """
+    low, high = np.interp(options.percentiles, PERCENTILES, quantiles)
+    return float(low), float(high)
+
+
+def _body(voxels: np.ndarray) -> np.ndarray:
+    """Returns the intensities of the body: those above a quarter of the way from the darkest to the mean intensity.
+
+    That leaves out air, which fills some half of an abdominal scan, and keeps dark tissue: a threshold at the mean
+    itself, or Otsu's, cuts into dim livers.
+    """
+    darkest = float(voxels.min())
+    bright = _ARTEFACT * (float(np.percentile(voxels, 99.5)) - darkest)
+    counted = np.minimum(voxels, darkest + bright) if bright else voxels
+    return voxels[voxels >= darkest + (counted.mean(dtype=np.float64) - darkest) / 4]
 
 
 def normalise(voxels: np.ndarray, low: float, high: float) -> np.ndarray:

@@ -22,7 +22,7 @@ from liverjax import labels as label_ids
 from liverjax.errors import InputError
 from liverjax.files import replacing
 from liverjax.scans import nifti_header
-from liverjax.volume import Volume, corner_distance
+from liverjax.volume import NiftiSource, Volume, corner_distance
 
 #: Largest distance in mm between the corners of two volumes that are held to lie in one geometry: above what
 #: float32 headers round away (< 0.001 mm), below a tenth of the smallest voxel of a clinical scan (0.03 mm).
@@ -86,7 +86,7 @@ def read(
         if stream.read(1):
             raise InputError(f"{path}: holds more data than the voxels of shape {shape} that it declares")
 
-    return Volume(_checked_voxels(voxels, slope, inter, path), affine, header, str(path))
+    return Volume(_checked_voxels(voxels, slope, inter, path), affine, NiftiSource(header), str(path))
 
 
 def read_mask(path: str | os.PathLike, *, labels: Sequence[int] = range(len(label_ids.NAMES))) -> Volume:
@@ -114,9 +114,9 @@ def read_mask(path: str | os.PathLike, *, labels: Sequence[int] = range(len(labe
 def write(path: str | os.PathLike, volume: Volume, *, dtype: np.dtype | type | None = None) -> None:
     """Writes a volume, unscaled, to a temporary file that then takes the place of `path`.
 
-    With `volume.header` the NIfTI version and every geometry field are carried over unchanged, so that any
-    reader finds exactly the affine and shape of the scan that the header came from (of one phase, if that was
-    4D). Without, sform and qform are set from the affine (code 1, scanner coordinates).
+    The NIfTI version of `volume.source` is kept. If the affine is still that of its header, every geometry field is
+    carried over unchanged, so that any reader finds exactly the affine and shape of the scan that the header came from
+    (of one phase, if that was 4D). Otherwise sform and qform are set from the affine (code 1, scanner coordinates).
 
     Args:
       path: ends in `.nii` or `.nii.gz`.
@@ -279,23 +279,24 @@ def _storable(voxels: np.ndarray, dtype: np.dtype | type | None, name: str) -> n
 
 
 def _header_for(volume: Volume, dtype: np.dtype) -> nib.Nifti1Header:
-    source = volume.header
+    source = volume.source.header if isinstance(volume.source, NiftiSource) else None
     if source is None:
         header = nib.Nifti1Header() if max(volume.shape) < 2**15 else nib.Nifti2Header()
     else:
         header = type(source)()
     header.set_data_dtype(dtype)
     header.set_data_shape(volume.shape)
-    if source is None:
-        header.set_xyzt_units("mm")
-        header.set_sform(volume.affine, code="scanner")
-        header.set_qform(volume.affine, code="scanner")
-    else:
+    # A volume that was resampled or moved since it was read lies elsewhere than its header says.
+    if source is not None and np.array_equal(nifti_header.stated_affine(source, volume.name), volume.affine):
         for field in _GEOMETRY_FIELDS:
             header[field] = source[field]
         header["pixdim"][:4] = source["pixdim"][:4]
-        if source["dim"][0] < 3:  # an image of two dimensions stays one
-            header["dim"] = source["dim"]
+        if source["dim"][0] < 3 and nifti_header.checked_shape(source, volume.name)[0] == volume.shape:
+            header["dim"] = source["dim"]  # an image of two dimensions stays one
+    else:
+        header.set_xyzt_units("mm")
+        header.set_sform(volume.affine, code="scanner")
+        header.set_qform(volume.affine, code="scanner")
     header["vox_offset"] = header.single_vox_offset
     header["scl_slope"], header["scl_inter"] = 1, 0
     return header

@@ -49,7 +49,7 @@ def _check_magic(magic: bytes, path: Path) -> None:
         raise InputError(f"{path}: no NIfTI file (magic {magic!r}, expected b'n+1' or b'n+2')")
 
 
-def checked_shape(header: nib.Nifti1Header, path: Path) -> tuple[tuple[int, int, int], int]:
+def checked_shape(header: nib.Nifti1Header, path: Path | str) -> tuple[tuple[int, int, int], int]:
     """Returns the shape of one volume and the number of volumes."""
     dim = [int(d) for d in header["dim"]]  # Python integers: products of hostile sizes must not overflow
     if not 1 <= dim[0] <= 7:
@@ -96,31 +96,43 @@ def checked_offset(header: nib.Nifti1Header, path: Path) -> int:
 def checked_affine(
     header: nib.Nifti1Header, shape: tuple[int, int, int], path: Path, spacing: Sequence[float] | None = None
 ) -> np.ndarray:
-    """Returns the (4, 4) float64 affine in mm: the sform, else the qform, else the bare voxel sizes.
+    """Returns the affine as `stated_affine`, after checks and warnings.
 
-    The last is NIfTI's "method 1" (x = pixdim[1] * i, ...), for headers that place the volume nowhere.
     `spacing` takes the place of the voxel sizes, if given.
     """
-    try:
-        sform, qform = header.get_sform(coded=True)[0], header.get_qform(coded=True)[0]
-    except (ValueError, nib.spatialimages.HeaderDataError) as error:
-        raise InputError(f"{path}: its qform cannot be read ({error})") from None
-    known = [_in_mm(form, header, path) for form in (sform, qform) if form is not None]
-    affine = known[0] if known else _in_mm(np.diag([*header["pixdim"][1:4], 1.0]), header, path)
+    affine = stated_affine(header, path)
     check_axes(affine, path)
-
-    if len(known) == 2:
-        apart = corner_distance(*known, shape)
+    forms = _coded_forms(header, path)
+    if len(forms) == 2:
+        apart = corner_distance(*forms, shape)
         if not apart <= FORM_TOLERANCE_MM:
             message = "%s: sform and qform lie up to %.3g mm apart; the sform is used"
             _LOG.warning(message, path, apart, extra={"kind": "forms_disagree"})
     if spacing is not None:
         return _with_spacing(affine, spacing)
-    if not known or np.array_equal(affine, np.eye(4)):
+    if not forms or np.array_equal(affine, np.eye(4)):
         size = " x ".join(f"{length:g}" for length in np.linalg.norm(affine[:3, :3], axis=0))
         message = "%s: holds no geometry, taken as RAS with voxels of %s mm; state the spacing"
         _LOG.warning(message, path, size, extra={"kind": "no_geometry"})
     return affine
+
+
+def stated_affine(header: nib.Nifti1Header, path: Path | str) -> np.ndarray:
+    """Returns the (4, 4) float64 affine in mm that a header states: the sform, else the qform, else the voxel sizes.
+
+    The last is NIfTI's "method 1" (x = pixdim[1] * i, ...), for headers that place the volume nowhere.
+    """
+    forms = _coded_forms(header, path)
+    return forms[0] if forms else _in_mm(np.diag([*header["pixdim"][1:4], 1.0]), header, path)
+
+
+def _coded_forms(header: nib.Nifti1Header, path: Path | str) -> list[np.ndarray]:
+    """Returns sform and qform in mm, those of the two that are coded."""
+    try:
+        forms = header.get_sform(coded=True)[0], header.get_qform(coded=True)[0]
+    except (ValueError, nib.spatialimages.HeaderDataError) as error:
+        raise InputError(f"{path}: its qform cannot be read ({error})") from None
+    return [_in_mm(form, header, path) for form in forms if form is not None]
 
 
 def check_axes(affine: np.ndarray, path: Path | str) -> None:
@@ -151,7 +163,7 @@ def _with_spacing(affine: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
     return changed
 
 
-def _in_mm(affine: np.ndarray, header: nib.Nifti1Header, path: Path) -> np.ndarray:
+def _in_mm(affine: np.ndarray, header: nib.Nifti1Header, path: Path | str) -> np.ndarray:
     unit = int(header["xyzt_units"]) & 7
     if unit not in _UNITS_TO_MM:
         raise InputError(f"{path}: xyzt_units is {unit}, expected 1 (m), 2 (mm), 3 (um) or 0 (taken as mm)")

@@ -8,7 +8,7 @@ import pathlib
 from collections.abc import Iterable, Sequence
 
 from liverjax.datasets import layouts
-from liverjax.datasets.layouts import Case
+from liverjax.datasets.case import Case
 from liverjax.errors import InputError
 
 #: Folders of masks within a data set, and the folder of scans beside them by which they are recognised.

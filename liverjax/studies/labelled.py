@@ -8,12 +8,11 @@ import os
 import numpy as np
 
 from liverjax import labels as label_ids
-from liverjax.datasets.layouts import Case, find_cases
+from liverjax.datasets.case import Case
+from liverjax.datasets.layouts import find_cases
 from liverjax.errors import InputError
 from liverjax.inference.segmenter import Prediction, Segmenter
-from liverjax.scans import nifti
 from liverjax.scans.grid import to_grid
-from liverjax.volume import Volume
 
 #: Voxels looked at lie in the box around the liver with this margin, in mm: elsewhere all is air and no doubt.
 MARGIN = 30.0
@@ -48,7 +47,7 @@ def labelled_cases(model: Segmenter, source: str | os.PathLike, part: str) -> li
 
 def sample(model: Segmenter, case: Case) -> Voxels:
     """Returns voxels of a case in the box around its liver, drawn evenly, at most a fixed number."""
-    scan, mask = _scan_and_mask(case)
+    scan, mask = case.read_pair()
     alone, grid = model.view_probabilities(scan)
     labels = to_grid(mask, model.config.preprocess.spacing, labels=True).voxels
     labels = np.minimum(labels, len(model.config.labels) - 1)
@@ -68,11 +67,5 @@ def sample(model: Segmenter, case: Case) -> Voxels:
 
 def predicted_and_reference(model: Segmenter, case: Case) -> tuple[Prediction, np.ndarray]:
     """Returns the prediction of a case, and the labels of its reference, voxel on voxel with the scan."""
-    scan, mask = _scan_and_mask(case)
+    scan, mask = case.read_pair()
     return model.predict(scan), mask.voxels
-
-
-def _scan_and_mask(case: Case) -> tuple[Volume, Volume]:
-    scan, mask = nifti.read(case.image), case.read_mask()
-    nifti.require_same_geometry(scan, mask)
-    return scan, mask

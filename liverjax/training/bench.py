@@ -160,9 +160,8 @@ def _batches(config: Config, store: str | os.PathLike, steps: int) -> Iterator[d
     from liverjax.data.store import open_store
 
     view = config.views[0]
-    return train_batches(
-        open_store(store).cases, view, config, first_step=0, last_step=steps + 1, process=0, processes=1
-    )
+    cases = open_store(store, config.preprocess, config.target).cases
+    return train_batches(cases, view, config, first_step=0, last_step=steps + 1, process=0, processes=1)
 
 
 def _pipeline(config: Config, store: str | os.PathLike, steps: int) -> dict[str, dict[str, float]]:

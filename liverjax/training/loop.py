@@ -21,10 +21,10 @@ from ml_collections import ConfigDict
 
 from liverjax.checkpoint.restarts import restart_folder
 from liverjax.checkpoint.runs import Checkpoints
-from liverjax.config import differences, resolve
+from liverjax.config import resolve
 from liverjax.data.pipeline import train_batches, validation_batches
-from liverjax.data.splits import Parts, split_cases, usable_cases
-from liverjax.data.store import Store, open_store
+from liverjax.data.splits import Subsets, split_cases, usable_cases
+from liverjax.data.store import open_store
 from liverjax.errors import ConfigError, Interrupted, LiverjaxError, TrainingError
 from liverjax.options import Config
 from liverjax.signals import StopSignals
@@ -87,7 +87,7 @@ def train(
     if not config.store:
         raise ConfigError("store is empty, expected the folder that `liverjax prepare` wrote")
     with StopSignals() as stop:  # A signal before the first step is obeyed after it.
-        store = _matching_store(config)
+        store = open_store(config.store, config.preprocess, config.target)
         subsets = split_cases(usable_cases(store.cases, config.labels), config.split, config.seed)
         mesh = data_mesh(config.batch.size, config.train.accumulate)
         barrier(mesh)
@@ -106,15 +106,6 @@ def train(
     return results
 
 
-def _matching_store(config: Config) -> Store:
-    """Returns the config's store, or raises `ConfigError` if it was prepared differently."""
-    store = open_store(config.store)
-    if store.preprocess != config.preprocess:
-        changed = ", ".join(differences(store.preprocess, config.preprocess, "preprocess.").values())
-        raise ConfigError(f"store {config.store} was prepared with other values of the config: {changed}")
-    return store
-
-
 @dataclasses.dataclass(frozen=True)
 class _Job:
     """The training of one network: all that does not change from step to step."""
@@ -122,7 +113,7 @@ class _Job:
     config: Config
     name: str  # a view, or "shared"
     folder: pathlib.Path
-    subsets: Parts
+    subsets: Subsets
     mesh: Mesh
     init: Any
     limit: float  # seconds, over all calls

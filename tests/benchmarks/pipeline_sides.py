@@ -54,12 +54,12 @@ def liverjax_side(folder):
     from liverjax.data import augment
     from liverjax.data.pipeline import blank_batch, place_slice, train_batches
     from liverjax.data.store import open_store
-    from liverjax.options import Augment, Batch, Config
+    from liverjax.options import Augment, Batch, Config, Preprocess, Target
 
-    cases = open_store(folder / "store").cases
+    cases = open_store(folder / "store", Preprocess(spacing=(1.0, 1.0, 3.0)), Target()).cases
     patch = cases[0].shapes["axial"][1:]
     batch = Batch(size=BATCH, patch=patch, liver_share=0.0, threads=1)
-    config = Config(labels=("background", "liver", "tumor"), batch=batch)
+    config = Config(target=Target(labels=("background", "liver", "tumor")), batch=batch)
     assert config.augment == Augment(ROTATION, SCALE, SHIFT, CONTRAST, BRIGHTNESS, GAMMA, NOISE)
 
     def changed(options):

@@ -119,7 +119,7 @@ from liverjax import options
 from liverjax.inference.predict import describe
 from liverjax.inference.segmenter import Segmenter
 from liverjax.models import build_unet
-from liverjax.datasets.layouts import Case
+from liverjax.datasets.case import Case
 
 config = options.Config()
 network = build_unet(config.model, 2, accelerator=False)

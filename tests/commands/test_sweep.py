@@ -20,7 +20,7 @@ from liverjax.config import load_config
 
 def get_config(arg=""):
     config = load_config("demo")
-    config.labels = ("background", "liver")
+    config.target.labels = ("background", "liver")
     config.views = ("axial",)
     config.preprocess.spacing = (8.0, 8.0, 8.0)
     config.batch.size = 4

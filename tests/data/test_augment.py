@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from liverjax.data.augment import AIR, augment, normalise
+from liverjax.data.augment import AIR, augment, draw_keys, normalise, step_keys
 from liverjax.data.store import OUTSIDE
 from liverjax.options import Augment
 from liverjax.scans import intensity
@@ -49,7 +49,7 @@ def test_everything_off_changes_nothing(batch):
 @pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(Augment)])
 def test_each_range_has_an_influence(batch, name):
     options = dataclasses.replace(OFF, **{name: getattr(FULL, name)})
-    images, labels = augment(jax.random.key(0), *batch, options)
+    images, labels = augment(jax.random.key(1), *batch, options)
     assert np.abs(images - batch[0]).max() > 1e-3
     geometric = name in ("rotation", "scale", "shift", "flip", "elastic")
     assert (labels != batch[1]).any() == geometric
@@ -62,6 +62,75 @@ def test_a_row_depends_on_its_place_and_not_on_its_neighbours(batch):
     same = jnp.broadcast_to(batch[0][:1], batch[0].shape)
     images, _ = augment(jax.random.key(3), same, batch[1], FULL)
     assert np.abs(images[0] - images[1]).max() > 1e-3
+
+
+def test_no_two_keys_of_a_run_are_equal():
+    run, rows = jax.random.key(7), 3
+    keys = [run]
+    for step in range(3):
+        augmentation, dropout = step_keys(run, step)
+        keys += [jax.random.fold_in(run, step), augmentation, dropout, *jax.random.split(dropout)]
+        for row in range(rows):
+            of_row = jax.random.fold_in(augmentation, row)
+            drawn = draw_keys(of_row)
+            assert len(drawn) == 14
+            keys += [of_row, *drawn.values()]
+    assert (
+        len({tuple(jax.random.key_data(key).tolist()) for key in keys})
+        == len(keys)
+        == 1 + 3 * (5 + rows * 15)
+    )
+
+
+def test_the_draws_of_the_default_ranges_are_those_of_earlier_versions():
+    """A run that goes on with another version must see the slices that it would have seen."""
+    key = jax.random.key(11)
+    affine, intensity_key = jax.random.split(key)
+    expected = [*jax.random.split(affine, 3), *jax.random.split(intensity_key, 5)]
+    names = ("rotation", "scale", "shift", "contrast", "brightness", "gamma", "noise_level", "noise")
+    for name, there in zip(names, expected, strict=True):
+        np.testing.assert_array_equal(*map(jax.random.key_data, (draw_keys(key)[name], there)))
+
+
+def test_what_is_drawn_for_one_change_tells_nothing_of_another():
+    """The draws of 500 slices, read off their images: none of the changes follows another, nor itself inverted."""
+    image = jnp.full((500, 4, 4, 1), 0.3)
+    labels = jnp.zeros((500, 4, 4), jnp.uint8)
+    drawn = {}
+    for name in ("contrast", "brightness", "gamma", "bias_field", "noise"):
+        options = dataclasses.replace(OFF, **{name: 0.2})
+        images, _ = jax.jit(augment, static_argnums=3)(jax.random.key(0), image, labels, options)
+        drawn[name] = np.asarray(images)[:, 1, 1, 0] - 0.3
+    for first, second in itertools.combinations(drawn, 2):
+        # By chance a correlation of 500 pairs reaches 5 / sqrt(500) in one of a million.
+        assert abs(np.corrcoef(drawn[first], drawn[second])[0, 1]) < 5 / 500**0.5, (first, second)
+
+
+def test_a_rotation_keeps_distances_and_right_angles():
+    # Two discs 22 pixels from the centre, at a right angle: labels 1 (down) and 2 (to the right).
+    rows, columns = np.mgrid[:65, :65] - 32
+    labels = ((rows - 22) ** 2 + columns**2 <= 25) + 2 * (rows**2 + (columns - 22) ** 2 <= 25)
+    labels = jnp.broadcast_to(jnp.asarray(labels, jnp.uint8), (16, 65, 65))
+    images = jnp.where(labels == 1, 1.0, -1.0)[..., None]
+    options = dataclasses.replace(OFF, rotation=90.0)
+    images, moved = augment(jax.random.key(4), images, labels, options)
+    angles = []
+    for label, image in zip(np.asarray(moved), np.asarray(images[..., 0]), strict=True):
+        down, right = (np.argwhere(label == value).mean(0) - 32 for value in (1, 2))
+        for place in (down, right):
+            assert np.hypot(*place) == pytest.approx(22, abs=0.4)
+        assert abs(down @ right) < 22 * 0.5  # at most half a pixel from the right angle
+        # Turned, not mirrored, and still discs of radius 5.
+        assert down[0] * right[1] - down[1] * right[0] == pytest.approx(22**2, rel=0.05)
+        for value in (1, 2):
+            assert (label == value).sum() == pytest.approx(81, abs=6)
+            assert np.argwhere(label == value).std(0) == pytest.approx(2.5, abs=0.2)
+        weight = (image + 1) / 2
+        centre = [(weight * place).sum() / weight.sum() for place in (rows, columns)]
+        assert np.hypot(*(centre - down)) < 0.5
+        angles.append(np.degrees(np.arctan2(-down[1], down[0])))
+    # 16 draws within 90 degrees either way: half of the range is left out with a probability of 2 ** -16.
+    assert min(angles) < 0 < max(angles) and 45 < np.abs(angles).max() < 91
 
 
 def test_labels_move_with_the_image(batch):

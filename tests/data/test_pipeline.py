@@ -10,12 +10,13 @@ from liverjax.data.pipeline import blank_batch, place_slice, train_batches, vali
 from liverjax.data.sampling import Sampler
 from liverjax.data.store import OUTSIDE, open_store
 from liverjax.errors import InputError
+from liverjax.options import Target
 from liverjax.scans import intensity
 
 
 @pytest.fixture(scope="module")
 def cases(tiny_config):
-    return open_store(tiny_config.store).cases
+    return open_store(tiny_config.store, tiny_config.preprocess, tiny_config.target).cases
 
 
 def _read(config, cases, **kwargs):
@@ -53,6 +54,22 @@ def test_batches_do_not_depend_on_threads_start_or_processes(tiny_config, cases)
         np.testing.assert_array_equal(batch["image"], joined)
 
 
+def test_a_slice_that_is_larger_than_the_patch_is_cropped_where_the_draw_says(tiny_config, cases):
+    batch = dataclasses.replace(tiny_config.batch, patch=(16, 24), size=8)
+    config = dataclasses.replace(tiny_config, batch=batch)
+    sampler = Sampler(cases, ["coronal"], batch, config.seed)
+    for step, found in enumerate(_read(config, cases)):
+        for row in range(8):
+            draw = sampler.draw(step, row)
+            case = cases[draw.case]
+            assert case.shapes["coronal"][1:] == (36, 48)
+            # 21 places for 16 of 36 rows, 25 for 24 of 48 columns.
+            first, left = int(draw.row * 21), int(draw.column * 25)
+            for name, stack in (("image", case.image("coronal")), ("label", case.labels("coronal"))):
+                expected = stack[draw.slice][first : first + 16, left : left + 24]
+                np.testing.assert_array_equal(found[name][row], expected)
+
+
 def test_worker_processes_give_the_same_batches(tiny_config, cases):
     workers = dataclasses.replace(tiny_config, batch=dataclasses.replace(tiny_config.batch, workers=2))
     for a, b in zip(_read(tiny_config, cases), _read(workers, cases), strict=True):
@@ -60,7 +77,7 @@ def test_worker_processes_give_the_same_batches(tiny_config, cases):
 
 
 def test_without_a_tumor_class_tumor_is_liver(tiny_config, cases):
-    liver_only = dataclasses.replace(tiny_config, labels=("background", "liver"))
+    liver_only = dataclasses.replace(tiny_config, target=Target(labels=("background", "liver")))
     for three, two in zip(_read(tiny_config, cases), _read(liver_only, cases), strict=True):
         assert three["label"].max() == 2 and two["label"].max() == 1
         np.testing.assert_array_equal(three["label"] > 0, two["label"] > 0)

@@ -18,7 +18,7 @@ from liverjax.scans import intensity
 
 @pytest.fixture(scope="module")
 def cases(tiny_config):
-    return open_store(tiny_config.store).cases
+    return open_store(tiny_config.store, tiny_config.preprocess, tiny_config.target).cases
 
 
 def _with(config, **ranges):

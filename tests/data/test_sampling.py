@@ -15,7 +15,7 @@ from liverjax.views import VIEWS
 
 @pytest.fixture(scope="module")
 def cases(tiny_config):
-    return open_store(tiny_config.store).cases
+    return open_store(tiny_config.store, tiny_config.preprocess, tiny_config.target).cases
 
 
 def test_a_draw_is_a_function_of_seed_view_step_and_row(cases):

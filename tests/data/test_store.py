@@ -1,4 +1,4 @@
-"""The store: what it holds against the scans, what is kept, what is refused, and that nothing half-written stays."""
+"""The store: what it holds against the scans, its windows, what is kept, repaired and refused."""
 
 import dataclasses
 import json
@@ -9,12 +9,28 @@ import numpy as np
 import pytest
 
 from liverjax.data.store import open_store, prepare
-from liverjax.errors import InputError
-from liverjax.options import Preprocess
-from liverjax.scans import nifti
+from liverjax.errors import ConfigError, InputError
+from liverjax.files import sha256
+from liverjax.options import Target
+from liverjax.scans import intensity, nifti
 from liverjax.scans.grid import to_grid
 from liverjax.training.loop import train
 from liverjax.views import VIEWS, from_stack
+
+
+def _open(config):
+    return open_store(config.store, config.preprocess, config.target)
+
+
+def _with(config, *, target=None, **preprocess):
+    changed = dataclasses.replace(config.preprocess, **preprocess)
+    return dataclasses.replace(config, preprocess=changed, target=target or config.target)
+
+
+def _contents(folder):
+    """The hash of each file of a store."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): sha256(path) for path in files}
 
 
 @pytest.fixture
@@ -30,7 +46,7 @@ def two_scans(phantom_scans, tmp_path):
 
 
 def test_every_view_holds_the_scan_on_the_grid(tiny_config, phantom_scans):
-    case = next(case for case in open_store(tiny_config.store).cases if case.id == "phantom_003")
+    case = next(case for case in _open(tiny_config).cases if case.id == "phantom_003")
     scan = nifti.read(phantom_scans / "imagesTr" / "phantom_003_0000.nii.gz")
     on_grid = to_grid(scan, tiny_config.preprocess.spacing).voxels
     mask = to_grid(
@@ -56,7 +72,7 @@ def few_open_files():
 
 
 def test_more_cases_than_a_process_may_have_files_open(tiny_config, tmp_path, few_open_files):
-    case = open_store(tiny_config.store).cases[0]
+    case = _open(tiny_config).cases[0]
     expected = case.image("axial")[20], case.labels("axial")[20]
     for number in range(600):  # Two files each.
         folder = tmp_path / str(number)
@@ -70,9 +86,7 @@ def test_mr_keeps_its_precision_whatever_its_scale(two_scans, tiny_config, tmp_p
     scan = nib.load(path)
     tiny_numbers = (np.asarray(scan.dataobj) + 1100).astype(np.float32) * 1e-5
     nib.save(nib.Nifti1Image(tiny_numbers, scan.affine), path)
-    config = dataclasses.replace(
-        tiny_config, preprocess=dataclasses.replace(tiny_config.preprocess, modality="mr")
-    )
+    config = _with(tiny_config, modality="mr")
     store = prepare(two_scans, tmp_path / "store", config, quiet=True)
     case = store.cases[0]
     restored = case.image("axial") * case.scale
@@ -94,12 +108,164 @@ def test_what_is_there_already_is_kept_and_what_changed_is_made_again(two_scans,
     assert store.cases[1].counts["axial"].sum() == 0
 
 
-def test_a_store_of_another_grid_is_not_overwritten(two_scans, tiny_config, tmp_path):
+def test_a_bright_artefact_takes_no_precision_from_the_body(two_scans, tiny_config, tmp_path):
+    path = two_scans / "imagesTr" / "phantom_001_0000.nii.gz"
+    scan = nib.load(path)
+    voxels = (np.asarray(scan.dataobj) + 1100).astype(np.float32)
+    voxels[20, 20, 18] = 1e9
+    nib.save(nib.Nifti1Image(voxels, scan.affine), path)
+    config = _with(tiny_config, modality="mr")
+    case = prepare(two_scans, tmp_path / "store", config, quiet=True).cases[0]
+    on_grid = to_grid(nifti.read(path), config.preprocess.spacing).voxels
+    expected = intensity.normalise(on_grid, *intensity.intensity_window(on_grid, config.preprocess))
+    found = intensity.normalise(case.image("axial") * np.float32(case.scale), *case.window)
+    assert np.ptp(expected) == 2
+    assert np.abs(from_stack(found, "axial") - expected).max() < 1e-3
+
+
+@pytest.mark.parametrize(
+    ("modality", "changes"),
+    [
+        ("ct", {"window": (-100.0, 200.0)}),
+        ("mr", {"percentiles": (5.0, 95.0)}),
+        ("mr", {"percentiles": (0.03, 99.97)}),
+    ],
+)
+def test_another_window_needs_no_new_store(two_scans, tiny_config, tmp_path, modality, changes):
+    config = _with(tiny_config, modality=modality)
+    store, other = tmp_path / "store", _with(config, **changes)
+    prepare(two_scans, store, config, quiet=True)
+    before = {path: path.stat().st_mtime_ns for path in store.glob("cases/*/*")}
+    opened = open_store(store, other.preprocess, other.target)
+    assert prepare(two_scans, store, other, quiet=True).cases[0].window == opened.cases[0].window
+    assert before == {path: path.stat().st_mtime_ns for path in store.glob("cases/*/*")}
+    for case in opened.cases:
+        scan = nifti.read(two_scans / "imagesTr" / f"{case.id}_0000.nii.gz")
+        on_grid = to_grid(scan, config.preprocess.spacing).voxels
+        assert case.window == intensity.intensity_window(on_grid, other.preprocess)
+        assert case.window != intensity.intensity_window(on_grid, config.preprocess)
+
+
+def test_a_store_of_another_modality_grid_or_region_is_refused_and_not_overwritten(
+    two_scans, tiny_config, tmp_path
+):
+    store = tmp_path / "store"
+    prepare(two_scans, store, tiny_config, quiet=True)
+    before = _contents(store)
+    for other, message in (
+        (
+            _with(tiny_config, spacing=(9.0, 9.0, 9.0)),
+            r"preprocess.spacing \[8.0, 8.0, 8.0\], now \[9.0, 9.0, 9.0\]",
+        ),
+        (_with(tiny_config, modality="mr"), "preprocess.modality ct, now mr"),
+        (_with(tiny_config, target=Target(region="liver")), "target.region scan, now liver"),
+    ):
+        with pytest.raises(InputError, match=f"{message}.*; choose another folder"):
+            prepare(two_scans, store, other, quiet=True)
+        with pytest.raises(ConfigError, match=message):
+            open_store(store, other.preprocess, other.target)
+    assert _contents(store) == before
+    # Without a region the margin changes nothing, nor do the labels.
+    open_store(store, tiny_config.preprocess, Target(margin_mm=5.0))
+
+
+# --- the region ---------------------------------------------------------------------------------------------
+
+
+def test_a_store_of_the_region_liver_holds_the_box_around_it_with_the_margin(
+    two_scans, tiny_config, tmp_path
+):
+    boxed = _with(tiny_config, target=dataclasses.replace(tiny_config.target, region="liver", margin_mm=16.0))
+    cases = prepare(two_scans, tmp_path / "boxes", boxed, quiet=True).cases
+    whole = prepare(two_scans, tmp_path / "whole", tiny_config, quiet=True).cases
+    for box, scan in zip(cases, whole, strict=True):
+        # Scan and grid have voxels of 8 mm, so that 16 mm are two voxels on each side.
+        labels = from_stack(np.asarray(scan.labels("axial")), "axial")
+        places = [np.flatnonzero(labels.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
+        crop = tuple(slice(max(p[0] - 2, 0), p[-1] + 3) for p in places)
+        for view in VIEWS:
+            for found, stored in ((box.image(view), scan.image(view)), (box.labels(view), scan.labels(view))):
+                inside, everywhere = (from_stack(np.asarray(stack), view) for stack in (found, stored))
+                np.testing.assert_array_equal(inside, everywhere[crop])
+        assert box.window == scan.window
+
+
+def test_the_window_of_a_box_is_that_of_the_whole_mr_scan(two_scans, tiny_config, tmp_path):
+    config = _with(tiny_config, modality="mr")
+    boxed = _with(config, target=Target(region="liver"))
+    whole = prepare(two_scans, tmp_path / "whole", config, quiet=True).cases
+    box = prepare(two_scans, tmp_path / "box", boxed, quiet=True).cases
+    assert [case.window for case in whole] == [case.window for case in box]
+
+
+def test_training_on_boxes(two_scans, tiny_config, tmp_path):
+    target = dataclasses.replace(tiny_config.target, region="liver", margin_mm=8.0)
+    split = dataclasses.replace(tiny_config.split, fold=-1, validation=1)
+    config = dataclasses.replace(
+        tiny_config, target=target, split=split, store=str(tmp_path / "store"), views=("axial",)
+    )
+    prepare(two_scans, config.store, config, quiet=True)
+    progress = train(config, tmp_path / "run", quiet=True)
+    assert progress["axial"].finished
+    with pytest.raises(ConfigError, match="target.margin_mm 8.0, now 9.0"):
+        other = dataclasses.replace(config, target=dataclasses.replace(target, margin_mm=9.0))
+        train(other, tmp_path / "other", quiet=True)
+
+
+def test_a_scan_without_liver_has_no_box(two_scans, tiny_config, tmp_path):
+    path = two_scans / "labelsTr" / "phantom_002.nii.gz"
+    mask = nib.load(path)
+    nib.save(nib.Nifti1Image(np.zeros(mask.shape, np.uint8), mask.affine), path)
+    config = _with(tiny_config, target=Target(region="liver"))
+    with pytest.raises(InputError, match=r"phantom_002.nii.gz: holds no liver, expected one"):
+        prepare(two_scans, tmp_path / "store", config, quiet=True)
+
+
+# --- repair and refusal -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("modality", ["ct", "mr"])
+def test_whatever_is_deleted_or_cut_off_is_made_again(two_scans, tiny_config, tmp_path, modality):
+    config, store = _with(tiny_config, modality=modality), tmp_path / "store"
+    prepare(two_scans, store, config, quiet=True)
+    fresh = _contents(store)
+    assert len(fresh) == 1 + 2 * 7
+    for name in fresh:
+        if "phantom_001" in name:
+            continue  # as the other case
+        (store / name).unlink()
+        prepare(two_scans, store, config, quiet=True)
+        assert _contents(store) == fresh, f"{name} deleted"
+        (store / name).write_bytes((store / name).read_bytes()[:-3])
+        prepare(two_scans, store, config, quiet=True)
+        assert _contents(store) == fresh, f"{name} cut off"
+    shutil.rmtree(store / "cases" / "phantom_001")
+    (store / "cases" / "phantom_002" / "case.json").write_text("[]")
+    (store / ".partial-killed" / "new").mkdir(parents=True)
+    (store / ".partial-killed" / "new" / "axial.npy").write_bytes(b"begun")
+    (store / ".partial-index.json").write_bytes(b"begun")
+    prepare(two_scans, store, config, quiet=True)
+    assert _contents(store) == fresh
+
+
+def test_a_store_of_another_format_is_made_again(two_scans, tiny_config, tmp_path):
+    store = tmp_path / "store"
+    prepare(two_scans, store, tiny_config, quiet=True)
+    fresh = _contents(store)
+    for path in (store / "index.json", *store.glob("cases/*/case.json")):
+        facts = json.loads(path.read_text(encoding="utf-8"))
+        path.write_text(json.dumps({**facts, "format": 1}))
+    with pytest.raises(InputError, match="store of format 1, expected 2; prepare it again"):
+        open_store(store, tiny_config.preprocess, tiny_config.target)
+    prepare(two_scans, store, tiny_config, quiet=True)
+    assert _contents(store) == fresh
+
+
+def test_a_patient_that_cases_json_states_later_is_taken_over(two_scans, tiny_config, tmp_path):
     prepare(two_scans, tmp_path / "store", tiny_config, quiet=True)
-    other = dataclasses.replace(tiny_config, preprocess=Preprocess(spacing=(9.0, 9.0, 9.0)))
-    with pytest.raises(InputError, match="choose another folder"):
-        prepare(two_scans, tmp_path / "store", other, quiet=True)
-    assert open_store(tmp_path / "store").preprocess == tiny_config.preprocess
+    (two_scans / "cases.json").write_text('{"patients": {"phantom_001": "p", "phantom_002": "p"}}')
+    store = prepare(two_scans, tmp_path / "store", tiny_config, quiet=True)
+    assert [case.patient for case in store.cases] == ["p", "p"]
 
 
 @pytest.mark.parametrize("fault", ["truncated", "flipped", "shape", "values", "affine"])
@@ -131,11 +297,15 @@ def test_a_bad_case_is_named_and_leaves_nothing_half_written(two_scans, tiny_con
 
 
 def test_a_folder_without_a_store_and_a_store_of_the_future_are_refused(tiny_config, tmp_path):
+    options = tiny_config.preprocess, tiny_config.target
     with pytest.raises(InputError, match=r"index.json does not exist; `liverjax prepare` makes a store"):
-        open_store(tmp_path)
+        open_store(tmp_path, *options)
     (tmp_path / "index.json").write_text(json.dumps({"format": 99}))
-    with pytest.raises(InputError, match="store of format 99, expected 1"):
-        open_store(tmp_path)
+    with pytest.raises(InputError, match="store of format 99, expected 2"):
+        open_store(tmp_path, *options)
+    (tmp_path / "index.json").write_text("[]")
+    with pytest.raises(InputError, match=r"index.json: holds a list, expected an object"):
+        open_store(tmp_path, *options)
 
 
 def test_a_case_without_tumour_labels_does_not_train_tumours(two_scans, tiny_config, tmp_path, caplog):
@@ -156,4 +326,4 @@ def test_a_case_without_tumour_labels_does_not_train_tumours(two_scans, tiny_con
         "phantom_003",
         "phantom_004",
     ]
-    assert "do not tell tumours from the liver: phantom_002" in caplog.text
+    assert "do not distinguish tumours from the liver: phantom_002" in caplog.text

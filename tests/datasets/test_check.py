@@ -225,6 +225,8 @@ def test_the_command(sound, capsys):
 
 
 def test_real_data(real_data):
+    if not (real_data / "chaos_mr").is_dir():
+        pytest.skip("chaos_mr is not among the real scans")
     report = check_data_set(real_data / "chaos_mr")
     assert report.modality == "mr"
     assert report.findings == ()

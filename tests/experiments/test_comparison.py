@@ -9,7 +9,7 @@ import pytest
 from liverjax.errors import InputError
 from liverjax.experiments.comparison import compare
 from liverjax.experiments.plan import Sweep, Trial
-from liverjax.options import Config
+from liverjax.options import Config, Target
 from liverjax.report.ablation import ablation_report
 
 PATIENTS = {"a1": "a", "a2": "a", "b": "b", "c": "c"}
@@ -26,7 +26,7 @@ def _sweep(folder, scores, labels=("background", "liver"), tumor=math.nan, metri
     trials = []
     for (variant, seed), values in scores.items():
         masks = folder / "runs" / f"{variant}_{seed}" / "predictions" / "p"
-        config, training = Config(labels=labels), masks.parent.parent
+        config, training = Config(target=Target(labels=labels)), masks.parent.parent
         trial = Trial(variant, 0, seed, config, Path(), training, masks, masks / "scores", tuple(values))
         trials.append(trial)
         trial.scores.mkdir(parents=True)

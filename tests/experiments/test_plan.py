@@ -53,11 +53,11 @@ def test_variants_of_the_prediction_share_a_training(phantom_scans, tmp_path):
     assert "--cases=phantom_003,phantom_007" in chains[1][3].words
 
 
-def test_a_store_for_each_preprocessing_and_a_training_for_each_view_that_shares_a_time_limit(
-    phantom_scans, tmp_path
-):
+def test_a_store_for_each_grid_and_a_training_for_each_view_that_shares_a_time_limit(phantom_scans, tmp_path):
     sweep = plan_sweep("intensity_window", "demo", phantom_scans, tmp_path)
-    assert _kinds(sweep.commands()) == {"prepare": 4, "train": 4, "predict": 4, "evaluate": 4}
+    assert _kinds(sweep.commands()) == {"prepare": 1, "train": 4, "predict": 4, "evaluate": 4}
+    sweep = plan_sweep("spacing", "demo", phantom_scans, tmp_path)
+    assert _kinds(sweep.commands()) == {"prepare": 3, "train": 3, "predict": 3, "evaluate": 3}
     limited = plan_sweep("views", "demo", phantom_scans, tmp_path, overrides=["max_minutes=1"])
     assert _kinds(limited.commands())["train"] == 4
 

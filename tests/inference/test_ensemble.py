@@ -25,7 +25,7 @@ from liverjax.studies.calibration import Voxels
 from liverjax.volume import Volume
 
 CONFIG = options.Config(
-    labels=("background", "liver", "tumor"),
+    target=options.Target(labels=("background", "liver", "tumor")),
     views=("axial", "sagittal"),
     preprocess=options.Preprocess(spacing=(6.0, 6.0, 6.0)),
     batch=options.Batch(patch=(32, 32)),

@@ -147,7 +147,9 @@ def test_the_manifest_lists_every_case(model, three_with_one_damaged, tmp_path):
     for part in parts:
         assert facts["seconds"][part] == pytest.approx(sum(c["seconds"].get(part, 0) for c in facts["cases"]))
         assert part in line
-    assert facts["config"]["labels"] == ["background", "liver", "tumor"] and facts["versions"]["jax"]
+    assert (
+        facts["config"]["target"]["labels"] == ["background", "liver", "tumor"] and facts["versions"]["jax"]
+    )
 
 
 def test_what_is_ahead_is_described_before_it_starts(model, three_with_one_damaged):

@@ -21,7 +21,7 @@ from liverjax.volume import Volume
 
 OBLIQUE = np.array(sitk.Euler3DTransform((0, 0, 0), 0.25, -0.15, 0.3).GetMatrix()).reshape(3, 3)
 CONFIG = options.Config(
-    labels=("background", "liver", "tumor"),
+    target=options.Target(labels=("background", "liver", "tumor")),
     preprocess=options.Preprocess(spacing=(6.0, 6.0, 6.0)),
     batch=options.Batch(patch=(48, 48)),
     model=options.Model(features=(4, 8)),

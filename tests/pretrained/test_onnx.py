@@ -54,7 +54,7 @@ def test_facts_are_in_the_metadata():
 @pytest.mark.parametrize("flips", [False, True])
 def test_the_runtime_gives_the_same_masks_and_maps(flips):
     config = options.Config(
-        labels=("background", "liver", "tumor"),
+        target=options.Target(labels=("background", "liver", "tumor")),
         preprocess=options.Preprocess(spacing=(6.0, 6.0, 6.0)),
         batch=options.Batch(patch=(32, 32)),
         augment=options.Augment(flip=0.5),

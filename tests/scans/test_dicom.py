@@ -13,6 +13,7 @@ from liverjax import scans
 from liverjax.datasets.layouts import find_cases
 from liverjax.errors import InputError
 from liverjax.scans import dicom, nifti
+from liverjax.volume import DicomSource
 
 SHAPE = (7, 5, 6)  # x, y, z
 
@@ -63,7 +64,7 @@ def write_series(folder, image, **tags):
     }
     order = np.random.default_rng(0).permutation(image.GetDepth())
     for number, k in enumerate(order.tolist()):
-        part = image[:, :, k]
+        slice_ = image[:, :, k]
         place = image.TransformIndexToPhysicalPoint((0, 0, k))
         for tag, value in {
             **common,
@@ -71,10 +72,10 @@ def write_series(folder, image, **tags):
             "0020|0013": str(k + 1),
             "0020|0032": "\\".join(f"{v:.12g}" for v in place),
         }.items():
-            part.SetMetaData(tag, value)
+            slice_.SetMetaData(tag, value)
         writer.SetFileName(str(folder / f"IM{number:03d}"))
         writer.SetImageIO("GDCMImageIO")
-        writer.Execute(part)
+        writer.Execute(slice_)
 
 
 def edit(path, **changes):
@@ -124,6 +125,17 @@ def test_what_we_write_of_a_series_is_where_dcm2niix_puts_it(tmp_path, name):
         there = np.linalg.solve(twin.affine, place)[:3]
         assert np.allclose(there, there.round(), atol=1e-3)
         assert twin.voxels[tuple(there.round().astype(int))] == ours.voxels[index]
+
+
+def test_a_volume_knows_its_series_and_the_file_of_each_slice(series):
+    volume = dicom.read_series(series)
+    source = volume.source
+    assert isinstance(source, DicomSource)
+    assert source.study_uid == "1.2.826.0.1.3680043.2.1125.1"
+    assert source.series_uid == "1.2.826.0.1.3680043.2.1125.1.1"
+    assert list(source.files) == files_by_position(series)
+    assert source.phase == 0
+    assert volume.with_voxels(np.zeros(SHAPE, np.uint8)).source is source
 
 
 def test_rescaling(tmp_path):
@@ -209,6 +221,8 @@ def test_phases_of_a_dynamic_series(tmp_path, tag, values):
     for phase, index in ((0, 0), ("1", 1), ("last", 2)):
         volume = dicom.read_series(tmp_path / "series", phase=phase)
         assert np.array_equal(volume.voxels, sitk.GetArrayFromImage(images[index]).T)
+        assert volume.source.phase == index
+        assert {path.name[0] for path in volume.source.files} == {f"{2 - index}"}
         assert np.allclose(
             volume.affine[:3, 2], dicom.read_series(tmp_path / "series", phase=0).affine[:3, 2]
         )

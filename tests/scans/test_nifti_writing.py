@@ -1,5 +1,6 @@
 """NIfTI files that we write: what any reader finds in them; and when two files have one geometry."""
 
+import dataclasses
 import itertools
 import os
 
@@ -75,6 +76,48 @@ def test_a_mask_of_a_phase_and_of_an_image_of_two_dimensions(tmp_path):
         written = nib.load(tmp_path / "mask.nii")
         assert written.shape == expected
         assert np.array_equal(written.affine, nib.load(tmp_path / "scan.nii").affine)
+
+
+@pytest.mark.parametrize("source_class", [nib.Nifti1Image, nib.Nifti2Image])
+def test_the_affine_counts_and_not_the_header_of_another_grid(tmp_path, source_class):
+    nib.save(source_class(voxels_of(), AFFINE), tmp_path / "scan.nii")
+    scan = nifti.read(tmp_path / "scan.nii")
+    resampled = AFFINE @ np.diag([2.0, 2.0, 2.0, 1.0])
+    moved = AFFINE.copy()
+    moved[:3, 3] += 0.125
+    turned = np.eye(4)
+    turned[:3, :3] = OBLIQUE @ AFFINE[:3, :3]
+    for affine in (resampled, moved, turned):
+        nifti.write(tmp_path / "out.nii", dataclasses.replace(scan, affine=affine))
+        written = nib.load(tmp_path / "out.nii")
+        assert type(written) is source_class
+        assert np.array_equal(written.affine.astype(np.float32), affine.astype(np.float32))
+        assert np.allclose(written.get_qform(), affine, atol=1e-4)
+        assert (written.header["sform_code"], written.header["qform_code"]) == (1, 1)
+        assert np.allclose(written.header.get_zooms(), np.linalg.norm(affine[:3, :3], axis=0), rtol=1e-6)
+        assert np.array_equal(
+            nifti.read(tmp_path / "out.nii").affine.astype(np.float32), affine.astype(np.float32)
+        )
+
+
+def test_a_stated_spacing_goes_into_the_mask(tmp_path):
+    bare = nib.Nifti1Image(voxels_of(), None)
+    bare.header.set_sform(None, 0)
+    bare.header.set_qform(None, 0)
+    nib.save(bare, tmp_path / "scan.nii")
+    scan = nifti.read(tmp_path / "scan.nii", spacing=(4, 4, 5))
+    nifti.write(tmp_path / "mask.nii", scan.with_voxels(voxels_of() % 2))
+    mask = nifti.read(tmp_path / "mask.nii")
+    assert mask.spacing.tolist() == [4, 4, 5]
+    nifti.require_same_geometry(mask, scan)
+
+
+def test_a_volume_cut_from_an_image_of_two_dimensions(tmp_path):
+    nib.save(nib.Nifti1Image(voxels_of(shape=(5, 4)), AFFINE), tmp_path / "scan.nii")
+    scan = nifti.read(tmp_path / "scan.nii")
+    cut = dataclasses.replace(scan, voxels=scan.voxels[:3, :2])
+    nifti.write(tmp_path / "out.nii", cut)
+    assert np.array_equal(np.asarray(nib.load(tmp_path / "out.nii").dataobj), cut.voxels)
 
 
 def test_without_a_header_the_affine_goes_into_both_forms(tmp_path):

@@ -27,7 +27,7 @@ from liverjax.training.step import init_state, jitted_train_step, step_spec
 
 def batches_and_gradient(config, mesh, process, processes):
     """Returns name -> array. The state of SGD without momentum is the last gradient."""
-    parts = split_cases(open_store(config.store).cases, config.split)
+    parts = split_cases(open_store(config.store, config.preprocess, config.target).cases, config.split)
     rows = {"first_step": 0, "last_step": 2, "process": process, "processes": processes}
     batches = [to_devices(batch, mesh) for batch in train_batches(parts.train, "axial", config, **rows)]
     result = {

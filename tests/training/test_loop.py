@@ -35,7 +35,7 @@ def uninterrupted(tiny_config, tmp_path_factory):
 def test_a_run_leaves_manifest_log_and_checkpoints(uninterrupted):
     config, workdir, progress = uninterrupted
     manifest = json.loads((workdir / "run.json").read_text())
-    store_ids = [case.id for case in open_store(config.store).cases]
+    store_ids = [case.id for case in open_store(config.store, config.preprocess, config.target).cases]
     data = manifest["data"]
     assert sorted(data["train"] + data["validation"] + data["test"]) == store_ids
     assert data["test"] == ["phantom_000", "phantom_004"]

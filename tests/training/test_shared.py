@@ -30,7 +30,7 @@ def shared_run(tiny_config, tmp_path_factory):
 
 def test_its_batches_hold_slices_of_all_views(shared_run):
     config, _ = shared_run
-    cases = open_store(config.store).cases
+    cases = open_store(config.store, config.preprocess, config.target).cases
     settings = {"first_step": 0, "last_step": 6, "process": 0, "processes": 1}
     sampler = Sampler(cases, VIEWS, config.batch, config.seed)
     seen = set()

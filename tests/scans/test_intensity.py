@@ -1,0 +1,110 @@
+"""Intensity windows: of a CT the one asked for, of an MR scan that of its body."""
+
+import hypothesis
+import numpy as np
+import pytest
+from hypothesis import strategies as st
+
+from liverjax.datasets.layouts import find_cases
+from liverjax.options import Preprocess
+from liverjax.scans import intensity, nifti
+
+
+def test_the_window_of_a_ct_is_the_one_asked_for():
+    voxels = np.array([-1024, -160, 40, 240, 3000], np.float32)
+    window = intensity.intensity_window(voxels, Preprocess())
+    assert window == (-160, 240)
+    normalised = intensity.normalise(voxels, *window)
+    assert normalised.dtype == np.float32
+    assert normalised.tolist() == [-1, -1, 0, 1, 1]
+
+
+def abdomen():
+    """An MR-like image: dark noisy air, and a body that fills 48 % with intensities from 20 to 520."""
+    rng = np.random.default_rng(0)
+    voxels = rng.rayleigh(3, (40, 40, 20))
+    voxels[8:32, 4:36] = rng.uniform(20, 520, (24, 32, 20))
+    return voxels.astype(np.float32)
+
+
+def test_the_window_of_an_mr_scan_is_of_its_body():
+    low, high = intensity.intensity_window(abdomen(), Preprocess(modality="mr", percentiles=(1, 99)))
+    # A quarter of the mean is (0.48 * 270 + 0.52 * 3.8) / 4 = 33; above it the body is uniform up to 520.
+    assert low == pytest.approx(33 + 0.01 * 487, abs=3)
+    assert high == pytest.approx(33 + 0.99 * 487, abs=3)
+
+
+def test_the_window_of_ordinary_scans_is_that_of_the_plain_mean(real_data):
+    """The limit for artefacts changes no bit of scans that have none."""
+    scans = [abdomen()]
+    for folder in ("chaos_mr", "mr_hbp"):
+        scans += [
+            nifti.read(path).voxels
+            for path in sorted((real_data / folder / "imagesTr").glob("*.nii.gz"))[::5]
+        ]
+    for voxels in scans:
+        darkest = float(voxels.min())
+        body = voxels[voxels >= darkest + (voxels.mean(dtype=np.float64) - darkest) / 4]
+        expected = np.percentile(body, (0.5, 99.5))
+        assert intensity.intensity_window(voxels, Preprocess(modality="mr")) == tuple(expected)
+
+
+@pytest.mark.parametrize("artefact", [1e5, 1e9, 4e9])
+def test_a_bright_artefact_does_not_move_the_window(artefact):
+    options = Preprocess(modality="mr")
+    voxels = abdomen()
+    expected = intensity.intensity_window(voxels, options)
+    voxels[0, 0, 0] = artefact
+    np.testing.assert_allclose(intensity.intensity_window(voxels, options), expected, rtol=0.02)
+
+
+@hypothesis.given(
+    low=st.one_of(st.sampled_from([0, 0.5, 0.03, 1, 5, 12.3]), st.floats(0, 49)),
+    high=st.one_of(st.sampled_from([100, 99.5, 99.97, 99, 95, 87.6]), st.floats(51, 100)),
+)
+@hypothesis.settings(deadline=None, max_examples=50)
+def test_quantiles_give_the_window_of_any_percentiles(low, high):
+    options = Preprocess(modality="mr", percentiles=(low, high))
+    expected = intensity.intensity_window(abdomen(), options)
+    quantiles = intensity.body_quantiles(abdomen())
+    for q, ours, exact in zip(
+        (low, high), intensity.window_from_quantiles(quantiles, options), expected, strict=True
+    ):
+        place = np.searchsorted(intensity.PERCENTILES, q)
+        if q in intensity.PERCENTILES:
+            assert ours == exact
+        else:
+            assert abs(ours - exact) <= quantiles[place] - quantiles[place - 1]
+
+
+@hypothesis.given(scale=st.floats(1e-3, 1e3), offset=st.floats(-500, 500))
+@hypothesis.settings(deadline=None, max_examples=25)
+def test_scale_and_offset_of_an_mr_scan_do_not_matter(scale, offset):
+    options = Preprocess(modality="mr")
+    reference = intensity.normalise(abdomen(), *intensity.intensity_window(abdomen(), options))
+    changed = ((abdomen().astype(np.float64) + offset) * scale).astype(np.float32)
+    result = intensity.normalise(changed, *intensity.intensity_window(changed, options))
+    assert np.abs(result - reference).max() < 5e-3
+
+
+@pytest.mark.parametrize("value", [0, -5, 7.25])
+@pytest.mark.parametrize("modality", ["ct", "mr"])
+def test_a_constant_image_is_finite(value, modality):
+    voxels = np.full((3, 3, 3), value, np.float32)
+    low, high = intensity.intensity_window(voxels, Preprocess(modality=modality))
+    normalised = intensity.normalise(voxels, low, high)
+    assert np.isfinite(normalised).all()
+    assert np.abs(normalised).max() <= 1
+    if modality == "mr":
+        assert (normalised == 0).all()
+
+
+def test_real_livers_lie_inside_the_window(real_data):
+    if not (real_data / "chaos_mr").is_dir():
+        pytest.skip("chaos_mr is not among the real scans")
+    for case in find_cases(real_data / "chaos_mr", labelled=True)[::4]:
+        voxels = nifti.read(case.image).voxels
+        window = intensity.intensity_window(voxels, Preprocess(modality="mr"))
+        liver = intensity.normalise(voxels, *window)[case.read_mask().voxels > 0]
+        assert -0.9 < np.median(liver) < 0.5
+        assert (np.abs(liver) == 1).mean() < 0.05
