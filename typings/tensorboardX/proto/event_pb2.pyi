@@ -7,5 +7,6 @@ class _Message:
     def __getattr__(self, name: str) -> Any: ...
 
 class Event(_Message): ...
+
 class SessionLog(_Message):
     START: int
