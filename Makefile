@@ -5,6 +5,8 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && { echo $$p; break; }; done)
 VENV := .venv
 BIN := $(VENV)/bin
+# Processes that share the tests.
+JOBS ?= 2
 
 .PHONY: demo test slow lint golden lock clean
 
@@ -12,7 +14,7 @@ demo: $(VENV)/run.done
 	$(BIN)/liverjax demo -o demo_output
 
 test: $(VENV)/test.done
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 slow: $(VENV)/test.done
 	$(BIN)/python -m pytest -m slow
@@ -20,6 +22,7 @@ slow: $(VENV)/test.done
 lint: $(VENV)/test.done
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/basedpyright --pythonpath $(BIN)/python
 
 # The resolved values of the shipped configs, after a change of a default: look at the difference.
 golden: $(VENV)/test.done

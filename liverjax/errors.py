@@ -1,4 +1,4 @@
-"""Errors that a user can mend. The commands print their text as one line and exit with status 1.
+"""Errors that a user can fix. The commands print their text as one line and exit with status 1.
 
 A message names the thing (file, case, field), its value, and what was expected.
 """
@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 
 class LiverjaxError(Exception):
-    """Base of every error that the library raises on purpose."""
+    """Base of every error that the library raises deliberately."""
 
 
 class InputError(LiverjaxError):
@@ -32,7 +32,7 @@ class LockedError(LiverjaxError):
 
 
 class Interrupted(LiverjaxError):
-    """Work that a signal stopped after it was saved; the same call goes on. Exit status 75."""
+    """Work that a signal stopped and that was saved; the same call continues it. Exit status 75."""
 
 
 def did_you_mean(value: str, choices: Iterable[str]) -> str:

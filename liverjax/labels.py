@@ -5,7 +5,7 @@ Regions are nested: tumour is a part of the liver.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
 BACKGROUND = 0
@@ -22,12 +22,12 @@ REGIONS = {"liver": (LIVER, TUMOR), "tumor": (TUMOR,)}
 DECISIONS = ("nested", "argmax")
 
 
-def decide(classes: Sequence[Any], rule: str = "nested") -> Any:
+def decide(classes: Iterable[Any], rule: str = "nested") -> Any:
     """Returns the label of each voxel from the probabilities of its classes.
 
-    "nested" decides as the regions are nested: liver with its tumours against background first, then tumour against
-    liver. So P(liver) = 0.35 and P(tumour) = 0.25 make liver, where "argmax" makes background of it. With two classes
-    both rules are the same. Of equal probabilities the lower label wins.
+    "nested" follows the nesting of the regions: liver with its tumours against background first, then tumour against
+    liver. P(background) = 0.4, P(liver) = 0.35 and P(tumour) = 0.25 give liver; "argmax" gives background. For two
+    classes both rules are the same. The lower label wins a tie.
 
     Args:
       classes: the probability maps of background, liver and, if the network has the class, tumour: NumPy or JAX arrays

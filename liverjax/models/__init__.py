@@ -1,4 +1,4 @@
-"""The networks: functional Flax modules that know no planes, files or configs' files."""
+"""The networks: functional Flax modules that know neither views nor files."""
 
 from liverjax.models.unet import UNet, build_unet
 

@@ -15,8 +15,8 @@ _GROUPS = 32
 class ConvNorm(nn.Module):
     """Spatial dropout, 3x3 convolution, normalisation. No activation.
 
-    The convolution has a bias only without a norm, whose shift takes its place. If ``below`` is given, it is a
-    `JoinedConv`.
+    The convolution has a bias only if there is no norm, whose shift would replace it. If ``below`` is given, the
+    convolution is a `JoinedConv`.
     """
 
     features: int
@@ -56,11 +56,11 @@ class ConvNorm(nn.Module):
 class Block(nn.Module):
     """Two 3x3 convolutions and a short skip around both: y = relu(F(x) + W x) (Drozdzal 2016).
 
-    W is the identity. If the width changes, it is the rectangular identity, which costs no parameters (new channels
-    are zero, surplus ones are cut off), or, for ``projection``, a 1x1 convolution.
+    W is the identity. Where the width changes, W is the rectangular identity, which has no parameters: new channels
+    start from zero and surplus channels are dropped; or, if ``skip`` is "projection", a 1x1 convolution.
 
-    If ``below`` is given, ``x`` is the long skip, and the up-convolved ``below`` is concatenated to it implicitly
-    (`JoinedConv`).
+    If ``below`` is given, ``x`` is the long skip, and the up-convolved ``below`` is concatenated to it implicitly (see
+    `JoinedConv`).
     """
 
     features: int
@@ -85,8 +85,8 @@ class Block(nn.Module):
 class UpConv(nn.Module):
     """2x2 transposed convolution with stride 2 that keeps its channels: (N, H, W, C) -> (N, 2H, 2W, C).
 
-    Written as a 1x1 convolution to 4C channels that are then laid out as 2x2 pixels: the same sums, and
-    faster than the transposed convolution on CPUs and GPUs.
+    Computed as a 1x1 convolution to 4C channels, which are then rearranged to 2x2 pixels: the same sums as those of
+    the transposed convolution, and faster on CPUs and GPUs.
     """
 
     dtype: jnp.dtype
@@ -102,12 +102,12 @@ class UpConv(nn.Module):
 
 
 class JoinedConv(nn.Module):
-    """An up-convolution and the 3x3 convolution of its output with a long skip, in one step; for prediction.
+    """Up-convolution, concatenation with the long skip and 3x3 convolution in one step; for prediction.
 
-    The 3x3 up-convolved pixels that an output pixel sees come from 2x2 pixels of the level below. So one 2x2
-    convolution from C + 1 to 4F channels, laid out as 2x2 pixels, does what takes the up-convolution and 9/4 as many
-    products after it. The channel of ones carries the up-convolution's bias, which stops where the array ends.
-    `inference.network.fold` makes the kernels.
+    The 3x3 up-convolved pixels under an output pixel come from 2x2 pixels of the level below. One 2x2 convolution from
+    C + 1 to 4F channels, rearranged to 2x2 pixels, therefore replaces the up-convolution and a convolution with 9/4 as
+    many products. The channel of ones carries the bias of the up-convolution, which ends at the border of the array.
+    `inference.network.fold` computes the kernels.
     """
 
     features: int
@@ -120,13 +120,13 @@ class JoinedConv(nn.Module):
         below = jnp.concatenate([below, jnp.ones_like(below[..., :1])], axis=-1)
         conv = nn.Conv(4 * self.features, (2, 2), padding=1, use_bias=False, dtype=self.dtype, name="below")
         y = conv(below)
-        # Window k, of pixels k - 1 and k below, is what output pixels 2k - 1 and 2k see.
+        # Output pixels 2k - 1 and 2k see window k, which holds the pixels k - 1 and k of the level below.
         y = depth_to_space(y)[:, 1:-1, 1:-1]
         return y + nn.Conv(self.features, (3, 3), use_bias=self.use_bias, dtype=self.dtype, name="skip")(skip)
 
 
 def depth_to_space(x: jax.Array) -> jax.Array:
-    """Returns (N, H, W, 4C) laid out as 2x2 pixels each: (N, 2H, 2W, C)."""
+    """Returns (N, H, W, 4C) with the channels of each pixel rearranged to 2x2 pixels: (N, 2H, 2W, C)."""
     n, rows, columns, channels = x.shape
     x = x.reshape(n, rows, columns, 2, 2, channels // 4).transpose(0, 1, 3, 2, 4, 5)
     return x.reshape(n, 2 * rows, 2 * columns, channels // 4)
@@ -135,8 +135,8 @@ def depth_to_space(x: jax.Array) -> jax.Array:
 def max_pool(x: jax.Array) -> jax.Array:
     """2x2 max pooling of (N, H, W, C), as maxima of pairs; equal pixels share the gradient.
 
-    The gradient of a maximum over axes divides by the number of pixels that equal it. A compiler that computes x
-    anew for the comparison, rounded otherwise, may find none: 0 / 0. Pairs are compared with each other.
+    The gradient of a maximum over axes divides by the number of pixels that equal it. A compiler that recomputes x for
+    this comparison, with another rounding, may find none: 0 / 0. Here the two pixels of a pair are compared.
     """
     n, rows, columns, channels = x.shape
     x = x.reshape(n, rows // 2, 2, columns // 2, 2, channels)
@@ -145,6 +145,6 @@ def max_pool(x: jax.Array) -> jax.Array:
 
 
 def resize_channels(x: jax.Array, features: int) -> jax.Array:
-    """Returns the first ``features`` channels of (N, H, W, C), filled up with zeros where C is smaller."""
+    """Returns the first ``features`` channels of (N, H, W, C), padded with zeros if C is smaller."""
     missing = features - x.shape[-1]
     return jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, missing))) if missing > 0 else x[..., :features]

@@ -1,8 +1,8 @@
 """A 3x3 convolution whose kernel's gradient is fast on CPUs.
 
-XLA takes this gradient as a convolution that has the slices of the batch for channels. On CPUs it is slow at that: with
-16 slices it reaches 15 to 73 GFLOP a second, products of matrices 49 to 85 (`docs/performance.md`). Take
-`conv_general_dilated` out of `blocks.ConvNorm`, and all is as XLA does it.
+XLA computes this gradient as a convolution whose channels are the slices of the batch, which is slow on CPUs: 15 to 73
+GFLOP/s with 16 slices, where products of matrices reach 49 to 85 (`docs/performance.md`). Without
+`conv_general_dilated` in `blocks.ConvNorm`, XLA computes the gradient.
 """
 
 from __future__ import annotations
@@ -13,8 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-#: With fewer channels on either side the products are too thin to be faster, and with fewer pixels in the batch XLA
-#: is fast.
+#: With fewer channels on either side the matrices are too thin for a gain; with fewer pixels in the batch XLA is fast.
 _LEAST_CHANNELS, _LEAST_PIXELS = 64, 2**14
 
 
@@ -50,29 +49,28 @@ def conv_general_dilated(x: jax.Array, kernel: jax.Array, *arguments, **settings
 
 
 def kernel_gradient(x: jax.Array, dy: jax.Array) -> jax.Array:
-    """Returns the gradient (3, 3, C, F) of the kernel that made y of x, from the gradient of y.
+    """Returns the gradient (3, 3, C, F) of the kernel of the convolution y of x, from the gradient of y.
 
-    Of tap (i, j) it is the sum over pixels (r, c) of x[r + i - 1, c + j - 1] dy[r, c].
+    The gradient of tap (i, j) is the sum over pixels (r, c) of x[r + i - 1, c + j - 1] dy[r, c].
 
     Args:
       x: (N, H, W, C).
       dy: (N, H, W, F).
     """
-    # Slice after slice, so that the shifted copies stay small; but the slices of several devices at once, each of
-    # which sums its own until the end.
-    parts = math.gcd(x.shape[0], jax.device_count())
-    turns = [jnp.moveaxis(a.reshape(parts, -1, *a.shape[1:]), 1, 0) for a in (x, dy)]
+    # One slice of each device at a time, so that the shifted copies stay small; each device sums its own slices.
+    shards = math.gcd(x.shape[0], jax.device_count())
+    slices = [jnp.moveaxis(a.reshape(shards, -1, *a.shape[1:]), 1, 0) for a in (x, dy)]
 
-    def add(total, turn):
-        return total + jax.vmap(_of_slice)(*turn), None
+    def add(total, slice_of_each):
+        return total + jax.vmap(_of_slice)(*slice_of_each), None
 
-    nothing = jnp.zeros((parts, 3, 3, x.shape[-1], dy.shape[-1]), _sum_type(x))
-    return lax.scan(add, nothing, turns)[0].sum(axis=0).astype(x.dtype)
+    zeros = jnp.zeros((shards, 3, 3, x.shape[-1], dy.shape[-1]), _sum_type(x))
+    return lax.scan(add, zeros, slices)[0].sum(axis=0).astype(x.dtype)
 
 
 def _of_slice(x: jax.Array, dy: jax.Array) -> jax.Array:
     rows, columns, channels = x.shape
-    # The shift of the columns is left to dy, so that one product gives a row of taps.
+    # dy is shifted along the columns, so that one product gives a row of taps.
     dy = jnp.pad(dy, ((0, 0), (1, 1), (0, 0)))
     shifted = jnp.concatenate([dy[:, 2 - j : 2 - j + columns] for j in range(3)], axis=-1)
     shifted = shifted.reshape(rows * columns, -1)
@@ -85,5 +83,5 @@ def _of_slice(x: jax.Array, dy: jax.Array) -> jax.Array:
 
 
 def _sum_type(x: jax.Array) -> jnp.dtype:
-    """Sums of bfloat16 over a whole batch would lose small terms."""
+    """Returns the type of the sums: in bfloat16, sums over a batch would lose small terms."""
     return jnp.promote_types(x.dtype, jnp.float32)

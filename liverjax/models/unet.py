@@ -13,10 +13,10 @@ from liverjax.options import Model
 class UNet(nn.Module):
     """2D U-net after Ronneberger 2015, with the residual blocks of Drozdzal 2016 (Chlebus 2018).
 
-    On each level of the encoder a residual block of two 3x3 convolutions, between levels 2x2 max pooling; on
-    each level of the decoder a 2x2 up-convolution that keeps its channels, the concatenated long skip, and a
-    residual block; a 1x1 convolution to the classes. Every 3x3 convolution is followed by a norm and ReLU, in
-    the decoder it is preceded by spatial dropout.
+    Each level of the encoder is a residual block of two 3x3 convolutions; 2x2 max pooling joins the levels. Each level
+    of the decoder is a 2x2 up-convolution that keeps its channels, concatenation with the long skip, and a residual
+    block. A 1x1 convolution maps to the classes. A norm and ReLU follow every 3x3 convolution; in the decoder, spatial
+    dropout precedes it.
 
     Parameters with the default widths, one input channel and two classes::
 
@@ -28,17 +28,17 @@ class UNet(nn.Module):
         head      64*2 + 2                                                             130
                                                                                  9,198,786
 
-    The theoretical receptive field depends on the output pixel's place in the 8x8 pooling window: along each
-    axis it is 94 or 102 pixels wide.
+    The theoretical receptive field is 94 or 102 pixels wide along each axis, depending on the position of the output
+    pixel in the 8x8 pooling window.
 
     Attributes:
       classes: number of output channels.
       features: channels of each level, from full resolution down.
       dropout: share of feature maps dropped before each 3x3 convolution of the decoder.
       norm: "batch", "group" or "none".
-      norm_momentum: share of the running statistics that survives a step.
+      norm_momentum: share of the running statistics that a step keeps.
       short_skips: "identity", "projection" (1x1 convolutions where the encoder's width changes) or "none".
-      joined: up-convolutions are folded into the convolutions behind them; for prediction, without dropout.
+      joined: whether up-convolutions are folded into the convolutions that follow; for prediction, without dropout.
       dtype: type of the activations. Parameters, norm statistics and the returned logits are float32.
     """
 
@@ -55,8 +55,8 @@ class UNet(nn.Module):
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
         """Returns the logits (N, H, W, classes) of slices (N, H, W, channels), float32.
 
-        H and W must be multiples of 2**(levels - 1). With ``train``, the collection "batch_stats" is updated
-        and the random stream "dropout" is used.
+        H and W must be multiples of 2**(levels - 1). If ``train``, the collection "batch_stats" is updated and the
+        random stream "dropout" is used.
         """
         multiple = 2 ** (len(self.features) - 1)
         if x.shape[1] % multiple or x.shape[2] % multiple:
@@ -85,13 +85,13 @@ class UNet(nn.Module):
                 x = block(skip, train=train, below=x)
             else:
                 x = UpConv(self.dtype, name=f"up_{level}")(x)
-                # The long skip comes first: the rectangular identity of the block then carries it on.
+                # The long skip comes first, so that the rectangular identity of the block carries it on.
                 x = block(jnp.concatenate([skip, x], axis=-1), train=train)
         return nn.Conv(self.classes, (1, 1), dtype=jnp.float32, name="head")(x)
 
 
 def build_unet(options: Model, classes: int, *, accelerator: bool) -> UNet:
-    """Returns the network of a config: bfloat16 activations on accelerators unless the config names a type."""
+    """Returns the network of a config; unless it names a dtype, activations are bfloat16 on accelerators."""
     dtype = options.dtype if options.dtype != "auto" else ("bfloat16" if accelerator else "float32")
     return UNet(
         classes=classes,
