@@ -314,6 +314,20 @@ def detection_by_size(diameters: Sequence[float], detected: Sequence[bool]) -> b
     return _png(figure)
 
 
+def reliability(
+    curves: Mapping[str, tuple[np.ndarray, np.ndarray]], path: str | os.PathLike | None = None
+) -> bytes:
+    """Draws, for each name, accuracy against confidence (n,) of the bins; what is calibrated lies on the grey line."""
+    figure = _figure(4.5, 4.2)
+    axes = figure.subplots()
+    axes.plot([0, 1], [0, 1], color="0.8", linewidth=1)
+    for (name, points), color in zip(curves.items(), _colors(len(curves)), strict=True):
+        axes.plot(*points, "o-", color=color, markersize=4, linewidth=1.2, label=name)
+    axes.set(xlabel="confidence", ylabel="accuracy", xlim=(0.3, 1), ylim=(0.3, 1))
+    axes.legend(frameon=False, fontsize=8)
+    return _png(figure, path)
+
+
 def variants(
     scores: Mapping[str, Mapping[str, float]],
     rows: Sequence[Mapping],
