@@ -23,7 +23,7 @@ def define(values: flags.FlagValues) -> None:
     flags.DEFINE_string("credit", "", "whom users are to credit", flag_values=values)
     flags.DEFINE_string("scores", None, "summary.json of `liverjax evaluate` to put in", flag_values=values)
     flags.DEFINE_enum(
-        "ensemble", None, ["all", "best"], "of several starts, what to put in", flag_values=values
+        "ensemble", None, ["all", "best"], "of several restarts, what to put in", flag_values=values
     )
     flags.DEFINE_bool("quiet", False, "print errors only", flag_values=values)
     flags.mark_flags_as_required(["workdir", "output", "licence"], flag_values=values)
@@ -46,9 +46,9 @@ def run(args: flags.FlagValues) -> None:
         except (OSError, ValueError) as error:
             raise InputError(f"{args.scores}: not a summary.json of `liverjax evaluate` ({error})") from None
     about = {**model.about, "licence": args.licence, "credit": args.credit, "scores": scores}
-    write_bundle(args.output, model.config, model.variables, model.calibration, model.starts, **about)
+    write_bundle(args.output, model.config, model.networks, model.calibration, **about)
     if not args.quiet:
         size = pathlib.Path(args.output).stat().st_size / 1e6
-        starts = f" of {model.starts} starts" if model.starts > 1 else ""
-        views = f"{len(model.config.views)} views{starts}"
+        members = model.networks.members
+        views = f"{len(model.config.views)} views" + (f" of {members} networks" if members > 1 else "")
         print(f"{args.output}: {size:.1f} MB, {views}, licence {args.licence}")

@@ -17,7 +17,7 @@ def define(values: flags.FlagValues) -> None:
         "input", None, "data set with the validation cases", short_name="i", flag_values=values
     )
     flags.DEFINE_enum(
-        "ensemble", None, ["all", "best"], "of several starts, those to calibrate", flag_values=values
+        "ensemble", None, ["all", "best"], "of several restarts, those to calibrate", flag_values=values
     )
     flags.DEFINE_bool("quiet", False, "print errors only", flag_values=values)
     flags.mark_flags_as_required(["workdir", "input"], flag_values=values)

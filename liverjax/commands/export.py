@@ -16,7 +16,7 @@ def define(values: flags.FlagValues) -> None:
     flags.DEFINE_enum("format", "stablehlo", ["stablehlo", "onnx"], "what to write", flag_values=values)
     flags.DEFINE_string("output", None, "folder to write to", short_name="o", flag_values=values)
     flags.DEFINE_enum(
-        "ensemble", None, ["all", "best"], "of several starts, what to write", flag_values=values
+        "ensemble", None, ["all", "best"], "of several restarts, what to write", flag_values=values
     )
     flags.DEFINE_bool("quiet", False, "print errors only", flag_values=values)
     flags.mark_flags_as_required(["model", "output"], flag_values=values)

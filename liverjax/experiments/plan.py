@@ -131,7 +131,7 @@ class Study:
             title = _title([run])
             options = [f"--config.predict.{text}" for text in assignments(Predict(), run.config.predict)]
             model = (f"--model={run.training}", f"--views={','.join(run.config.views)}", *options)
-            places = (f"--input={self.dataset}", f"--output={run.masks}", "--part=test", "--skip_existing")
+            places = (f"--input={self.dataset}", f"--output={run.masks}", "--subset=test", "--skip_existing")
             commands.append(Command(("predict", *model, *places), run.masks, title))
             places = (f"--predictions={run.masks}", f"--references={self.dataset}", f"--output={run.scores}")
             chosen = (f"--cases={','.join(run.test)}", "--metrics=dice")

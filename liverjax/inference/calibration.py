@@ -27,21 +27,21 @@ class Calibration:
     Attributes:
       temperature: for each view what its logits are divided by (Guo 2017).
       weights: for each view the weight of each class; used by the fusion "weighted".
-      starts: number of networks of each view that they were fitted to; the networks of a view share its values.
+      members: number of networks of each view that they were fitted to; the networks of a view share its values.
     """
 
     temperature: Mapping[str, float] = dataclasses.field(default_factory=dict)
     weights: Mapping[str, tuple[float, ...]] = dataclasses.field(default_factory=dict)
-    starts: int = 1
+    members: int = 1
 
-    def for_members(self, starts: int) -> Calibration:
+    def for_members(self, members: int) -> Calibration:
         """Returns it, or if it was fitted to another number of networks, one that changes nothing, and says so."""
-        if self.starts == starts or self == UNCALIBRATED:
+        if self.members == members or self == UNCALIBRATED:
             return self
         _LOG.warning(
-            "not calibrated: temperatures and weights were fitted to %d starts of each view, not to %d",
-            self.starts,
-            starts,
+            "not calibrated: temperatures and weights were fitted to %d networks of each view, not to %d",
+            self.members,
+            members,
         )
         return UNCALIBRATED
 
@@ -55,7 +55,7 @@ def to_json(calibration: Calibration) -> dict:
     return {
         "temperature": dict(calibration.temperature),
         "weights": weights,
-        "starts": calibration.starts,
+        "members": calibration.members,
     }
 
 
@@ -68,7 +68,7 @@ def from_json(values: object, config: Config, where: str | os.PathLike) -> Calib
     try:
         temperature = {view: float(value) for view, value in values["temperature"].items()}
         weights = {view: tuple(map(float, share)) for view, share in values["weights"].items()}
-        starts = int(values.get("starts", 1))
+        members = int(values["members"])
     except (TypeError, ValueError, KeyError, AttributeError) as error:
         raise CheckpointError(f"{where}: not a calibration ({error!r})") from None
     numbers = [*temperature.values(), *(value for share in weights.values() for value in share)]
@@ -82,7 +82,7 @@ def from_json(values: object, config: Config, where: str | os.PathLike) -> Calib
         raise CheckpointError(
             f"{where}: not a calibration of views {config.views} and classes {config.labels}"
         )
-    return Calibration(temperature, weights, starts)
+    return Calibration(temperature, weights, members)
 
 
 def read_calibration(run: pathlib.Path, config: Config) -> Calibration:

@@ -13,7 +13,7 @@ import json
 import os
 import pathlib
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import jax
 import numpy as np
@@ -22,13 +22,13 @@ from liverjax.config import resolve, to_dict
 from liverjax.errors import CheckpointError, ConfigError
 from liverjax.files import replacing
 from liverjax.inference.calibration import UNCALIBRATED, Calibration, from_json, to_json
+from liverjax.inference.network import Networks
 from liverjax.options import Config
 
 #: Customary ending of a bundle's name.
 SUFFIX = ".liverjax"
 _FORMAT = "liverjax bundle"
-#: Version 1 holds one network of each view; in version 2 "starts" says how many, stacked along the first axis.
-_VERSIONS = (1, 2)
+_VERSION = 3
 _FACTS = "bundle.json"
 _MAX_FACTS_BYTES = 16 * 2**20
 # Of an .npy file of these arrays; the header is padded to a multiple of 64 bytes.
@@ -40,9 +40,8 @@ _TIME = (1980, 1, 1, 0, 0, 0)
 def write_bundle(
     path: str | os.PathLike,
     config: Config,
-    variables: Mapping[str, dict],
+    networks: Networks,
     calibration: Calibration = UNCALIBRATED,
-    starts: int = 1,
     **facts: object,
 ) -> None:
     """Writes a model to one file.
@@ -50,24 +49,20 @@ def write_bundle(
     Args:
       path: the file.
       config: of the run.
-      variables: for each view the parameters and statistics of its network, or of several starts' as
-        `ensemble.stack` stacks them.
+      networks: as trained, of all views.
       calibration: temperatures and fusion weights.
-      starts: number of networks of each view.
       facts: what else is to be known of it, as JSON takes it: licence, cases, versions, scores.
     """
     entries = {}
     for view in config.views:
-        for name, array in _named(variables[view]).items():
+        for name, array in _named(networks.variables[view]).items():
             buffer = io.BytesIO()
             np.save(buffer, np.asarray(array), allow_pickle=False)
             entries[f"{view}/{name}.npy"] = buffer.getvalue()
     checksums = {
         name: {"bytes": len(b), "sha256": hashlib.sha256(b).hexdigest()} for name, b in entries.items()
     }
-    content = {"format": _FORMAT, "version": 1, **facts}
-    if starts > 1:
-        content |= {"version": 2, "starts": starts}
+    content = {"format": _FORMAT, "version": _VERSION, **facts, "members": networks.members}
     content |= {"config": to_dict(config), "calibration": to_json(calibration), "arrays": checksums}
     text = json.dumps(content, indent=1, allow_nan=False).encode()
     with replacing(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
@@ -77,7 +72,7 @@ def write_bundle(
 
 def read_bundle(
     path: str | os.PathLike, template: Callable[[Config], dict]
-) -> tuple[Config, dict[str, dict], int, Calibration, dict]:
+) -> tuple[Config, Networks, Calibration, dict]:
     """Reads a model.
 
     Args:
@@ -85,8 +80,7 @@ def read_bundle(
       template: function of the config that returns the tree of shapes and types of a network's variables.
 
     Returns:
-      Config, variables of each view as NumPy arrays, number of starts, calibration, and the facts that it was written
-      with; see `write_bundle`.
+      Config, networks as NumPy arrays, calibration, and the facts that it was written with; see `write_bundle`.
 
     Raises:
       CheckpointError: it is no bundle, is damaged, or holds something that this version does not understand.
@@ -101,7 +95,7 @@ def read_bundle(
 
 def _read(
     archive: zipfile.ZipFile, path: pathlib.Path, template: Callable[[Config], dict]
-) -> tuple[Config, dict[str, dict], int, Calibration, dict]:
+) -> tuple[Config, Networks, Calibration, dict]:
     entries = {info.filename: info for info in archive.infolist()}
     if len(entries) != len(archive.infolist()):
         raise CheckpointError(f"{path}: an entry occurs twice, expected each once")
@@ -112,12 +106,14 @@ def _read(
         config = resolve(facts.pop("config"))
     except ConfigError as error:
         raise CheckpointError(f"{path}: written by another version ({error})") from None
-    starts = facts.pop("starts")
-    if not 1 <= starts <= config.train.restarts:
+    members = facts.pop("members")
+    if not 1 <= members <= config.train.restarts:
         raise CheckpointError(
-            f"{path}: holds {starts} starts, expected at most {config.train.restarts} (train.restarts)"
+            f"{path}: holds {members} members, expected 1 to {config.train.restarts} (train.restarts)"
         )
-    stacked = _stacked(template(config), starts)
+    stacked = jax.tree.map(
+        lambda like: jax.ShapeDtypeStruct((members, *like.shape), like.dtype), template(config)
+    )
     expected = {f"{view}/{name}.npy": like for view in config.views for name, like in _named(stacked).items()}
     calibration = from_json(facts.pop("calibration"), config, path)
     checksums = facts.pop("arrays")
@@ -136,21 +132,21 @@ def _read(
         )
         for view in config.views
     }
-    return config, variables, starts, calibration, facts
+    return config, Networks(variables, members), calibration, facts
 
 
 def _facts(data: bytes, path: pathlib.Path) -> dict:
     try:
         facts = json.loads(data)
         kind, version = facts.pop("format"), facts.pop("version")
-        if kind != _FORMAT or version not in _VERSIONS:
+        if kind != _FORMAT or version != _VERSION:
             raise CheckpointError(
-                f"{path}: is {kind!r} of version {version!r}, expected {_FORMAT!r} of version 1 or 2"
+                f"{path}: is {kind!r} of version {version!r}, expected {_FORMAT!r} of version {_VERSION}"
             )
         facts["calibration"]
         return {
             **facts,
-            "starts": 1 if version == 1 else int(facts["starts"]),
+            "members": int(facts["members"]),
             "config": dict(facts["config"]),
             "arrays": dict(facts["arrays"]),
             "cases": dict(facts["cases"]),
@@ -168,13 +164,6 @@ def _bytes(archive: zipfile.ZipFile, info: zipfile.ZipInfo, limit: int, path: pa
     if len(data) > limit:
         raise CheckpointError(f"{path}: {info.filename} has more bytes than it declares")
     return data
-
-
-def _stacked(template: dict, starts: int) -> dict:
-    """Returns shapes and types of the variables of so many starts."""
-    if starts == 1:
-        return template
-    return jax.tree.map(lambda like: jax.ShapeDtypeStruct((starts, *like.shape), like.dtype), template)
 
 
 def _array(data: bytes, like, name: str) -> np.ndarray:

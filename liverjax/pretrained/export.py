@@ -13,7 +13,6 @@ from liverjax.config import to_dict
 from liverjax.errors import ConfigError
 from liverjax.files import replacing, sha256, write_json
 from liverjax.inference.calibration import to_json
-from liverjax.inference.ensemble import unstack
 from liverjax.inference.segmenter import Segmenter
 from liverjax.models import UNet
 from liverjax.pretrained.onnx import onnx_graph, package
@@ -66,22 +65,21 @@ def export_model(model: Segmenter, folder: str | os.PathLike, format: str) -> li
         raise ConfigError(f"format is {format!r}, expected one of {', '.join(FORMATS)}")
     folder = pathlib.Path(folder)
     networks = {}
-    for view, stacked in model.folded_variables.items():
+    for view, member, variables in model.folded.each():
         temperature = model.calibration.temperature.get(view, 1.0)
-        for start, variables in enumerate(unstack(stacked, model.starts)):
-            name = view if model.starts == 1 else f"{view}_{start}"
-            if format == "onnx":
-                facts = {"view": view, "description": "see model.json for what to do before and after"}
-                data = onnx_graph(model.network, variables, temperature, facts).SerializeToString()
-            else:
-                data = _stablehlo(model.network, variables, temperature)
-            file = folder / f"{name}.{format}"
-            with replacing(file) as temporary:
-                temporary.write_bytes(data)
-            networks[name] = {"view": view, "file": file.name, "bytes": len(data), "sha256": sha256(file)}
+        name = view if model.folded.members == 1 else f"{view}_{member}"
+        if format == "onnx":
+            facts = {"view": view, "description": "see model.json for what to do before and after"}
+            data = onnx_graph(model.network, variables, temperature, facts).SerializeToString()
+        else:
+            data = _stablehlo(model.network, variables, temperature)
+        file = folder / f"{name}.{format}"
+        with replacing(file) as temporary:
+            temporary.write_bytes(data)
+        networks[name] = {"view": view, "file": file.name, "bytes": len(data), "sha256": sha256(file)}
     about = {
         "format": _FORMAT,
-        "version": 1 if model.starts == 1 else 2,  # In version 2 a view has several networks.
+        "version": 1 if model.folded.members == 1 else 2,  # In version 2 a view has several networks.
         "multiple": _multiple(model.network),
         "networks": networks,
         "steps": _STEPS,

@@ -13,7 +13,7 @@ from liverjax.checkpoint.restarts import kept_folders
 from liverjax.checkpoint.runs import restore_parameters
 from liverjax.config import resolve
 from liverjax.inference.calibration import read_calibration
-from liverjax.inference.ensemble import stack
+from liverjax.inference.network import Networks
 from liverjax.inference.segmenter import Segmenter
 from liverjax.models import build_unet
 from liverjax.options import Config
@@ -23,7 +23,7 @@ from liverjax.pretrained.bundle import read_bundle
 def load_model(path: str | os.PathLike) -> Segmenter:
     """Returns the model in a bundle, or in the folder of a training run: there the best checkpoint of each view.
 
-    Of a run with several starts those that were kept last, each with its best checkpoint; while views are still
+    Of a run with several restarts those that were kept last, each with its best checkpoint; while views are still
     being trained, as many of each as the view has that has the fewest.
 
     Raises:
@@ -31,20 +31,24 @@ def load_model(path: str | os.PathLike) -> Segmenter:
     """
     path = pathlib.Path(path)
     if path.is_file():
-        config, variables, starts, calibration, about = read_bundle(path, _template)
-        return Segmenter(config, variables, about["cases"], calibration, about, starts=starts)
+        config, networks, calibration, about = read_bundle(path, _template)
+        return Segmenter(config, networks, about["cases"], calibration, about)
     facts = read_manifest(path / "run.json")
     config = resolve(facts["config"])
     template = _template(config)
     folders = {name: kept_folders(path / name, config.train.restarts) for name in config.networks}
-    starts = min(map(len, folders.values()))  # Equally many, else a view is still being trained.
-    variables = {}
-    for name, kept in folders.items():
-        trained = stack([restore_parameters(folder / "best", template)[1] for folder in kept[:starts]])
-        variables |= dict.fromkeys(config.views_of(name), trained)
-    parts = {part: facts["data"][part] for part in ("train", "validation", "test")}
-    about = {"versions": facts["versions"], "data": facts["data"]["fingerprint"], "cases": parts}
-    return Segmenter(config, variables, parts, read_calibration(path, config), about, starts=starts)
+    members = min(map(len, folders.values()))  # Equally many, else a view is still being trained.
+    trained = Networks.stack(
+        {
+            name: [restore_parameters(folder / "best", template)[1] for folder in kept[:members]]
+            for name, kept in folders.items()
+        }
+    )
+    of_view = {view: name for name in config.networks for view in config.views_of(name)}
+    networks = Networks({view: trained.variables[name] for view, name in of_view.items()}, members)
+    subsets = {subset: facts["data"][subset] for subset in ("train", "validation", "test")}
+    about = {"versions": facts["versions"], "data": facts["data"]["fingerprint"], "cases": subsets}
+    return Segmenter(config, networks, subsets, read_calibration(path, config), about)
 
 
 def _template(config: Config) -> dict:

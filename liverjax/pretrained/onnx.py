@@ -15,7 +15,8 @@ import jax
 import numpy as np
 
 from liverjax.errors import ConfigError, InputError
-from liverjax.inference.ensemble import unstack
+from liverjax.inference.network import Networks
+from liverjax.inference.segmenter import Segmenter
 from liverjax.models import UNet
 
 # Of the operators used none is newer, and every runtime of the last years knows it.
@@ -47,26 +48,26 @@ def onnx_graph(
 class OnnxNetworks:
     """The networks of all views in ONNX Runtime, on the CPU."""
 
-    def __init__(
-        self, network: UNet, variables: dict[str, dict], temperature: Mapping[str, float], starts: int = 1
-    ):
-        """Args: as of `fuse.orthomean`, the batch norms folded; a view without temperature has 1."""
+    def __init__(self, network: UNet, networks: Networks, temperature: Mapping[str, float]):
+        """Args: what `Networks.fold` returns; the temperature of each view, 1 if it has none."""
         runtime = package("onnxruntime")
         self._sessions = {
-            view: [
-                runtime.InferenceSession(
-                    onnx_graph(network, parameters, temperature.get(view, 1.0)).SerializeToString(),
-                    providers=["CPUExecutionProvider"],
-                )
-                for parameters in unstack(stacked, starts)
-            ]
-            for view, stacked in variables.items()
+            (view, member): runtime.InferenceSession(
+                onnx_graph(network, variables, temperature.get(view, 1.0)).SerializeToString(),
+                providers=["CPUExecutionProvider"],
+            )
+            for view, member, variables in networks.each()
         }
 
-    def __call__(self, view: str, slices: np.ndarray, start: int = 0) -> np.ndarray:
-        """Returns the softmax (N, H, W, C) that a view's network, of one start, gives slices (N, H, W)."""
-        (found,) = self._sessions[view][start].run(None, {"slices": np.ascontiguousarray(slices[:, None])})
+    def __call__(self, view: str, slices: np.ndarray, member: int = 0) -> np.ndarray:
+        """Returns the softmax (N, H, W, C) that a member of a view gives slices (N, H, W)."""
+        (found,) = self._sessions[view, member].run(None, {"slices": np.ascontiguousarray(slices[:, None])})
         return found.transpose(0, 2, 3, 1)
+
+
+def with_onnx_runtime(model: Segmenter) -> Segmenter:
+    """Returns a model whose networks ONNX Runtime computes, on the CPU; the members that it has now."""
+    return model.with_backend(OnnxNetworks(model.network, model.folded, model.calibration.temperature))
 
 
 class _Graph:

@@ -35,7 +35,7 @@ def calibrate(
     Args:
       workdir: folder of the run.
       source: data set with the run's validation cases and their masks.
-      ensemble: another value for ``predict.ensemble``: a calibration is that of all starts, or of the best alone.
+      ensemble: another value for ``predict.ensemble``: a calibration is that of all members, or of the best alone.
       quiet: show no progress bar.
 
     Returns:
@@ -50,7 +50,7 @@ def calibrate(
     model = load_model(workdir).with_options(ensemble=ensemble)
     cases = labelled_cases(model, source, "validation")
     samples = [sample(model, case) for case in tqdm(cases, desc="calibrate", unit="case", disable=quiet)]
-    views = [view for view in model.config.views for _ in range(model.starts)]
+    views = [view for view in model.config.views for _ in range(model.networks.members)]
     fitted = fit(samples, views)
     # Each case by what the others teach; of a single case there is no other, and the fit itself is all there is.
     held_out = [fit([s for s in samples if s is not left] or samples, views) for left in samples]
@@ -78,7 +78,7 @@ def fit(samples: Sequence[Voxels], views: Sequence[str]) -> Calibration:
 
     Args:
       samples: of each case.
-      views: the view of each member; the members of a view, its starts, share temperature and weights.
+      views: the view of each member; the members of a view share temperature and weights.
     """
     # In float64: the optimiser takes gradients from differences.
     logs = np.concatenate([s.logs for s in samples], axis=1).astype(np.float64)

@@ -10,7 +10,8 @@ import numpy as np
 from liverjax import labels as label_ids
 from liverjax.datasets.layouts import Case, find_cases
 from liverjax.errors import InputError
-from liverjax.inference.segmenter import Prediction, Segmenter
+from liverjax.inference.segmenter import Segmenter
+from liverjax.prediction import Prediction
 from liverjax.scans import nifti
 from liverjax.scans.grid import to_grid
 from liverjax.volume import Volume
@@ -26,7 +27,7 @@ class Voxels:
     """A sample of a case's voxels on the working grid.
 
     Attributes:
-      logs: (members, n, C) float32, logarithm of the softmax of each view's networks, all starts of a view in turn.
+      logs: (members, n, C) float32, logarithm of the softmax of each view's networks, all members of a view in turn.
       labels: (n,) uint8, class of the reference.
     """
 
@@ -34,15 +35,15 @@ class Voxels:
     labels: np.ndarray
 
 
-def labelled_cases(model: Segmenter, source: str | os.PathLike, part: str) -> list[Case]:
-    """Returns the cases of a data set that have a mask and were in a part of the model's split.
+def labelled_cases(model: Segmenter, source: str | os.PathLike, subset: str) -> list[Case]:
+    """Returns the cases of a data set that have a mask and were in a subset of the model's split.
 
     Raises:
       InputError: there are none.
     """
-    cases = [case for case in find_cases(source) if case.id in model.parts[part] and case.label]
+    cases = [case for case in find_cases(source) if case.id in model.subsets[subset] and case.label]
     if not cases:
-        raise InputError(f"{source}: holds no {part} case with a mask, expected {model.parts[part]}")
+        raise InputError(f"{source}: holds no {subset} case with a mask, expected {model.subsets[subset]}")
     return cases
 
 

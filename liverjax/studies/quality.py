@@ -15,7 +15,7 @@ import nibabel as nib
 import numpy as np
 from tqdm import tqdm
 
-from liverjax.inference.segmenter import Prediction
+from liverjax.prediction import Prediction
 from liverjax.pretrained.load import load_model
 from liverjax.scoring import overlap
 from liverjax.scoring.statistics import auroc, clustered_interval

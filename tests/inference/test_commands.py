@@ -22,7 +22,7 @@ def run(tiny_config, tmp_path_factory):
 
 
 def test_predict_writes_masks_and_a_manifest(run, phantom_scans, tmp_path, capsys):
-    words = ["predict", f"--model={run}", "-i", str(phantom_scans), "-o", str(tmp_path), "--part=test"]
+    words = ["predict", f"--model={run}", "-i", str(phantom_scans), "-o", str(tmp_path), "--subset=test"]
     assert main([*words, "--preview"]) == 0
     text = capsys.readouterr()
     assert "seconds: read" in text.out and "GiB of memory" in text.err

@@ -16,6 +16,7 @@ import liverjax
 from liverjax import options
 from liverjax.errors import CheckpointError
 from liverjax.inference.calibration import Calibration
+from liverjax.inference.network import Networks
 from liverjax.models import build_unet
 from liverjax.pretrained.bundle import write_bundle
 
@@ -30,18 +31,20 @@ CALIBRATION = Calibration({"axial": 1.5}, {"axial": (1.0, 2.0), "sagittal": (1.0
 
 
 @pytest.fixture(scope="module")
-def variables() -> dict:
+def networks() -> Networks:
     network = build_unet(CONFIG.model, 2, accelerator=False)
-    return {
-        view: network.init(jax.random.key(i), jnp.zeros((1, 16, 16, 1)))
-        for i, view in enumerate(CONFIG.views)
-    }
+    return Networks.stack(
+        {
+            view: [network.init(jax.random.key(i), jnp.zeros((1, 16, 16, 1)))]
+            for i, view in enumerate(CONFIG.views)
+        }
+    )
 
 
 @pytest.fixture
-def bundle(variables, tmp_path) -> pathlib.Path:
+def bundle(networks, tmp_path) -> pathlib.Path:
     path = tmp_path / "model.liverjax"
-    write_bundle(path, CONFIG, variables, CALIBRATION, cases=CASES, licence="CC0-1.0")
+    write_bundle(path, CONFIG, networks, CALIBRATION, cases=CASES, licence="CC0-1.0")
     return path
 
 
@@ -62,17 +65,17 @@ def _change_facts(path: pathlib.Path, **changes) -> None:
     _rewrite(path, change)
 
 
-def test_the_same_model_comes_back(bundle, variables):
+def test_the_same_model_comes_back(bundle, networks):
     model = liverjax.load_model(bundle)
-    assert model.config == CONFIG and model.parts == CASES and model.calibration == CALIBRATION
+    assert model.config == CONFIG and model.subsets == CASES and model.calibration == CALIBRATION
     assert model.about["licence"] == "CC0-1.0"
-    for one, other in zip(jax.tree.leaves(model.variables), jax.tree.leaves(variables), strict=True):
+    for one, other in zip(jax.tree.leaves(model.networks), jax.tree.leaves(networks), strict=True):
         assert one.dtype == other.dtype and np.array_equal(one, other)
-    assert jax.tree.structure(model.variables) == jax.tree.structure(dict(variables))
+    assert jax.tree.structure(model.networks) == jax.tree.structure(networks)
 
 
-def test_equal_models_give_equal_files(bundle, variables, tmp_path):
-    write_bundle(tmp_path / "again", CONFIG, variables, CALIBRATION, cases=CASES, licence="CC0-1.0")
+def test_equal_models_give_equal_files(bundle, networks, tmp_path):
+    write_bundle(tmp_path / "again", CONFIG, networks, CALIBRATION, cases=CASES, licence="CC0-1.0")
     assert (tmp_path / "again").read_bytes() == bundle.read_bytes()
 
 
@@ -149,7 +152,7 @@ def test_a_bomb_is_refused_before_it_is_unpacked(bundle, name):
         liverjax.load_model(bundle)
 
 
-def test_a_flipped_bit_is_found_or_changes_nothing(bundle, variables):
+def test_a_flipped_bit_is_found_or_changes_nothing(bundle, networks):
     content, config = bundle.read_bytes(), liverjax.load_model(bundle).config
     found = 0
     for position in range(0, len(content), 1999):
@@ -161,7 +164,7 @@ def test_a_flipped_bit_is_found_or_changes_nothing(bundle, variables):
             found += 1
         else:  # A byte of the zip that means nothing, such as an entry's attributes.
             assert model.config == config
-            jax.tree.map(np.testing.assert_array_equal, model.variables, variables)
+            jax.tree.map(np.testing.assert_array_equal, model.networks, networks)
     assert found >= 20
 
 
@@ -181,14 +184,14 @@ def test_another_array_with_a_right_checksum_is_refused(bundle):
         entries["bundle.json"] = json.dumps(facts).encode()
 
     _rewrite(bundle, change)
-    with pytest.raises(CheckpointError, match=r"is no float32 array of shape \(3, 3, 1, 4\)"):
+    with pytest.raises(CheckpointError, match=r"is no float32 array of shape \(1, 3, 3, 1, 4\)"):
         liverjax.load_model(bundle)
 
 
 def test_what_is_not_understood_is_refused(bundle):
     original = bundle.read_bytes()
     for changes, message in (
-        ({"version": 3}, "version 3, expected"),
+        ({"version": 2}, "version 2, expected"),
         ({"format": "other"}, "expected"),
         ({"config": {"novelty": 1}}, "no field 'novelty'"),
         ({"config": {**dataclasses.asdict(CONFIG), "views": ["oblique"]}}, "oblique"),

@@ -14,6 +14,7 @@ from jax import export
 from liverjax import options
 from liverjax.errors import ConfigError
 from liverjax.inference.calibration import Calibration
+from liverjax.inference.network import Networks
 from liverjax.inference.segmenter import Segmenter
 from liverjax.models import build_unet
 from liverjax.pretrained.export import export_model
@@ -28,15 +29,17 @@ def model() -> Segmenter:
     )
     network = build_unet(config.model, 2, accelerator=False)
     variables = {
-        v: network.init(jax.random.key(i), jnp.zeros((1, 16, 16, 1))) for i, v in enumerate(config.views)
+        v: [network.init(jax.random.key(i), jnp.zeros((1, 16, 16, 1)))] for i, v in enumerate(config.views)
     }
-    return Segmenter(config, variables, {}, Calibration({"axial": 2.0}), {"licence": "CC0-1.0"})
+    return Segmenter(
+        config, Networks.stack(variables), {}, Calibration({"axial": 2.0}), {"licence": "CC0-1.0"}
+    )
 
 
 def _expected(model, view, slices):
-    network = build_unet(model.config.model, 2, accelerator=False)
+    network, variables = model.trained(view)
     temperature = model.calibration.temperature.get(view, 1)
-    return jax.nn.softmax(network.apply(model.variables[view], slices) / temperature)
+    return jax.nn.softmax(network.apply(variables, slices) / temperature)
 
 
 needs_flatbuffers = pytest.mark.skipif(

@@ -179,14 +179,14 @@ def test_a_run_is_loaded_as_its_best_starts(three, tmp_path):
     kept = read_selections(workdir / "axial")[-1].kept
     model = liverjax.load_model(workdir)
     best = model.with_options(ensemble="best")
-    assert (model.starts, best.starts) == (2, 1)
+    assert (model.networks.members, best.networks.members) == (2, 1)
     # The same as a run whose only start is the best.
     run = json.loads((workdir / "run.json").read_text(encoding="utf-8"))
     run["config"]["train"]["starts"] = 1
     shutil.copytree(workdir / "axial" / f"start_{kept[0]}", tmp_path / "axial")
     (tmp_path / "run.json").write_text(json.dumps(run), encoding="utf-8")
     _assert_same_bits(
-        *(jax.tree.leaves(one.variables["axial"]) for one in (best, liverjax.load_model(tmp_path)))
+        *(jax.tree.leaves(one.networks.variables["axial"]) for one in (best, liverjax.load_model(tmp_path)))
     )
 
     # While a view is being trained there may be more of it; before the first comparison there is none.
@@ -196,7 +196,7 @@ def test_a_run_is_loaded_as_its_best_starts(three, tmp_path):
     for view in ("axial", "coronal"):
         shutil.copytree(workdir / "axial", tmp_path / view)
     write_selections(tmp_path / "axial", [Selection(2, {0: 0.1, 1: 0.2, 2: 0.3}, (2,))])
-    assert liverjax.load_model(tmp_path).starts == 1
+    assert liverjax.load_model(tmp_path).networks.members == 1
     (tmp_path / "axial" / "starts.json").unlink()
     with pytest.raises(CheckpointError, match=r"axial/starts\.json does not exist: the 3 starts were never"):
         liverjax.load_model(tmp_path)
