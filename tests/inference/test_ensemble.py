@@ -2,23 +2,19 @@
 
 import dataclasses
 import json
-import zipfile
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import liverjax
 from liverjax import options
-from liverjax.errors import CheckpointError
 from liverjax.inference import fuse
 from liverjax.inference.calibration import Calibration
 from liverjax.inference.network import Networks
 from liverjax.inference.segmenter import Segmenter
 from liverjax.models import build_unet
 from liverjax.options import Predict
-from liverjax.pretrained.bundle import write_bundle
 from liverjax.pretrained.export import export_model
 from liverjax.studies import calibration
 from liverjax.studies.calibration import Voxels
@@ -163,36 +159,6 @@ def test_the_best_alone_is_the_first_of_each_view_to_the_bit(model, members, sca
     )
 
 
-def test_a_bundle_holds_the_ensemble_or_the_best_alone(model, scan, tmp_path):
-    for ensemble, members in (("all", MEMBERS), ("best", 1)):
-        written = model.with_options(ensemble=ensemble)
-        path = tmp_path / ensemble
-        write_bundle(path, written.config, written.networks, written.calibration, cases=CASES)
-        with zipfile.ZipFile(path) as archive:
-            assert json.loads(archive.read("bundle.json"))["members"] == members
-        read = liverjax.load_model(path)
-        assert (read.networks.members, read.calibration) == (members, written.calibration)
-        assert read.subsets == CASES
-        one, other = (each.predict(scan).grid_probabilities for each in (read, written))
-        np.testing.assert_array_equal(one, other)
-    one, other = (liverjax.load_model(tmp_path / name) for name in ("all", "best"))
-    one = one.with_options(ensemble="best")
-    jax.tree.map(np.testing.assert_array_equal, one.networks.variables, other.networks.variables)
-
-
-@pytest.mark.parametrize("count", [0, 3, 5, "x", None])
-def test_a_bundle_with_another_number_of_members_is_refused(model, tmp_path, count):
-    write_bundle(tmp_path / "model", CONFIG, model.networks, CALIBRATION, cases=CASES)
-    with zipfile.ZipFile(tmp_path / "model") as archive:
-        entries = {name: archive.read(name) for name in archive.namelist()}
-    entries["bundle.json"] = json.dumps({**json.loads(entries["bundle.json"]), "members": count}).encode()
-    with zipfile.ZipFile(tmp_path / "model", "w") as archive:
-        for name, data in entries.items():
-            archive.writestr(name, data)
-    with pytest.raises(CheckpointError, match=r"members|of shape \(3,|no model bundle"):
-        liverjax.load_model(tmp_path / "model")
-
-
 def test_a_calibration_is_shared_by_the_members_of_a_view():
     # Both axial networks are three times too sure, the sagittal ones half as sure as they could be.
     noise = np.random.default_rng(1)
@@ -215,7 +181,6 @@ def test_each_network_is_exported_and_told_of(model, members, tmp_path):
     names = ["axial_0.onnx", "axial_1.onnx", "sagittal_0.onnx", "sagittal_1.onnx"]
     assert [file.name for file in files] == [*names, "model.json"]
     facts = json.loads((tmp_path / "model.json").read_text(encoding="utf-8"))
-    assert facts["version"] == 2
     assert [entry["view"] for entry in facts["networks"].values()] == ["axial"] * 2 + ["sagittal"] * 2
     slices = np.random.default_rng(1).uniform(-1, 1, (2, 16, 8, 1)).astype(np.float32)
     network = build_unet(CONFIG.model, 3, accelerator=False)

@@ -24,6 +24,7 @@ from liverjax.pretrained.export import export_model
 def model() -> Segmenter:
     config = options.Config(
         views=("axial", "sagittal"),
+        store="/home/somebody/store",
         batch=options.Batch(patch=(32, 32)),
         model=options.Model(features=(4, 6, 8)),
     )
@@ -31,9 +32,9 @@ def model() -> Segmenter:
     variables = {
         v: [network.init(jax.random.key(i), jnp.zeros((1, 16, 16, 1)))] for i, v in enumerate(config.views)
     }
-    return Segmenter(
-        config, Networks.stack(variables), {}, Calibration({"axial": 2.0}), {"licence": "CC0-1.0"}
-    )
+    subsets = {"train": ["patient-1"], "validation": [], "test": []}
+    about = {"licence": "CC0-1.0", "checkpoints": {}}
+    return Segmenter(config, Networks.stack(variables), subsets, Calibration({"axial": 2.0}), about)
 
 
 def _expected(model, view, slices):
@@ -78,6 +79,8 @@ def test_the_description_holds_what_is_needed(model, tmp_path):
         entry = facts["networks"][view]
         data = (tmp_path / entry["file"]).read_bytes()
         assert entry["sha256"] == hashlib.sha256(data).hexdigest() and entry["bytes"] == len(data)
+    text = (tmp_path / "model.json").read_text(encoding="utf-8")
+    assert "patient" not in text and "somebody" not in text  # neither cases nor folders
     assert facts["multiple"] == 4 and facts["licence"] == "CC0-1.0"
     assert facts["config"]["preprocess"]["window"] == [-160.0, 240.0]
     assert facts["calibration"]["temperature"] == {"axial": 2.0}
@@ -85,7 +88,9 @@ def test_the_description_holds_what_is_needed(model, tmp_path):
     named = re.findall(
         r"(preprocess|predict)\.(\w+)", " ".join(facts["steps"]["before"] + facts["steps"]["after"])
     )
-    assert {"spacing", "window", "percentiles", "flips", "fusion"} == {field for _, field in named}
+    assert {"spacing", "window", "percentiles", "flips", "fusion", "decision"} == {
+        field for _, field in named
+    }
     assert all(field in facts["config"][group] for group, field in named)
 
 
