@@ -1,10 +1,10 @@
 """Put a trained model into one file, to be passed on.
 
-  liverjax bundle --workdir=RUN -o liver.liverjax --licence=CC-BY-SA-4.0 --scores=SCORES/summary.json
+  liverjax bundle --workdir=RUN -o liver.safetensors --licence=CC-BY-SA-4.0 --scores=SCORES/summary.json
 
-The file is a zip of plain arrays and JSON, with checksums: nothing in it can run. It tells the licence, the cases
-that trained, chose and tested the model, the config, the versions and, if given, the scores. `liverjax predict
---model=liver.liverjax` uses it.
+The file holds the networks and, as JSON in its metadata, config, calibration, versions, licence and, if given, scores;
+its checksum is verified whenever it is read, and nothing in it can run. It names no case and no folder: of the cases
+that trained, chose and tested the model it holds hashes, by which `predict --subset=test` knows them again.
 """
 
 from absl import flags
@@ -23,7 +23,10 @@ def define(values: flags.FlagValues) -> None:
     flags.DEFINE_string("credit", "", "whom users are to credit", flag_values=values)
     flags.DEFINE_string("scores", None, "summary.json of `liverjax evaluate` to put in", flag_values=values)
     flags.DEFINE_enum(
-        "ensemble", None, ["all", "best"], "of several starts, what to put in", flag_values=values
+        "ensemble", None, ["all", "best"], "of several restarts, what to put in", flag_values=values
+    )
+    flags.DEFINE_enum(
+        "dtype", "float16", ["float16", "float32"], "type of the arrays in the file", flag_values=values
     )
     flags.DEFINE_bool("quiet", False, "print errors only", flag_values=values)
     flags.mark_flags_as_required(["workdir", "output", "licence"], flag_values=values)
@@ -31,24 +34,13 @@ def define(values: flags.FlagValues) -> None:
 
 def run(args: flags.FlagValues) -> None:
     """Runs the command."""
-    import json
-    import pathlib
-
-    from liverjax.errors import InputError
-    from liverjax.pretrained.bundle import write_bundle
+    from liverjax.pretrained import bundle
     from liverjax.pretrained.load import load_model
 
+    scores = bundle.read_scores(args.scores) if args.scores else None
     model = load_model(args.workdir).with_options(ensemble=args.ensemble)
-    scores = None
-    if args.scores:
-        try:
-            scores = json.loads(pathlib.Path(args.scores).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise InputError(f"{args.scores}: not a summary.json of `liverjax evaluate` ({error})") from None
-    about = {**model.about, "licence": args.licence, "credit": args.credit, "scores": scores}
-    write_bundle(args.output, model.config, model.variables, model.calibration, model.starts, **about)
+    bundle.write_bundle(
+        args.output, model, licence=args.licence, credit=args.credit, scores=scores, dtype=args.dtype
+    )
     if not args.quiet:
-        size = pathlib.Path(args.output).stat().st_size / 1e6
-        starts = f" of {model.starts} starts" if model.starts > 1 else ""
-        views = f"{len(model.config.views)} views{starts}"
-        print(f"{args.output}: {size:.1f} MB, {views}, licence {args.licence}")
+        print(bundle.describe(args.output))

@@ -1,10 +1,10 @@
-"""Fit a run's temperatures and fusion weights on its validation cases, and show how true its probabilities are.
+"""Fit a run's temperatures and fusion weights on its validation cases, and show how well it is calibrated.
 
   liverjax calibrate --workdir=RUN -i DATASET
 
 DATASET holds the run's validation cases with their masks. Writes RUN/calibration.json, which every later
-prediction of the run uses (weights with --fusion=weighted), and the reliability plot RUN/calibration.png. The
-printed scores of each validation case are by what the other cases taught.
+prediction of the run uses (weights with --fusion=weighted) until its checkpoints change, and the reliability diagram
+RUN/calibration.png. The printed scores of each validation case are of a fit to the other cases.
 """
 
 from absl import flags
@@ -16,8 +16,9 @@ def define(values: flags.FlagValues) -> None:
     flags.DEFINE_string(
         "input", None, "data set with the validation cases", short_name="i", flag_values=values
     )
+    flags.DEFINE_string("phase", None, "of 4D scans, the phase: an index from 0, or last", flag_values=values)
     flags.DEFINE_enum(
-        "ensemble", None, ["all", "best"], "of several starts, those to calibrate", flag_values=values
+        "ensemble", None, ["all", "best"], "of several restarts, those to calibrate", flag_values=values
     )
     flags.DEFINE_bool("quiet", False, "print errors only", flag_values=values)
     flags.mark_flags_as_required(["workdir", "input"], flag_values=values)
@@ -25,16 +26,24 @@ def define(values: flags.FlagValues) -> None:
 
 def run(args: flags.FlagValues) -> None:
     """Runs the command."""
+    import pathlib
+
+    from liverjax.report.figures import reliability
     from liverjax.studies.calibration import calibrate
 
-    facts = calibrate(args.workdir, args.input, ensemble=args.ensemble, quiet=args.quiet)
+    found = calibrate(args.workdir, args.input, ensemble=args.ensemble, phase=args.phase, quiet=args.quiet)
+    curves = {
+        f"{name}: ECE {found.scores[name]['expected_calibration_error']:.4f}": (confidence, accuracy)
+        for name, (confidence, accuracy, _) in found.curves.items()
+    }
+    reliability(curves, pathlib.Path(args.workdir) / "calibration.png")
     if args.quiet:
         return
-    for view, temperature in facts["temperature"].items():
-        weights = ", ".join(f"{weight:.2f}" for weight in facts["weights"][view])
+    for view, temperature in found.calibration.temperature.items():
+        weights = ", ".join(f"{weight:.2f}" for weight in found.calibration.weights[view])
         print(f"{view:9} temperature {temperature:.2f}, weights {weights}")
-    for name, scores in facts["scores"].items():
+    for name, scores in found.scores.items():
         likelihood, error = scores["negative_log_likelihood"], scores["expected_calibration_error"]
         print(f"{name:20} negative log-likelihood {likelihood:.4f}, calibration error {error:.4f}")
-    if not facts["held_out"]:
-        print("one validation case alone: the scores are those of the fit itself, and flatter it")
+    if not found.held_out:
+        print("only one validation case: these are scores of the fit to itself, and too good")

@@ -45,13 +45,13 @@ def run(args: flags.FlagValues) -> None:
     train(config, folder / "run", quiet=args.quiet)
 
     model = load_model(folder / "run")
-    held_out = [case for case in find_cases(folder / "scans") if case.id in model.parts["test"]]
+    held_out = [case for case in find_cases(folder / "scans") if case.id in model.subsets["test"]]
     for outcome in predict_cases(model, held_out, folder / "masks"):
         if outcome.error:
             raise outcome.error
     best = {name: kept_folders(folder / "run" / name, config.train.restarts)[0] for name in config.networks}
     scores = evaluate(
-        folder / "masks", folder / "scans", folder / "scores", cases=model.parts["test"], quiet=args.quiet
+        folder / "masks", folder / "scans", folder / "scores", cases=model.subsets["test"], quiet=args.quiet
     )
     report = evaluation_report(
         folder / "report.html",

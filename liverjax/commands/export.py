@@ -1,10 +1,10 @@
 """Write a model's networks for other programs.
 
   liverjax export --model=RUN --format=onnx -o FOLDER
-  liverjax export --model=liver.liverjax --format=stablehlo -o FOLDER
+  liverjax export --model=liver.safetensors --format=stablehlo -o FOLDER
 
-Writes one file per network, from normalised slices to probabilities, and model.json, which says what to do with a
-scan before and with the probabilities after, with every number. ONNX needs the extra: pip install 'liverjax[onnx]'.
+Writes one file per network, from normalised slices to probabilities, and model.json, which describes every step before
+and after the networks, with all its numbers. ONNX needs the extra: pip install 'liverjax[onnx]'.
 """
 
 from absl import flags
@@ -16,7 +16,7 @@ def define(values: flags.FlagValues) -> None:
     flags.DEFINE_enum("format", "stablehlo", ["stablehlo", "onnx"], "what to write", flag_values=values)
     flags.DEFINE_string("output", None, "folder to write to", short_name="o", flag_values=values)
     flags.DEFINE_enum(
-        "ensemble", None, ["all", "best"], "of several starts, what to write", flag_values=values
+        "ensemble", None, ["all", "best"], "of several restarts, what to write", flag_values=values
     )
     flags.DEFINE_bool("quiet", False, "print errors only", flag_values=values)
     flags.mark_flags_as_required(["model", "output"], flag_values=values)

@@ -3,8 +3,8 @@
   liverjax predict --model=RUN -i SCAN.nii.gz -o MASK.nii.gz
   liverjax predict --model=RUN -i DATASET -o FOLDER --subset=test --preview --save_uncertainty
 
-Masks lie voxel on voxel on their scans: 0 background, 1 liver, 2 tumour. FOLDER/manifest.json says what was done, in
-what time. A scan that cannot be used is reported, and the others go on. Research use only.
+Masks lie voxel on voxel on their scans: 0 background, 1 liver, 2 tumour. FOLDER/manifest.json lists what was done. A
+scan that cannot be used is reported, and the others go on. Research use only.
 """
 
 import sys
@@ -20,15 +20,15 @@ def define(values: flags.FlagValues) -> None:
     string("input", None, "scan, or folder of scans in any known layout", short_name="i", **on)
     string("output", None, "mask file for one scan, or folder", short_name="o", **on)
     string("phase", None, "of 4D scans, the phase: an index from 0, or last", **on)
-    choice("subset", None, ["train", "validation", "test"], "only the cases of this subset of the run", **on)
+    choice("subset", None, ["train", "validation", "test"], "only this subset of the run's split", **on)
     boolean("skip_existing", False, "leave cases alone whose mask is there", **on)
     string("shard", "1/1", "i/n: every n-th case from the i-th, for n jobs side by side", **on)
     boolean("save_probabilities", False, "write each class's probability in the scan's grid", **on)
-    boolean("save_uncertainty", False, "write maps and a table of slices by doubt", **on)
+    boolean("save_uncertainty", False, "write maps, and a table of the slices by quality", **on)
     flags.DEFINE_integer("mc_samples", 0, "draws of dropout for the uncertainty", lower_bound=0, **on)
     flags.DEFINE_list("views", None, "trained views to fuse (default: all)", **on)
     choice("fusion", None, ["mean", "weighted", "majority"], "another rule to fuse the views", **on)
-    choice("ensemble", None, ["all", "best"], "of several starts, those to fuse", **on)
+    choice("ensemble", None, ["all", "best"], "of several restarts, those to fuse", **on)
     boolean("flips", None, "also look at mirrored slices, if training did; four times as long", **on)
     choice("accumulator", None, ["auto", "device", "host"], "where the views are summed", **on)
     choice("runtime", "jax", ["jax", "onnx"], "what computes the networks; onnx is in liverjax[onnx]", **on)
@@ -43,38 +43,36 @@ def run(args: flags.FlagValues) -> int:
     from tqdm import tqdm
 
     from liverjax.datasets.layouts import find_cases
-    from liverjax.errors import InputError
     from liverjax.inference import predict
     from liverjax.pretrained.load import load_model
+    from liverjax.pretrained.onnx import with_onnx_runtime
     from liverjax.report.figures import preview
 
     cases = find_cases(args.input)
     changes = {name: args[name].value for name in ("fusion", "ensemble", "flips", "accumulator")}
-    model = load_model(args.model).with_options(args.runtime, args.views, args.override, **changes)
+    model = load_model(args.model).with_options(args.views, args.override, **changes)
+    if args.runtime == "onnx":
+        model = with_onnx_runtime(model)
     if args.subset:
-        cases = [case for case in cases if case.id in model.parts[args.subset]]
-        if not cases:
-            raise InputError(f"{args.input}: holds no {args.subset} case of {args.model}")
+        cases = predict.subset(model, cases, args.subset)
     cases = predict.shard(cases, args.shard)
     extras = predict.Extras(args.save_probabilities, args.save_uncertainty, args.mc_samples)
     if not args.quiet:
         print(predict.describe(model, cases, extras), file=sys.stderr)
+    settings = {"phase": args.phase, "extras": extras, "skip_existing": args.skip_existing}
     records = []
     with tqdm(total=len(cases), desc="predict", unit="case", disable=args.quiet) as bar:
-        outcomes = predict.predict_cases(
-            model, cases, args.output, phase=args.phase, extras=extras, skip_existing=args.skip_existing
-        )
-        for outcome in outcomes:
+        for outcome in predict.predict_cases(model, cases, args.output, **settings):
             bar.update()
             records.append(predict.record(outcome))
             if outcome.error:
                 bar.write(f"liverjax: error: {outcome.error}", file=sys.stderr)
             elif outcome.prediction and args.preview:
-                picture = str(outcome.path).removesuffix(".gz").removesuffix(".nii") + ".png"
+                picture = outcome.path.with_name(f"{outcome.stem}.png")
                 preview(outcome.prediction.scan, outcome.prediction.labels, picture, title=outcome.case.id)
-    seconds = predict.write_manifest(args.output, args.shard, model, records, args.model)
+    line = predict.write_manifest(args.output, args.shard, model, records, args.model)
     if not args.quiet:
-        print(seconds)
+        print(line)
     if failed := sum(record["status"] == "failed" for record in records):
         print(f"liverjax: {failed} of {len(cases)} cases failed", file=sys.stderr)
     return 1 if failed else 0

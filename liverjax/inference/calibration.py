@@ -8,7 +8,8 @@ import logging
 import math
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import TypedDict
 
 from liverjax.errors import CheckpointError
 from liverjax.files import write_json
@@ -20,6 +21,13 @@ _LOG = logging.getLogger("liverjax")
 CALIBRATION = "calibration.json"
 
 
+class Checkpoint(TypedDict):
+    """What tells one checkpoint from another: its step, and the SHA-256 of its ``checksums.json``."""
+
+    step: int
+    sha256: str
+
+
 @dataclasses.dataclass(frozen=True)
 class Calibration:
     """Fitted on validation cases; the defaults change nothing.
@@ -27,21 +35,21 @@ class Calibration:
     Attributes:
       temperature: for each view what its logits are divided by (Guo 2017).
       weights: for each view the weight of each class; used by the fusion "weighted".
-      starts: number of networks of each view that they were fitted to; the networks of a view share its values.
+      members: number of networks of each view that they were fitted to; the networks of a view share its values.
     """
 
     temperature: Mapping[str, float] = dataclasses.field(default_factory=dict)
     weights: Mapping[str, tuple[float, ...]] = dataclasses.field(default_factory=dict)
-    starts: int = 1
+    members: int = 1
 
-    def for_members(self, starts: int) -> Calibration:
+    def for_members(self, members: int) -> Calibration:
         """Returns it, or if it was fitted to another number of networks, one that changes nothing, and says so."""
-        if self.starts == starts or self == UNCALIBRATED:
+        if self.members == members or self == UNCALIBRATED:
             return self
         _LOG.warning(
-            "not calibrated: temperatures and weights were fitted to %d starts of each view, not to %d",
-            self.starts,
-            starts,
+            "not calibrated: temperatures and weights were fitted to %d networks of each view, not to %d",
+            self.members,
+            members,
         )
         return UNCALIBRATED
 
@@ -55,7 +63,7 @@ def to_json(calibration: Calibration) -> dict:
     return {
         "temperature": dict(calibration.temperature),
         "weights": weights,
-        "starts": calibration.starts,
+        "members": calibration.members,
     }
 
 
@@ -68,7 +76,7 @@ def from_json(values: object, config: Config, where: str | os.PathLike) -> Calib
     try:
         temperature = {view: float(value) for view, value in values["temperature"].items()}
         weights = {view: tuple(map(float, share)) for view, share in values["weights"].items()}
-        starts = int(values.get("starts", 1))
+        members = int(values["members"])
     except (TypeError, ValueError, KeyError, AttributeError) as error:
         raise CheckpointError(f"{where}: not a calibration ({error!r})") from None
     numbers = [*temperature.values(), *(value for share in weights.values() for value in share)]
@@ -82,22 +90,57 @@ def from_json(values: object, config: Config, where: str | os.PathLike) -> Calib
         raise CheckpointError(
             f"{where}: not a calibration of views {config.views} and classes {config.labels}"
         )
-    return Calibration(temperature, weights, starts)
+    return Calibration(temperature, weights, members)
 
 
-def read_calibration(run: pathlib.Path, config: Config) -> Calibration:
-    """Returns the calibration in the folder of a run, or one that changes nothing if there is none."""
+def read_calibration(
+    run: pathlib.Path, config: Config, checkpoints: Mapping[str, Sequence[Checkpoint]]
+) -> Calibration:
+    """Returns the calibration in the folder of a run, or one that changes nothing if there is none that holds.
+
+    Args:
+      run: the folder.
+      config: of the run.
+      checkpoints: for each view that is used the checkpoints of its members. If the calibration was fitted to others,
+        because training has gone on since, it is not used, and a warning says so.
+
+    Raises:
+      CheckpointError: the file is damaged, or of another model.
+    """
     path = run / CALIBRATION
     if not path.exists():
         return UNCALIBRATED
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: damaged ({error})") from None
-    return from_json(values, config, path)
+        fitted = {view: list(own) for view, own in values["checkpoints"].items()}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise CheckpointError(f"{path}: damaged ({error!r})") from None
+    calibration = from_json(values, config, path)
+    for view, now in checkpoints.items():
+        own = fitted.get(view)
+        if not own or own != list(now[: len(own)]):
+            _LOG.warning(
+                "%s is not used: it was fitted to other checkpoints than %s has now; calibrate the run again",
+                path,
+                view,
+            )
+            return UNCALIBRATED
+    return calibration
 
 
-def write_calibration(run: pathlib.Path, calibration: Calibration, **facts: object) -> pathlib.Path:
-    """Writes a calibration into the folder of a run, with facts about how it was fitted; returns the file."""
-    write_json(run / CALIBRATION, {**to_json(calibration), **facts})
-    return run / CALIBRATION
+def write_calibration(
+    run: pathlib.Path,
+    calibration: Calibration,
+    checkpoints: Mapping[str, Sequence[Checkpoint]],
+    **facts: object,
+) -> None:
+    """Writes a calibration into the folder of a run.
+
+    Args:
+      run: the folder.
+      calibration: what was fitted.
+      checkpoints: for each view those of the members to which it was fitted.
+      facts: what else to note, as JSON takes it.
+    """
+    own = {view: list(members[: calibration.members]) for view, members in checkpoints.items()}
+    write_json(run / CALIBRATION, {**to_json(calibration), "checkpoints": own, **facts})

@@ -21,9 +21,8 @@ import numpy as np
 from jax import lax
 
 from liverjax.inference.calibration import UNCALIBRATED, Calibration
-from liverjax.inference.ensemble import one_member
 from liverjax.inference.memory import accumulates_on_host
-from liverjax.inference.network import apply_within
+from liverjax.inference.network import Networks, apply_within
 from liverjax.models import UNet
 from liverjax.options import Predict
 from liverjax.views import VIEWS, from_stack, slice_axis, to_stack
@@ -34,8 +33,13 @@ _AIR = -1.0
 _TIE_BREAK = 0.01
 
 
+#: A function of a view, its slices (N, H, W) of any size and the index of the member that returns the calibrated
+#: softmax (N, H, W, C).
+Backend = Callable[[str, np.ndarray, int], np.ndarray]
+
+
 class Fused(NamedTuple):
-    """What all members say together: a member is a view's network, of one start, with its slices mirrored or not and
+    """What all members say together: a member is one network of a view, with its slices mirrored or not and
     one draw of dropout if any.
 
     Attributes:
@@ -48,17 +52,16 @@ class Fused(NamedTuple):
 
 
 def orthomean(
-    variables: dict[str, dict],
+    networks: Networks,
     voxels: np.ndarray,
     network: UNet,
     options: Predict,
     *,
     calibration: Calibration = UNCALIBRATED,
-    starts: int = 1,
     spread: bool = False,
     samples: int = 0,
     device: jax.Device | None = None,
-    elsewhere: Callable[[str, np.ndarray, int], np.ndarray] | None = None,
+    backend: Backend | None = None,
 ) -> Fused:
     """Fuses the class probabilities that the members give a volume, by default to their mean.
 
@@ -66,43 +69,42 @@ def orthomean(
     the sum, one program does a slab of slices, and the host adds them up.
 
     Args:
-      variables: for each view the parameters and statistics of its network, on ``device``; those of several starts
-        as `ensemble.stack` stacks them.
+      networks: of all views that are fused, on ``device``.
       voxels: (X, Y, Z) float32 in [-1, 1], canonical axes.
       network: the architecture of all views.
       options: padding, number of slices at once, fusion rule, mirrored slices, place of the accumulator.
       calibration: temperatures and weights.
-      starts: number of networks of each view.
       spread: also return the members' own entropy.
       samples: number of draws of the decoder's dropout per network; one draw holds for all slices. 0: no dropout.
       device: where to compute; by default where jax does.
-      elsewhere: takes the place of jax: a function of a view, its slices (N, H, W) of any size and the number of the
-        start that returns the calibrated softmax (N, H, W, C); of ``variables`` only the names of the views count
+      backend: computes the networks in jax's place; of ``networks`` only the views and the number of members count
         then, and there are no samples.
     """
     multiple = 2 ** (len(network.features) - 1)
-    bucket = options.bucket if elsewhere is None else multiple
+    bucket = options.bucket if backend is None else multiple
     padded = np.pad(voxels, [(0, -size % bucket) for size in voxels.shape], constant_values=_AIR)
     views = {
         view: {
-            "variables": variables[view],
+            "networks": networks.select([view]),
             "extent": _extent(voxels.shape, view, multiple),
             "temperature": np.float32(calibration.temperature.get(view, 1)),
             "weights": np.asarray(calibration.weights.get(view, (1,) * network.classes), np.float32),
         }
-        for view in variables
+        for view in networks.views
     }
-    rule = _Rule(network, options.fusion, spread, samples, starts, options.flips)
-    if elsewhere is not None:
+    rule = _Rule(network, options.fusion, spread, samples, networks.members, options.flips)
+    if backend is not None:
 
         def add(settings, slab, view, turn):
-            start, _ = rule.member_and_sample(turn)
+            member, _ = rule.member_and_sample(turn)
             mirrored = functools.partial(rule.mirrored, extent=settings["extent"][1:], turn=turn)
-            seen = mirrored(elsewhere(view, mirrored(slab), start))
+            seen = mirrored(backend(view, mirrored(slab), member))
             return _share(seen, settings["weights"], rule=rule)
 
         fused = _add_on_host(views, padded, rule, options.batch_size, add)
-    elif accumulates_on_host(padded.shape, network, options, device, channels=rule.channels, starts=starts):
+    elif accumulates_on_host(
+        padded.shape, network, options, device, channels=rule.channels, members=rule.members
+    ):
 
         def add(settings, slab, view, turn):
             return _seen(settings, jax.device_put(slab, device), turn, rule=rule, view=view)
@@ -130,7 +132,7 @@ class _Rule:
     fusion: str
     spread: bool
     samples: int
-    starts: int
+    members: int
     flips: bool
 
     @property
@@ -144,8 +146,8 @@ class _Rule:
 
     @property
     def turns(self) -> int:
-        """How often each slice of a view is looked at: mirrored in each way, by each start, with each sample."""
-        return self.mirrors * self.starts * max(self.samples, 1)
+        """How often each slice of a view is looked at: mirrored in each way, by each member, with each sample."""
+        return self.mirrors * self.members * max(self.samples, 1)
 
     @property
     def tie_break(self) -> float:
@@ -153,16 +155,15 @@ class _Rule:
         return min(_TIE_BREAK, 0.5 / (len(VIEWS) * self.turns))
 
     def member_and_sample(self, turn: jax.Array | int) -> tuple[jax.Array | int, jax.Array | int]:
-        """Returns the number of the start and that of the sample of its dropout that have a turn."""
+        """Returns the index of the member and that of the sample of its dropout that have a turn."""
         turn = turn // self.mirrors
-        return turn % self.starts, turn // self.starts
+        return turn % self.members, turn // self.members
 
     def seen(self, settings: dict, slices: jax.Array, view: str, turn: jax.Array | int) -> jax.Array:
         """Returns what slices (N, H, W) of a view add in one turn: (N, H, W, channels)."""
-        extent, variables = settings["extent"][1:], settings["variables"]
-        start, sample = self.member_and_sample(turn)
-        if self.starts > 1:
-            variables = one_member(variables, start)
+        extent = settings["extent"][1:]
+        member, sample = self.member_and_sample(turn)
+        variables = settings["networks"].member(view, member)
         dropout = jax.random.fold_in(jax.random.key(VIEWS.index(view)), sample) if self.samples else None
         logits = apply_within(self.network, variables, self.mirrored(slices, extent, turn), extent, dropout)
         probabilities = jax.nn.softmax(self.mirrored(logits, extent, turn) / settings["temperature"])

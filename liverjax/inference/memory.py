@@ -48,7 +48,7 @@ def estimate(
     options: Predict,
     *,
     channels: int | None = None,
-    starts: int = 1,
+    members: int = 1,
     voxel_bytes: int = 2,
 ) -> Memory:
     """Returns what a scan of a shape takes, on a working grid of a shape.
@@ -59,7 +59,7 @@ def estimate(
       network: of each view.
       options: bucket and slices at once.
       channels: of the accumulator; the network's classes by default.
-      starts: number of networks of each view.
+      members: number of networks of each view.
       voxel_bytes: size of the scan's voxels.
     """
     padded = [size + -size % options.bucket for size in grid_shape]
@@ -69,7 +69,7 @@ def estimate(
     largest_slice = max(voxels // size for size in padded)
     slab = options.batch_size * largest_slice * (maps + (channels or network.classes) * _FLOAT)
     return Memory(
-        slab=slab + starts * 9 * 12 * widths[-1] ** 2 * _FLOAT,
+        slab=slab + members * 9 * 12 * widths[-1] ** 2 * _FLOAT,
         accumulator=voxels * _FLOAT * (1 + 2 * (channels or network.classes)),
         scan=math.prod(scan_shape) * (voxel_bytes + 1) + math.prod(grid_shape) * _FLOAT,
         clean_up=math.prod(scan_shape) * _CLEAN_UP,
@@ -83,7 +83,7 @@ def accumulates_on_host(
     device: jax.Device | None,
     *,
     channels: int,
-    starts: int = 1,
+    members: int = 1,
 ) -> bool:
     """Returns whether the views are summed on the host: as the options say, or if the device is too small.
 
@@ -93,7 +93,7 @@ def accumulates_on_host(
         return options.accumulator == "host"
     device = device or jax.local_devices()[0]
     limit = None if device.platform == "cpu" else (device.memory_stats() or {}).get("bytes_limit")
-    need = estimate((0, 0, 0), padded_shape, network, options, channels=channels, starts=starts)
+    need = estimate((0, 0, 0), padded_shape, network, options, channels=channels, members=members)
     if limit is None or need.slab + need.accumulator <= limit:
         return False
     _LOG.warning(

@@ -1,17 +1,85 @@
-"""The slice network at prediction: folded together, padding without influence, dropout on request."""
+"""The slice networks at prediction: those of all views as one tree, folded, padding without influence, dropout on
+request."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
+from flax import struct
+from jax import lax
 
 from liverjax.models import UNet
 from liverjax.models.blocks import ConvNorm, UpConv
 
 #: What flax's batch norm adds to the variance.
 _EPSILON = 1e-5
+
+
+@struct.dataclass
+class Networks:
+    """The variables of all networks of a model, a pytree.
+
+    Each view has the same number of networks, its members: the restarts that were kept, the best first. They are
+    stacked along a leading axis of every array, also a single one.
+
+    Attributes:
+      variables: for each view the parameters and statistics, arrays (members, ...).
+      members: number of networks of each view.
+    """
+
+    variables: dict[str, dict]
+    members: int = struct.field(pytree_node=False)
+
+    @classmethod
+    def stack(cls, members: Mapping[str, Sequence[dict]]) -> Networks:
+        """Returns the networks of which ``members`` lists the variables, equally many for each view."""
+        (count,) = {len(own) for own in members.values()}
+        stacked = {view: jax.tree.map(lambda *a: jnp.stack(a), *own) for view, own in members.items()}
+        return cls(stacked, count)
+
+    @property
+    def views(self) -> tuple[str, ...]:
+        """The views that have networks."""
+        return tuple(self.variables)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all arrays."""
+        return sum(array.nbytes for array in jax.tree.leaves(self.variables))
+
+    def member(self, view: str, index: jax.Array | int = 0) -> dict:
+        """Returns the variables of one network of a view; ``index`` may be traced."""
+        return jax.tree.map(
+            lambda array: lax.dynamic_index_in_dim(array, index, keepdims=False), self.variables[view]
+        )
+
+    def each(self) -> Iterator[tuple[str, int, dict]]:
+        """Yields the view, the index and the variables of every network, view by view."""
+        for view in self.views:
+            for index in range(self.members):
+                yield view, index, self.member(view, index)
+
+    def best(self) -> Networks:
+        """Returns the first member of each view alone."""
+        if self.members == 1:
+            return self
+        return Networks(jax.tree.map(lambda array: array[:1], self.variables), 1)
+
+    def select(self, views: Sequence[str]) -> Networks:
+        """Returns the networks of some views."""
+        return self.replace(variables={view: self.variables[view] for view in views})
+
+    def fold(self, network: UNet) -> tuple[UNet, Networks]:
+        """Returns what `fold` makes of every network of this architecture."""
+        folded: dict[str, list[dict]] = {view: [] for view in self.views}
+        for view, _, variables in self.each():
+            architecture, own = fold(network, variables)
+            folded[view].append(own)
+        return architecture, Networks.stack(folded)
 
 
 def fold(network: UNet, variables: dict) -> tuple[UNet, dict]:

@@ -26,7 +26,8 @@ from liverjax.datasets.case import Case
 from liverjax.errors import InputError, LiverjaxError
 from liverjax.files import replacing
 from liverjax.inference import memory
-from liverjax.inference.segmenter import Devices, Prediction, Segmenter
+from liverjax.inference.segmenter import Devices, Segmenter
+from liverjax.prediction import Prediction
 from liverjax.scans import nifti
 
 _LOG = logging.getLogger("liverjax")
@@ -78,6 +79,11 @@ class Outcome:
     seconds: dict[str, float] = dataclasses.field(default_factory=dict)
 
     @property
+    def stem(self) -> str:
+        """Name of the mask without its ending, with which the names of all files of the case begin."""
+        return self.path.name.removesuffix(".gz").removesuffix(".nii")
+
+    @property
     def status(self) -> str:
         """One of "done", "skipped", "failed"."""
         return "failed" if self.error else "done" if self.prediction else "skipped"
@@ -99,6 +105,20 @@ def output_path(case: Case, cases: Sequence[Case], output: str | os.PathLike) ->
     if path.exists() and path.samefile(case.image):
         raise InputError(f"{path}: the mask would take the place of the scan; choose another --output")
     return path
+
+
+def subset(model: Segmenter, cases: Sequence[Case], name: str) -> list[Case]:
+    """Returns the cases of a subset of the model's split: "train", "validation" or "test".
+
+    Raises:
+      InputError: there are none.
+    """
+    chosen = [case for case in cases if case.id in model.subsets.get(name, ())]
+    if not chosen:
+        raise InputError(
+            f"--subset={name}: none of the {len(cases)} cases is in the {name} subset of the model"
+        )
+    return chosen
 
 
 def shard(cases: Sequence[Case], spec: str) -> list[Case]:
@@ -241,7 +261,7 @@ def write_manifest(
             pathlib.Path(output) / name,
             model=str(source),
             config=to_dict(model.config),
-            starts=model.starts,
+            members=model.networks.members,
             calibration=dataclasses.asdict(model.calibration),
             seconds=total,
             cases=list(records),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import dataclasses
 import os
 import queue
@@ -19,48 +20,15 @@ from liverjax.config import differences, override, resolve, to_dict
 from liverjax.errors import ConfigError
 from liverjax.inference import memory, postprocess
 from liverjax.inference.calibration import UNCALIBRATED, Calibration
-from liverjax.inference.ensemble import stack, unstack
-from liverjax.inference.fuse import Fused, orthomean
-from liverjax.inference.network import fold
-from liverjax.inference.uncertainty import Uncertainty, slice_quality, uncertainty_maps
-from liverjax.models import build_unet
+from liverjax.inference.fuse import Backend, Fused, orthomean
+from liverjax.inference.network import Networks
+from liverjax.inference.uncertainty import uncertainty_maps
+from liverjax.models import UNet, build_unet
 from liverjax.options import Config
+from liverjax.prediction import Prediction
 from liverjax.scans import intensity
-from liverjax.scans.grid import Grid, labels_on_scan, probabilities_on_scan, to_grid, working_grid
+from liverjax.scans.grid import Grid, labels_on_scan, to_grid, working_grid
 from liverjax.volume import Volume
-
-
-@dataclasses.dataclass(frozen=True)
-class Prediction:
-    """What a model says of one scan.
-
-    Attributes:
-      labels: uint8 mask (0 background, 1 liver, 2 tumour), voxel on voxel with the scan.
-      scan: the scan as it was read.
-      grid_probabilities: (X, Y, Z, C) float32, fused softmax of the views on the working grid ``grid``.
-      grid: the working grid.
-      uncertainty: maps on the working grid, if they were asked for.
-      seconds: wall time of the parts "read", "resample", "network", "back".
-    """
-
-    labels: Volume
-    scan: Volume
-    grid_probabilities: np.ndarray
-    grid: Grid
-    uncertainty: Uncertainty | None = None
-    seconds: dict[str, float] = dataclasses.field(default_factory=dict)
-
-    def probabilities(self) -> np.ndarray:
-        """Returns the class probabilities (x, y, z, C) float32, voxel on voxel with the scan."""
-        return probabilities_on_scan(self.grid_probabilities, self.grid, self.scan)
-
-    def on_scan(self, values: np.ndarray) -> Volume:
-        """Returns a map (X, Y, Z) on the working grid, such as one of `uncertainty`, voxel on voxel with the scan."""
-        return self.scan.with_voxels(probabilities_on_scan(values[..., None], self.grid, self.scan)[..., 0])
-
-    def slice_quality(self) -> np.ndarray:
-        """Returns a score in [0, 1] of each axial slice of the scan, by which to rank slices for review."""
-        return slice_quality(self.grid_probabilities, self.grid, self.scan)
 
 
 class Devices:
@@ -85,54 +53,57 @@ class Segmenter:
     """The networks of all views, with the preprocessing that they were trained with.
 
     Attributes:
-      config: the config of the run.
-      parts: ids of the cases that trained, chose the checkpoint ("validation") and were held out ("test").
-      starts: number of networks of each view that are fused: all that were kept, or with the option
-        ``predict.ensemble`` "best" one.
-      variables: for each view the parameters and statistics of its network, as trained; of several starts stacked
-        along a first axis, the best first.
-      network: of every view, with batch norms folded.
-      folded_variables: for each view those that `network` is applied with, stacked likewise.
-      calibration: temperatures and fusion weights; none where they were fitted to another number of starts.
+      config: the config of the run; of its fields, `with_options` changes ``views`` and those of ``predict``.
+      networks: as trained, those that the config asks for: of its views, all members or, if ``predict.ensemble`` is
+        "best", the first.
+      network: the architecture of ``folded``.
+      folded: ``networks`` as prediction runs them.
+      subsets: ids of the cases that trained ("train"), chose the checkpoint ("validation") and were held out ("test").
+      calibration: temperatures and fusion weights; none if they were fitted to another number of members.
       about: what else is known of it: versions, training data, licence, scores.
-      runtime: what computes the networks, "jax" or "onnx" (on CPUs only, and without dropout).
     """
 
     def __init__(
         self,
         config: Config,
-        variables: dict[str, dict],
-        parts: dict[str, list[str]],
+        networks: Networks,
+        subsets: dict[str, list[str]] | None = None,
         calibration: Calibration = UNCALIBRATED,
         about: dict | None = None,
-        runtime: str = "jax",
-        starts: int = 1,
     ):
-        """See `load_model`; the arguments are attributes, but for all starts that there are."""
-        self._whole = variables, calibration, starts
-        if config.predict.ensemble == "best":
-            variables, starts = {view: unstack(stacked, starts)[0] for view, stacked in variables.items()}, 1
-        self.config = config
-        self.parts = parts
-        self.starts = starts
-        self.variables = variables
-        self.calibration = calibration.for_members(starts)
+        """See `load_model`; ``networks`` are all that were trained."""
+        self.subsets = subsets or {}
         self.about = about or {}
-        self.runtime = runtime
-        network = build_unet(config.model, len(config.labels), accelerator=jax.default_backend() != "cpu")
-        self.folded_variables = {}
-        for view in config.views:
-            folded = [fold(network, one) for one in unstack(variables[view], starts)]
-            self.network = folded[0][0]
-            self.folded_variables[view] = stack([parameters for _, parameters in folded])
-        self._elsewhere = None
-        if runtime == "onnx":
-            from liverjax.pretrained.onnx import OnnxNetworks
-
-            temperature = self.calibration.temperature
-            self._elsewhere = OnnxNetworks(self.network, self.folded_variables, temperature, starts)
-        self._on_device: dict[jax.Device, dict] = {}
+        self._architecture = build_unet(
+            config.model, len(config.labels), accelerator=jax.default_backend() != "cpu"
+        )
+        self.network, folded = networks.fold(self._architecture)
+        self._all = networks, folded, calibration
+        self._backend: Backend | None = None
         self._lock = threading.Lock()
+        self._configure(config)
+
+    def _configure(self, config: Config) -> None:
+        for view in config.views:
+            if view not in self._all[0].views:
+                raise ConfigError(
+                    f"views names {view!r}, but the model has only {', '.join(self._all[0].views)}"
+                )
+        networks, folded = (
+            all_networks.select(config.views).best()
+            if config.predict.ensemble == "best"
+            else all_networks.select(config.views)
+            for all_networks in self._all[:2]
+        )
+        self.config = config
+        self.networks = networks
+        self.folded = folded
+        self.calibration = self._all[2].for_members(networks.members)
+        self._on_device: dict[jax.Device, Networks] = {}
+
+    def trained(self, view: str) -> tuple[UNet, dict]:
+        """Returns the architecture as it was trained, and the variables of a view's best member."""
+        return self._architecture, self.networks.member(view)
 
     def predict(
         self,
@@ -149,15 +120,15 @@ class Segmenter:
           scan: a NIfTI file or a folder with a DICOM series, or a `Volume` (voxels in HU for CT, and the affine).
           phase: of a 4D file, the phase to segment: an index from 0, or "last".
           uncertainty: also make the maps of uncertainty. Labels and probabilities are the same with and without.
-          mc_samples: number of draws of dropout that the maps rest on, as well as on views and starts; 0: on those
+          mc_samples: number of draws of dropout that the maps rest on, as well as on views and members; 0: on those
             alone.
           devices: one of these computes, when it is free; by default jax's first.
 
         Raises:
           InputError: the file cannot be used.
         """
-        if mc_samples and self.runtime != "jax":
-            raise ConfigError(f"{mc_samples} samples of dropout need the runtime 'jax', not {self.runtime!r}")
+        if mc_samples and self._backend:
+            raise ConfigError(f"{mc_samples} samples of dropout need jax, not another backend")
         clock = _Clock()
         with clock("read"):
             volume = scan if isinstance(scan, Volume) else scans.read(scan, phase=phase)
@@ -185,13 +156,10 @@ class Segmenter:
         """Returns the softmax (X, Y, Z, C) of each view's networks, without calibration, and the working grid."""
         voxels, grid = self.network_input(volume)
         options = dataclasses.replace(self.config.predict, fusion="mean", flips=False)
-        alone = {
-            view: [
-                orthomean({view: parameters}, voxels, self.network, options).probabilities
-                for parameters in unstack(stacked, self.starts)
-            ]
-            for view, stacked in self.folded_variables.items()
-        }
+        alone: dict[str, list[np.ndarray]] = {view: [] for view in self.folded.views}
+        for view, _, variables in self.folded.each():
+            network = Networks.stack({view: [variables]})
+            alone[view].append(orthomean(network, voxels, self.network, options).probabilities)
         return alone, grid
 
     def memory(self, shape: Sequence[int], affine: np.ndarray, *, spread: bool = False) -> memory.Memory:
@@ -206,29 +174,32 @@ class Segmenter:
         grid = working_grid(nothing, self.config.preprocess.spacing)
         channels = self.network.classes + spread
         return memory.estimate(
-            shape, grid.shape, self.network, self.config.predict, channels=channels, starts=self.starts
+            shape,
+            grid.shape,
+            self.network,
+            self.config.predict,
+            channels=channels,
+            members=self.folded.members,
         )
 
     def with_options(
-        self,
-        runtime: str | None = None,
-        views: Sequence[str] | None = None,
-        overrides: Sequence[str] = (),
-        **changes: object,
+        self, views: Sequence[str] | None = None, overrides: Sequence[str] = (), **changes: object
     ) -> Segmenter:
         """Returns the same networks, otherwise used.
 
         Args:
-          runtime: what computes; None leaves it.
           views: those of the trained ones that are fused; None leaves them.
           overrides: other values of fields as text, such as ``predict.fill_holes=false``.
           changes: fields of `options.Predict` by name; those that are None stay.
 
         Raises:
-          ConfigError: a value that does not fit, a view that was not trained, or a field that training has fixed.
+          ConfigError: a value that does not fit, a view that was not trained, or a field that training has fixed; or
+            other members than those that `with_backend` was given.
         """
+        config = self.config
+        if overrides:
+            config = resolve(override(ConfigDict(to_dict(config)), overrides))
         given = {name: value for name, value in changes.items() if value is not None}
-        config = resolve(override(ConfigDict(to_dict(self.config)), overrides))
         config = dataclasses.replace(
             config,
             views=config.views if views is None else tuple(views),
@@ -237,27 +208,30 @@ class Segmenter:
         for field, change in differences(self.config, config).items():
             if field != "views" and not field.startswith("predict."):
                 raise ConfigError(f"{change}: fixed by training; a prediction can change predict.* and views")
-        for view in config.views:
-            if view not in self.variables:
-                raise ConfigError(f"views names {view!r}, but the model has only {', '.join(self.variables)}")
-        variables, calibration, starts = self._whole
-        return Segmenter(
-            config, variables, self.parts, calibration, self.about, runtime or self.runtime, starts
-        )
+        if self._backend and config.predict.ensemble != self.config.predict.ensemble:
+            raise ConfigError("predict.ensemble cannot change behind a backend; choose it before")
+        other = copy.copy(self)
+        other._configure(config)
+        return other
+
+    def with_backend(self, backend: Backend) -> Segmenter:
+        """Returns the same model with networks that something else than jax computes, without draws of dropout."""
+        other = copy.copy(self)
+        other._backend = backend
+        return other
 
     def _fuse(self, voxels: np.ndarray, device: jax.Device, **settings) -> Fused:
         with self._lock:
-            if device not in self._on_device and not self._elsewhere:
-                self._on_device[device] = jax.device_put(self.folded_variables, device)
+            if device not in self._on_device and not self._backend:
+                self._on_device[device] = jax.device_put(self.folded, device)
         return orthomean(
-            self._on_device.get(device, self.folded_variables),
+            self._on_device.get(device, self.folded),
             voxels,
             self.network,
             self.config.predict,
             calibration=self.calibration,
-            starts=self.starts,
             device=device,
-            elsewhere=self._elsewhere,
+            backend=self._backend,
             **settings,
         )
 

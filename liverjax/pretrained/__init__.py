@@ -1,0 +1,18 @@
+"""Models as they are kept and passed on.
+
+`load_model` restores one from the folder of a run or from a bundle; `write_bundle` writes a bundle, `describe` and
+`read_facts` say what is in one; `export_model` writes the networks for other programs; `with_onnx_runtime` lets ONNX
+Runtime compute them.
+"""
+
+from liverjax import lazy
+
+__getattr__, __dir__, __all__ = lazy.attach(
+    __name__,
+    {
+        "load": ("load_model",),
+        "bundle": ("HashedIds", "describe", "read_facts", "read_scores", "write_bundle"),
+        "export": ("export_model",),
+        "onnx": ("with_onnx_runtime",),
+    },
+)

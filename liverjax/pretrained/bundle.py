@@ -1,83 +1,151 @@
-"""One file that holds a model: a zip of arrays (`.npy`) and `bundle.json`, for passing on.
+"""A model in one file to pass on: a `.safetensors` file of float16 arrays, with all else as JSON in its metadata.
 
-No part of it is code and nothing is unpacked to disk. Reading trusts no number of the file: sizes are bounded
-before memory is taken, every entry is checked against its SHA-256, and its shape and type against the network that
-the config describes. What is not understood is refused: another format, a field or entry that is not known.
+Nothing in it can run, and it names neither cases nor folders: of the ids of its cases it holds salted hashes, so that
+membership can be tested but ids cannot be listed. Reading trusts nothing: the header is bounded, and names, types and
+shapes are those of the network that the config describes, before any array is read; a SHA-256 covers arrays and
+metadata; all values are finite. What is not understood is refused: another format, a newer version, an unknown field.
 """
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import hashlib
-import io
 import json
 import os
 import pathlib
-import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, NoReturn
 
 import jax
 import numpy as np
+import safetensors.numpy
+from safetensors import SafetensorError, safe_open
 
 from liverjax.config import resolve, to_dict
-from liverjax.errors import CheckpointError, ConfigError
+from liverjax.errors import CheckpointError, ConfigError, InputError
 from liverjax.files import replacing
-from liverjax.inference.calibration import UNCALIBRATED, Calibration, from_json, to_json
+from liverjax.inference.calibration import Calibration, from_json, to_json
+from liverjax.inference.network import Networks
+from liverjax.inference.segmenter import Segmenter
 from liverjax.options import Config
 
 #: Customary ending of a bundle's name.
-SUFFIX = ".liverjax"
-_FORMAT = "liverjax bundle"
-#: Version 1 holds one network of each view; in version 2 "starts" says how many, stacked along the first axis.
-_VERSIONS = (1, 2)
-_FACTS = "bundle.json"
-_MAX_FACTS_BYTES = 16 * 2**20
-# Of an .npy file of these arrays; the header is padded to a multiple of 64 bytes.
-_MAX_NPY_HEADER = 1024
-# The same for every entry, so that equal models give equal files.
-_TIME = (1980, 1, 1, 0, 0, 0)
+SUFFIX = ".safetensors"
+#: Types that arrays can be stored in, with their names in the file.
+DTYPES = {"float16": "F16", "float32": "F32"}
+
+_FORMAT = "liverjax model"
+_VERSION = 1
+#: The fields of the metadata, each one JSON text, and their types.
+_FIELDS: dict[str, type | tuple[type, ...]] = {
+    "format": str,
+    "version": int,
+    "config": dict,
+    "labels": list,
+    "members": int,
+    "calibration": dict,
+    "dtype": str,
+    "data": str,
+    "cases": dict,
+    "versions": dict,
+    "scores": (dict, type(None)),
+    "licence": str,
+    "credit": str,
+    "sha256": str,
+}
+_MAX_HEADER_BYTES = 16 * 2**20
+#: The blocks of a summary.json that name no case and no file.
+_SCORES = ("scores", "lits", "liverjax_version")
+
+
+@dataclasses.dataclass(frozen=True)
+class HashedIds:
+    """Case ids of which only hashes are known: ``id in ids`` works, but they cannot be listed.
+
+    Attributes:
+      salt: what is hashed with each id, so that equal ids of other data have other hashes.
+      hashes: SHA-256 of salt and id in hexadecimal.
+    """
+
+    salt: str
+    hashes: frozenset[str]
+
+    @classmethod
+    def of(cls, ids: Iterable[str], salt: str) -> HashedIds:
+        """Returns the hashes of these ids."""
+        return cls(salt, frozenset(_hash(id, salt) for id in ids))
+
+    def __contains__(self, id: object) -> bool:
+        return isinstance(id, str) and _hash(id, self.salt) in self.hashes
+
+    def __len__(self) -> int:
+        return len(self.hashes)
+
+
+def _hash(id: str, salt: str) -> str:
+    return hashlib.sha256(f"{salt}/{id}".encode()).hexdigest()
 
 
 def write_bundle(
     path: str | os.PathLike,
-    config: Config,
-    variables: Mapping[str, dict],
-    calibration: Calibration = UNCALIBRATED,
-    starts: int = 1,
-    **facts: object,
+    model: Segmenter,
+    *,
+    licence: str,
+    credit: str = "",
+    scores: dict | None = None,
+    dtype: str = "float16",
 ) -> None:
     """Writes a model to one file.
 
     Args:
       path: the file.
-      config: of the run.
-      variables: for each view the parameters and statistics of its network, or of several starts' as
-        `ensemble.stack` stacks them.
-      calibration: temperatures and fusion weights.
-      starts: number of networks of each view.
-      facts: what else is to be known of it, as JSON takes it: licence, cases, versions, scores.
+      model: the model; its views and members are written as they are chosen.
+      licence: of the weights, such as CC-BY-SA-4.0.
+      credit: whom users are to credit.
+      scores: of `read_scores`.
+      dtype: type of the arrays, one of `DTYPES`.
+
+    Raises:
+      ConfigError: an unknown type, or one that cannot hold a value of the model.
+      CheckpointError: a value of the model is not finite.
     """
-    entries = {}
-    for view in config.views:
-        for name, array in _named(variables[view]).items():
-            buffer = io.BytesIO()
-            np.save(buffer, np.asarray(array), allow_pickle=False)
-            entries[f"{view}/{name}.npy"] = buffer.getvalue()
-    checksums = {
-        name: {"bytes": len(b), "sha256": hashlib.sha256(b).hexdigest()} for name, b in entries.items()
+    if dtype not in DTYPES:
+        raise ConfigError(f"dtype is {dtype!r}, expected one of {', '.join(DTYPES)}")
+    config = to_dict(model.config)
+    del config["store"]  # a folder of the machine that trained
+    data = str(model.about.get("data", ""))
+    hashed = {
+        subset: ids if isinstance(ids, HashedIds) else HashedIds.of(ids, data)
+        for subset, ids in model.subsets.items()
     }
-    content = {"format": _FORMAT, "version": 1, **facts}
-    if starts > 1:
-        content |= {"version": 2, "starts": starts}
-    content |= {"config": to_dict(config), "calibration": to_json(calibration), "arrays": checksums}
-    text = json.dumps(content, indent=1, allow_nan=False).encode()
-    with replacing(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
-        for name, data in {_FACTS: text, **entries}.items():
-            archive.writestr(zipfile.ZipInfo(name, _TIME), data)
+    facts = {
+        "format": _FORMAT,
+        "version": _VERSION,
+        "dtype": dtype,
+        "config": config,
+        "labels": model.config.labels,
+        "members": model.networks.members,
+        "calibration": to_json(model.calibration),
+        "data": data,
+        "cases": {subset: sorted(ids.hashes) for subset, ids in hashed.items()},
+        "versions": model.about.get("versions", {}),
+        "scores": scores,
+        "licence": licence,
+        "credit": credit,
+    }
+    arrays = {
+        f"{view}/{name}": _stored(np.asarray(array), dtype, f"{path}: {view}/{name}")
+        for view in model.networks.views
+        for name, array in _named(model.networks.variables[view]).items()
+    }
+    with replacing(path) as temporary:
+        temporary.write_bytes(_serialised(arrays, facts))
 
 
 def read_bundle(
     path: str | os.PathLike, template: Callable[[Config], dict]
-) -> tuple[Config, dict[str, dict], int, Calibration, dict]:
+) -> tuple[Config, Networks, Calibration, dict[str, Any]]:
     """Reads a model.
 
     Args:
@@ -85,109 +153,203 @@ def read_bundle(
       template: function of the config that returns the tree of shapes and types of a network's variables.
 
     Returns:
-      Config, variables of each view as NumPy arrays, number of starts, calibration, and the facts that it was written
-      with; see `write_bundle`.
+      Config, networks as float32 NumPy arrays, calibration, and the other facts of the metadata.
 
     Raises:
       CheckpointError: it is no bundle, is damaged, or holds something that this version does not understand.
     """
-    path = pathlib.Path(path)
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return _read(archive, path, template)
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
-        raise CheckpointError(f"{path}: damaged, or no model bundle ({error})") from None
-
-
-def _read(
-    archive: zipfile.ZipFile, path: pathlib.Path, template: Callable[[Config], dict]
-) -> tuple[Config, dict[str, dict], int, Calibration, dict]:
-    entries = {info.filename: info for info in archive.infolist()}
-    if len(entries) != len(archive.infolist()):
-        raise CheckpointError(f"{path}: an entry occurs twice, expected each once")
-    if _FACTS not in entries:
-        raise CheckpointError(f"{path}: no model bundle (it holds no {_FACTS})")
-    facts = _facts(_bytes(archive, entries.pop(_FACTS), _MAX_FACTS_BYTES, path), path)
-    try:
-        config = resolve(facts.pop("config"))
-    except ConfigError as error:
-        raise CheckpointError(f"{path}: written by another version ({error})") from None
-    starts = facts.pop("starts")
-    if not 1 <= starts <= config.train.restarts:
-        raise CheckpointError(
-            f"{path}: holds {starts} starts, expected at most {config.train.restarts} (train.restarts)"
-        )
-    stacked = _stacked(template(config), starts)
-    expected = {f"{view}/{name}.npy": like for view in config.views for name, like in _named(stacked).items()}
-    calibration = from_json(facts.pop("calibration"), config, path)
-    checksums = facts.pop("arrays")
-    odd = sorted(set(expected) ^ set(entries)) or sorted(set(expected) ^ set(checksums))
-    if odd:
-        raise CheckpointError(f"{path}: entry {odd[0]!r} is missing or unknown, expected those of its config")
-    arrays = {}
-    for name, like in expected.items():
-        data = _bytes(archive, entries[name], like.size * like.dtype.itemsize + _MAX_NPY_HEADER, path)
-        if checksums[name] != {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}:
-            raise CheckpointError(f"{path}: {name} is not as it was written (checksum)")
-        arrays[name] = _array(data, like, f"{path}: {name}")
+    with _opened(path) as file:
+        metadata = file.metadata() or {}
+        facts = _facts(metadata, path)
+        calibration, tree = _described(facts, len(file.keys()), template, path)
+        config: Config = facts["config"]
+        shapes = {
+            f"{view}/{name}": like.shape for view in config.views for name, like in _named(tree).items()
+        }
+        arrays = _arrays(file, shapes, DTYPES[facts["dtype"]], path)
+    if _digest(metadata, arrays) != facts["sha256"]:
+        raise CheckpointError(f"{path}: not as it was written (checksum)")
     variables = {
         view: jax.tree_util.tree_map_with_path(
-            lambda keys, _, view=view: arrays[f"{view}/{_name(keys)}.npy"], stacked
+            lambda keys, like, view=view: arrays[f"{view}/{_name(keys)}"].astype(like.dtype), tree
         )
         for view in config.views
     }
-    return config, variables, starts, calibration, facts
+    facts["cases"] = {
+        subset: HashedIds(facts["data"], frozenset(hashes)) for subset, hashes in facts["cases"].items()
+    }
+    return config, Networks(variables, facts["members"]), calibration, facts
 
 
-def _facts(data: bytes, path: pathlib.Path) -> dict:
+def _described(
+    facts: Mapping[str, Any], arrays: int, template: Callable[[Config], dict], path: str | os.PathLike
+) -> tuple[Calibration, Any]:
+    """Returns the calibration, and the shapes and types of a view's variables, as the metadata describe them."""
+    config = facts["config"]
+    calibration = from_json(facts["calibration"], config, path)
+    if tuple(facts["labels"]) != config.labels:
+        raise CheckpointError(f"{path}: labels {facts['labels']}, expected {config.labels} as in its config")
+    members = facts["members"]
+    if not 1 <= members <= config.train.restarts:
+        raise CheckpointError(
+            f"{path}: holds {members} networks of each view, expected 1 to {config.train.restarts} (train.restarts)"
+        )
+    if len(config.model.features) > arrays:  # Each level has some: do not even build such a network.
+        raise CheckpointError(f"{path}: holds {arrays} arrays, too few for the network of its config")
     try:
-        facts = json.loads(data)
-        kind, version = facts.pop("format"), facts.pop("version")
-        if kind != _FORMAT or version not in _VERSIONS:
+        tree = template(config)
+    except Exception as error:  # whatever a network raises that nobody can have trained
+        raise CheckpointError(f"{path}: its config describes no network ({error})") from None
+    stacked = jax.tree.map(lambda like: jax.ShapeDtypeStruct((members, *like.shape), like.dtype), tree)
+    return calibration, stacked
+
+
+def _arrays(
+    file: Any, shapes: Mapping[str, tuple[int, ...]], dtype: str, path: str | os.PathLike
+) -> dict[str, np.ndarray]:
+    """Returns all arrays of an opened file, which must be just these; none is read before all are checked."""
+    odd = sorted(set(shapes) ^ set(file.keys()))
+    if odd:
+        raise CheckpointError(f"{path}: array {odd[0]!r} is missing or unknown, expected those of its config")
+    for name, shape in shapes.items():
+        found = file.get_slice(name)
+        kind, size = found.get_dtype(), tuple(found.get_shape())
+        if (kind, size) != (dtype, shape):
             raise CheckpointError(
-                f"{path}: is {kind!r} of version {version!r}, expected {_FORMAT!r} of version 1 or 2"
+                f"{path}: {name} is {kind} of shape {size}, expected {dtype} of shape {shape}"
             )
-        facts["calibration"]
-        return {
-            **facts,
-            "starts": 1 if version == 1 else int(facts["starts"]),
-            "config": dict(facts["config"]),
-            "arrays": dict(facts["arrays"]),
-            "cases": dict(facts["cases"]),
-        }
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise CheckpointError(f"{path}: no model bundle ({_FACTS}: {error!r})") from None
+    arrays = {name: file.get_tensor(name) for name in shapes}
+    for name, array in arrays.items():
+        if not np.isfinite(array).all():
+            raise CheckpointError(f"{path}: {name} holds a value that is not finite")
+    return arrays
 
 
-def _bytes(archive: zipfile.ZipFile, info: zipfile.ZipInfo, limit: int, path: pathlib.Path) -> bytes:
-    """Reads an entry of at most `limit` bytes; reading to its end also checks the zip's CRC."""
-    if info.file_size > limit:
-        raise CheckpointError(f"{path}: {info.filename} has {info.file_size} bytes, expected at most {limit}")
-    with archive.open(info) as file:
-        data = file.read(limit + 1)
-    if len(data) > limit:
-        raise CheckpointError(f"{path}: {info.filename} has more bytes than it declares")
-    return data
+def read_facts(path: str | os.PathLike) -> dict[str, Any]:
+    """Returns what a bundle says of itself: the fields of its metadata; "config" as a `Config`.
+
+    The arrays are not read, and so the checksum is not verified.
+
+    Raises:
+      CheckpointError: it is no bundle, or of a newer version.
+    """
+    with _opened(path) as file:
+        return _facts(file.metadata() or {}, path)
 
 
-def _stacked(template: dict, starts: int) -> dict:
-    """Returns shapes and types of the variables of so many starts."""
-    if starts == 1:
-        return template
-    return jax.tree.map(lambda like: jax.ShapeDtypeStruct((starts, *like.shape), like.dtype), template)
+def describe(path: str | os.PathLike) -> str:
+    """Returns lines on a bundle: what it finds in what, size, cases, scores, licence. Raises as `read_facts`."""
+    facts = read_facts(path)
+    config: Config = facts["config"]
+    spacing = " x ".join(f"{value:g}" for value in config.preprocess.spacing)
+    members = f", {facts['members']} networks each" if facts["members"] > 1 else ""
+    cases = ", ".join(f"{len(hashes)} {subset}" for subset, hashes in facts["cases"].items())
+    lines = [
+        f"{path}: {', '.join(config.labels[1:])} in {config.preprocess.modality.upper()} at {spacing} mm; "
+        f"{len(config.views)} views{members}; {os.path.getsize(path) / 1e6:.1f} MB in {facts['dtype']}",
+        f"cases: {cases}; data {facts['data'][:12]}; liverjax {facts['versions'].get('liverjax', 'unknown')}",
+    ]
+    for region, scores in ((facts["scores"] or {}).get("scores") or {}).items():
+        if scores.get("dice_per_case") is not None:
+            lines.append(f"{region}: Dice per case {scores['dice_per_case']:.3f} of {scores['cases']} cases")
+    credit = f"; credit {facts['credit']}" if facts["credit"] else ""
+    return "\n".join([*lines, f"licence {facts['licence']}{credit}"])
 
 
-def _array(data: bytes, like, name: str) -> np.ndarray:
+def read_scores(path: str | os.PathLike) -> dict:
+    """Returns what can be passed on of a `summary.json` of `liverjax evaluate`: nothing that names a case or a file.
+
+    Raises:
+      InputError: it is none.
+    """
     try:
-        array = np.load(io.BytesIO(data), allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        raise CheckpointError(f"{name}: no array ({error})") from None
-    if not isinstance(array, np.ndarray) or (array.shape, array.dtype) != (like.shape, like.dtype):
-        raise CheckpointError(f"{name}: is no {like.dtype} array of shape {like.shape}")
-    return array
+        summary = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+        return {
+            "scores": dict(summary["scores"]),
+            **{name: summary[name] for name in _SCORES if name in summary},
+        }
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: not a summary.json of `liverjax evaluate` ({error!r})") from None
 
 
-def _named(tree) -> dict:
+@contextlib.contextmanager
+def _opened(path: str | os.PathLike) -> Iterator[Any]:
+    """Gives the file as `safetensors` opens it: mapped, with its header parsed and all bounds checked."""
+    try:
+        with open(path, "rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+        if length > _MAX_HEADER_BYTES:
+            raise CheckpointError(
+                f"{path}: no model bundle (a header of {length} bytes, at most {_MAX_HEADER_BYTES})"
+            )
+        with safe_open(os.fspath(path), framework="np") as file:
+            yield file
+    except SafetensorError as error:
+        raise CheckpointError(f"{path}: damaged, or no model bundle ({error})") from None
+
+
+def _facts(metadata: Mapping[str, str], path: str | os.PathLike) -> dict[str, Any]:
+    try:
+        facts = {name: json.loads(text, parse_constant=_refuse) for name, text in metadata.items()}
+        kind, version = facts["format"], facts["version"]
+    except (ValueError, KeyError, RecursionError) as error:
+        raise CheckpointError(f"{path}: no model bundle (metadata: {error!r})") from None
+    if kind != _FORMAT:
+        raise CheckpointError(f"{path}: is {kind!r}, expected {_FORMAT!r}")
+    if isinstance(version, int) and version > _VERSION:
+        raise CheckpointError(
+            f"{path}: written by a newer liverjax (format {version}, this one reads up to {_VERSION}); update liverjax"
+        )
+    for name in sorted(set(facts) ^ set(_FIELDS)):
+        raise CheckpointError(f"{path}: field {name!r} of its metadata is missing or unknown")
+    subsets = facts["cases"].values() if isinstance(facts["cases"], dict) else [None]
+    sound = all(
+        isinstance(value, _FIELDS[name]) and not isinstance(value, bool) for name, value in facts.items()
+    )
+    listed = all(isinstance(ids, list) and all(isinstance(id, str) for id in ids) for ids in subsets)
+    if not sound or not listed or version != _VERSION or facts["dtype"] not in DTYPES:
+        raise CheckpointError(f"{path}: no model bundle (a field of its metadata has another type or value)")
+    try:
+        return {**facts, "config": resolve(facts["config"])}
+    except ConfigError as error:
+        raise CheckpointError(f"{path}: written by another version ({error})") from None
+
+
+def _stored(array: np.ndarray, dtype: str, name: str) -> np.ndarray:
+    if not np.isfinite(array).all():
+        raise CheckpointError(f"{name} holds a value that is not finite, and cannot be passed on")
+    with np.errstate(over="ignore"):
+        stored = array.astype(dtype)
+    if not np.isfinite(stored).all():
+        raise ConfigError(f"{name} holds {np.abs(array).max():.3g}, too large for {dtype}; choose float32")
+    return stored
+
+
+def _serialised(arrays: dict[str, np.ndarray], facts: Mapping[str, Any]) -> bytes:
+    metadata = {name: json.dumps(value, allow_nan=False) for name, value in facts.items()}
+    metadata["sha256"] = json.dumps(_digest(metadata, arrays))
+    data = safetensors.numpy.save(arrays, metadata)
+    # The library orders metadata differently in each process; equal models are to give equal files.
+    length = int.from_bytes(data[:8], "little")
+    header = json.dumps(json.loads(data[8 : 8 + length]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)
+    return len(header).to_bytes(8, "little") + header + data[8 + length :]
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is no JSON")
+
+
+def _digest(metadata: Mapping[str, str], arrays: Mapping[str, np.ndarray]) -> str:
+    """Returns the SHA-256 of the metadata but the checksum itself, and of names, shapes and bytes of all arrays."""
+    digest = hashlib.sha256(json.dumps({**metadata, "sha256": ""}, sort_keys=True).encode())
+    for name, array in sorted(arrays.items()):
+        digest.update(f"{name} {array.dtype.name} {array.shape}\n".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
+
+
+def _named(tree: Any) -> dict[str, Any]:
     """Returns the leaves of nested dicts by their path, such as ``params/stem/conv/kernel``."""
     return {_name(keys): leaf for keys, leaf in jax.tree_util.tree_leaves_with_path(tree)}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+import typing
 
 import jax
 import jax.numpy as jnp
@@ -13,13 +14,14 @@ from liverjax.config import to_dict
 from liverjax.errors import ConfigError
 from liverjax.files import replacing, sha256, write_json
 from liverjax.inference.calibration import to_json
-from liverjax.inference.ensemble import unstack
 from liverjax.inference.segmenter import Segmenter
 from liverjax.models import UNet
 from liverjax.pretrained.onnx import onnx_graph, package
 
 FORMATS = ("stablehlo", "onnx")
 _FORMAT = "liverjax export"
+#: What else is known of a model and names neither cases nor folders.
+_ABOUT = ("data", "versions", "scores", "licence", "credit")
 _PLATFORMS = ("cpu", "cuda", "tpu")
 
 _STEPS = {
@@ -34,12 +36,15 @@ _STEPS = {
         "pad rows and columns at their ends with -1 to multiples of `multiple`",
     ],
     "after": [
-        "cut off the padding and put the probabilities into the volume; the networks hold calibration.temperature",
-        "with predict.flips, fuse also what the networks say of slices mirrored along rows, columns and both",
-        "fuse what all networks say: predict.fusion (mean; weighted by calibration.weights of view and class, divided "
-        "by the sum over the classes; majority of the networks' labels, ties to the largest mean)",
-        "resample the probabilities linearly to the scan's voxels and take the largest; undo permutation and flips",
-        "clean up as predict says: tumours that touch no liver, holes, largest component, small pieces",
+        "cut off the padding and put the probabilities into the volume; the networks already divide their logits by "
+        "calibration.temperature",
+        "if predict.flips is true, also fuse the probabilities of the slices mirrored along rows, columns and both",
+        "fuse the probabilities of all networks by predict.fusion: mean; weighted by calibration.weights of view and "
+        "class, divided by the sum over the classes; majority of the networks' labels, ties to the largest mean",
+        "resample the probabilities linearly to the scan's voxels; decide by predict.decision: nested (liver or tumour "
+        "if together more probable than background, then tumour if more probable than liver) or argmax; undo "
+        "permutation and flips",
+        "clean up by the fields of predict: tumours that touch no liver, holes, largest component, small components",
     ],
 }
 
@@ -66,28 +71,27 @@ def export_model(model: Segmenter, folder: str | os.PathLike, format: str) -> li
         raise ConfigError(f"format is {format!r}, expected one of {', '.join(FORMATS)}")
     folder = pathlib.Path(folder)
     networks = {}
-    for view, stacked in model.folded_variables.items():
+    for view, member, variables in model.folded.each():
         temperature = model.calibration.temperature.get(view, 1.0)
-        for start, variables in enumerate(unstack(stacked, model.starts)):
-            name = view if model.starts == 1 else f"{view}_{start}"
-            if format == "onnx":
-                facts = {"view": view, "description": "see model.json for what to do before and after"}
-                data = onnx_graph(model.network, variables, temperature, facts).SerializeToString()
-            else:
-                data = _stablehlo(model.network, variables, temperature)
-            file = folder / f"{name}.{format}"
-            with replacing(file) as temporary:
-                temporary.write_bytes(data)
-            networks[name] = {"view": view, "file": file.name, "bytes": len(data), "sha256": sha256(file)}
+        name = view if model.folded.members == 1 else f"{view}_{member}"
+        if format == "onnx":
+            facts = {"view": view, "description": "see model.json for what to do before and after"}
+            data = onnx_graph(model.network, variables, temperature, facts).SerializeToString()
+        else:
+            data = _stablehlo(model.network, variables, temperature)
+        file = folder / f"{name}.{format}"
+        with replacing(file) as temporary:
+            temporary.write_bytes(data)
+        networks[name] = {"view": view, "file": file.name, "bytes": len(data), "sha256": sha256(file)}
     about = {
         "format": _FORMAT,
-        "version": 1 if model.starts == 1 else 2,  # In version 2 a view has several networks.
+        "version": 1,
         "multiple": _multiple(model.network),
         "networks": networks,
         "steps": _STEPS,
         "calibration": to_json(model.calibration),
-        "config": to_dict(model.config),
-        **model.about,
+        "config": {name: value for name, value in to_dict(model.config).items() if name != "store"},
+        **{name: model.about[name] for name in _ABOUT if name in model.about},
     }
     write_json(folder / "model.json", about)
     return [*(folder / network["file"] for network in networks.values()), folder / "model.json"]
@@ -97,7 +101,8 @@ def _stablehlo(network: UNet, variables: dict, temperature: float) -> bytes:
     package("flatbuffers")  # in which jax.export writes
 
     def probabilities(slices: jax.Array) -> jax.Array:
-        return jax.nn.softmax(network.apply(variables, slices) / temperature)
+        logits = typing.cast(jax.Array, network.apply(variables, slices))
+        return jax.nn.softmax(logits / temperature)
 
     multiple = _multiple(network)
     shape = export.symbolic_shape(f"n, {multiple}*h, {multiple}*w, 1")

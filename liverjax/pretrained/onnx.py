@@ -3,6 +3,12 @@
 The packages `onnx` and `onnxruntime` come with the extra ``liverjax[onnx]`` and are imported on use. A graph takes
 ``slices`` (N, 1, H, W) float32 in [-1, 1] and gives ``probabilities`` (N, C, H, W): N, H and W are free, H and W
 multiples of 2**(levels - 1).
+
+Graphs are written here and not by jax2onnx (0.17.1), which cannot take H and W that are free multiples of 8: "No
+symbolic dim origin registered". Slices in the form (N, H/8, 8, W/8, 8, 1) get through, once in a process (the second
+network fails), after 9 CPU seconds of conversion. Its probabilities are equal then (1.6e-6, no label differs), but take
+2.32 CPU seconds, ours 2.28 (4 slices of 256 x 256, default widths; 0.25 and 0.24 with 16 to 128 channels):
+`python tests/benchmarks/onnx_writers.py 64,128,256,512`.
 """
 
 from __future__ import annotations
@@ -15,7 +21,8 @@ import jax
 import numpy as np
 
 from liverjax.errors import ConfigError, InputError
-from liverjax.inference.ensemble import unstack
+from liverjax.inference.network import Networks
+from liverjax.inference.segmenter import Segmenter
 from liverjax.models import UNet
 
 # Of the operators used none is newer, and every runtime of the last years knows it.
@@ -47,26 +54,26 @@ def onnx_graph(
 class OnnxNetworks:
     """The networks of all views in ONNX Runtime, on the CPU."""
 
-    def __init__(
-        self, network: UNet, variables: dict[str, dict], temperature: Mapping[str, float], starts: int = 1
-    ):
-        """Args: as of `fuse.orthomean`, the batch norms folded; a view without temperature has 1."""
+    def __init__(self, network: UNet, networks: Networks, temperature: Mapping[str, float]):
+        """Args: what `Networks.fold` returns; the temperature of each view, 1 if it has none."""
         runtime = package("onnxruntime")
         self._sessions = {
-            view: [
-                runtime.InferenceSession(
-                    onnx_graph(network, parameters, temperature.get(view, 1.0)).SerializeToString(),
-                    providers=["CPUExecutionProvider"],
-                )
-                for parameters in unstack(stacked, starts)
-            ]
-            for view, stacked in variables.items()
+            (view, member): runtime.InferenceSession(
+                onnx_graph(network, variables, temperature.get(view, 1.0)).SerializeToString(),
+                providers=["CPUExecutionProvider"],
+            )
+            for view, member, variables in networks.each()
         }
 
-    def __call__(self, view: str, slices: np.ndarray, start: int = 0) -> np.ndarray:
-        """Returns the softmax (N, H, W, C) that a view's network, of one start, gives slices (N, H, W)."""
-        (found,) = self._sessions[view][start].run(None, {"slices": np.ascontiguousarray(slices[:, None])})
+    def __call__(self, view: str, slices: np.ndarray, member: int = 0) -> np.ndarray:
+        """Returns the softmax (N, H, W, C) that a member of a view gives slices (N, H, W)."""
+        (found,) = self._sessions[view, member].run(None, {"slices": np.ascontiguousarray(slices[:, None])})
         return found.transpose(0, 2, 3, 1)
+
+
+def with_onnx_runtime(model: Segmenter) -> Segmenter:
+    """Returns a model whose networks ONNX Runtime computes, on the CPU; the members that it has now."""
+    return model.with_backend(OnnxNetworks(model.network, model.folded, model.calibration.temperature))
 
 
 class _Graph:

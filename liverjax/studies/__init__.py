@@ -1,0 +1,26 @@
+"""Studies of trained models on labelled scans.
+
+`calibrate` fits temperatures and fusion weights and measures calibration (`fit`, `reliability`,
+`negative_log_likelihood`, `expected_calibration_error`); `held_out_slices` and `ranking` ask whether slice quality
+finds the slices that need correction.
+"""
+
+from liverjax import lazy
+
+__getattr__, __dir__, __all__ = lazy.attach(
+    __name__,
+    {
+        "calibration": (
+            "Fit",
+            "Voxels",
+            "calibrate",
+            "expected_calibration_error",
+            "fit",
+            "fuse",
+            "labelled_scans",
+            "negative_log_likelihood",
+            "reliability",
+        ),
+        "quality": ("Slices", "held_out_slices", "ranking", "scored_slices", "table"),
+    },
+)

@@ -1,45 +1,89 @@
-"""How far a model's probabilities are true, and temperatures and fusion weights that make them truer.
+"""How well a model's probabilities are calibrated, and temperatures and fusion weights that improve them.
 
 Fitted on the validation cases of a run, which chose the checkpoint but did not train: the views' temperatures
 (Guo 2017) and their weights per class, both by the smallest negative log-likelihood of the reference labels.
-What is gained is measured on the validation cases in turn, each left out of the fit.
+The gain is measured on each validation case with what was fitted to the others.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import scipy.optimize
 from tqdm import tqdm
 
+from liverjax import labels as label_ids
+from liverjax.datasets.layouts import Case, find_cases
 from liverjax.errors import InputError
-from liverjax.files import replacing
 from liverjax.inference.calibration import Calibration, write_calibration
+from liverjax.inference.segmenter import Segmenter
 from liverjax.pretrained.load import load_model
-from liverjax.studies.labelled import Voxels, labelled_cases, sample
+from liverjax.scans import nifti
+from liverjax.scans.grid import to_grid
+from liverjax.volume import Volume
 
+#: Voxels are drawn from the box around the liver with this margin, in mm: elsewhere all is air, and certain.
+MARGIN = 30.0
+_VOXELS_PER_CASE = 100_000
 _BINS = 15
-# Weight of the squared logarithm of the fusion weights: what the data do not tell stays at 1.
+# Weight of the squared logarithm of the fusion weights: what the data do not determine stays at 1.
 _PRIOR = 1e-3
 _TINY = 1e-7
 
 
+@dataclasses.dataclass(frozen=True)
+class Voxels:
+    """A sample of a case's voxels on the working grid.
+
+    Attributes:
+      logs: (members, n, C) float32, logarithm of the softmax of each view's networks, all members of a view in turn.
+      labels: (n,) uint8, class of the reference.
+    """
+
+    logs: np.ndarray
+    labels: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Fit:
+    """A calibration, and what it gains on cases that it was not fitted to.
+
+    Attributes:
+      calibration: fitted to all cases.
+      cases: ids of these.
+      held_out: the scores are of cases that were left out of the fit; of a single case they cannot be.
+      scores: for "mean", "calibrated mean" and "calibrated weighted", by name: "negative_log_likelihood" (nats) and
+        "expected_calibration_error".
+      curves: for the same ones what `reliability` returns.
+    """
+
+    calibration: Calibration
+    cases: list[str]
+    held_out: bool
+    scores: dict[str, dict[str, float]]
+    curves: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]
+
+
 def calibrate(
-    workdir: str | os.PathLike, source: str | os.PathLike, *, ensemble: str | None = None, quiet: bool = False
-) -> dict:
-    """Fits a run's calibration, and writes ``calibration.json`` and ``calibration.png`` beside its networks.
+    workdir: str | os.PathLike,
+    source: str | os.PathLike,
+    *,
+    ensemble: str | None = None,
+    phase: int | str | None = None,
+    quiet: bool = False,
+) -> Fit:
+    """Fits a run's calibration, and writes ``calibration.json`` beside its networks.
 
     Args:
       workdir: folder of the run.
       source: data set with the run's validation cases and their masks.
-      ensemble: another value for ``predict.ensemble``: a calibration is that of all starts, or of the best alone.
+      ensemble: another value for ``predict.ensemble``: a calibration is that of all members, or of the best alone.
+      phase: of dynamic scans, the phase from 0, or "last".
       quiet: show no progress bar.
-
-    Returns:
-      The facts in ``calibration.json``: temperatures, weights, and likelihood and calibration error.
 
     Raises:
       InputError: the data set holds no validation case of the run, or the run is a bundle.
@@ -48,29 +92,86 @@ def calibrate(
     if workdir.is_file():
         raise InputError(f"{workdir}: is a file, expected the folder of a run (bundle it after calibration)")
     model = load_model(workdir).with_options(ensemble=ensemble)
-    cases = labelled_cases(model, source, "validation")
-    samples = [sample(model, case) for case in tqdm(cases, desc="calibrate", unit="case", disable=quiet)]
-    views = [view for view in model.config.views for _ in range(model.starts)]
+    cases, samples = [], []
+    for case, scan, mask in labelled_scans(model, source, "validation", phase=phase, quiet=quiet):
+        cases.append(case.id)
+        samples.append(sample(model, scan, mask))
+    views = [view for view in model.config.views for _ in range(model.networks.members)]
     fitted = fit(samples, views)
-    # Each case by what the others teach; of a single case there is no other, and the fit itself is all there is.
+    # Each case with what was fitted to the others; a single case has none, and is scored with its own fit.
     held_out = [fit([s for s in samples if s is not left] or samples, views) for left in samples]
-    tables = {"mean": {}, "calibrated mean": {}, "calibrated weighted": {}}
-    curves = {}
-    for name in tables:
+    scores, curves = {}, {}
+    for name in ("mean", "calibrated mean", "calibrated weighted"):
         fused = [
             fuse(left.logs, views, c if name != "mean" else Calibration(), weighted="weighted" in name)
             for left, c in zip(samples, held_out, strict=True)
         ]
         probabilities, labels = np.concatenate(fused), np.concatenate([left.labels for left in samples])
         curves[name] = reliability(probabilities, labels)
-        tables[name] = {
+        scores[name] = {
             "negative_log_likelihood": negative_log_likelihood(probabilities, labels),
             "expected_calibration_error": expected_calibration_error(*curves[name]),
         }
-    facts = {"cases": [case.id for case in cases], "held_out": len(cases) > 1, "scores": tables}
-    path = write_calibration(workdir, fitted, **facts)
-    _draw(curves, path.with_suffix(".png"))
-    return {"temperature": fitted.temperature, "weights": fitted.weights, **facts}
+    found = Fit(fitted, cases, len(cases) > 1, scores, curves)
+    write_calibration(
+        workdir, fitted, model.about["checkpoints"], cases=cases, held_out=found.held_out, scores=scores
+    )
+    return found
+
+
+def labelled_scans(
+    model: Segmenter,
+    source: str | os.PathLike,
+    subset: str,
+    *,
+    phase: int | str | None = None,
+    quiet: bool = False,
+) -> Iterator[tuple[Case, Volume, Volume]]:
+    """Yields the cases of a data set that have a mask and are in a subset of the model's split: case, scan, mask.
+
+    Args:
+      model: the model.
+      source: the data set.
+      subset: "train", "validation" or "test".
+      phase: of dynamic scans, the phase from 0, or "last".
+      quiet: show no progress bar.
+
+    Raises:
+      InputError: there are none, or a scan and its mask cannot be read or lie elsewhere.
+    """
+    cases = [case for case in find_cases(source) if case.label and case.id in model.subsets[subset]]
+    if not cases:
+        count = len(model.subsets[subset])
+        raise InputError(
+            f"{source}: holds no {subset} case with a mask, expected some of the model's {count}"
+        )
+    for case in tqdm(cases, desc=subset, unit="case", disable=quiet):
+        scan, mask = case.read_image(phase=phase), case.read_mask()
+        nifti.require_same_geometry(scan, mask)
+        yield case, scan, mask
+
+
+def sample(model: Segmenter, scan: Volume, mask: Volume) -> Voxels:
+    """Returns voxels of a case in the box around its liver, drawn evenly, at most a fixed number.
+
+    Raises:
+      InputError: the mask holds no liver.
+    """
+    alone, grid = model.view_probabilities(scan)
+    labels = to_grid(mask, model.config.preprocess.spacing, labels=True).voxels
+    labels = np.minimum(labels, len(model.config.labels) - 1)
+    if not labels.any():
+        raise InputError(f"{mask.name}: holds no liver, expected one to calibrate on")
+    margin = np.ceil(MARGIN / np.linalg.norm(grid.affine[:3, :3], axis=0)).astype(int)
+    places = np.nonzero(labels != label_ids.BACKGROUND)
+    box = tuple(slice(max(p.min() - m, 0), p.max() + m + 1) for p, m in zip(places, margin, strict=True))
+    inside = labels[box].ravel()
+    count = min(_VOXELS_PER_CASE, inside.size)
+    chosen = np.random.default_rng(0).choice(inside.size, count, replace=False)
+    shares = np.stack(
+        [own[box].reshape(inside.size, -1)[chosen] for view in model.config.views for own in alone[view]]
+    )
+    return Voxels(np.log(np.maximum(shares, np.float32(_TINY))), inside[chosen])
 
 
 def fit(samples: Sequence[Voxels], views: Sequence[str]) -> Calibration:
@@ -78,7 +179,7 @@ def fit(samples: Sequence[Voxels], views: Sequence[str]) -> Calibration:
 
     Args:
       samples: of each case.
-      views: the view of each member; the members of a view, its starts, share temperature and weights.
+      views: the view of each member; the members of a view share temperature and weights.
     """
     # In float64: the optimiser takes gradients from differences.
     logs = np.concatenate([s.logs for s in samples], axis=1).astype(np.float64)
@@ -113,10 +214,10 @@ def fit(samples: Sequence[Voxels], views: Sequence[str]) -> Calibration:
 
 def fuse(logs: np.ndarray, views: Sequence[str], calibration: Calibration, *, weighted: bool) -> np.ndarray:
     """Returns the fused probabilities (n, C) of (members, n, C) logarithms, as prediction fuses them."""
-    total = 0
+    total = np.zeros(logs.shape[1:])
     for view, own in zip(views, logs, strict=True):
         share = _softmax(own / calibration.temperature.get(view, 1))
-        total = total + share * (calibration.weights[view] if weighted else 1)
+        total += share * (calibration.weights[view] if weighted else 1)
     return total / total.sum(-1, keepdims=True)
 
 
@@ -149,19 +250,3 @@ def expected_calibration_error(confidence: np.ndarray, accuracy: np.ndarray, sha
 def _softmax(logs: np.ndarray) -> np.ndarray:
     shares = np.exp(logs - logs.max(-1, keepdims=True))
     return shares / shares.sum(-1, keepdims=True)
-
-
-def _draw(curves: dict[str, tuple], path: pathlib.Path) -> None:
-    """Draws accuracy against confidence."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(4.5, 4.2), layout="constrained")
-    axes = figure.subplots()
-    axes.plot([0, 1], [0, 1], color="0.8", linewidth=1)
-    for name, (confidence, accuracy, share) in curves.items():
-        error = expected_calibration_error(confidence, accuracy, share)
-        axes.plot(confidence, accuracy, "o-", markersize=4, linewidth=1.2, label=f"{name}: ECE {error:.4f}")
-    axes.set(xlabel="confidence", ylabel="share that is right", xlim=(0.3, 1), ylim=(0.3, 1))
-    axes.legend(frameon=False, fontsize=8)
-    with replacing(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=100)

@@ -1,8 +1,8 @@
-"""Whether doubt finds the slices that want correcting, on held-out cases whose masks are known.
+"""Whether slice quality finds the slices that need correction, on held-out cases whose masks are known.
 
 Over the axial slices with liver in prediction or reference, those with a Dice of the liver below `GOOD_DICE` are to
-be found. The rival is the predicted area, small first: slices at the liver's ends are small, and hard. Slices of one
-case are alike, so intervals come from drawing whole cases anew.
+be found, by a low expected Dice (`Prediction.slice_quality`). The rival is the predicted area, small first: slices at
+the liver's ends are small, and hard. Slices of one case are alike, so intervals are bootstrapped over whole cases.
 """
 
 from __future__ import annotations
@@ -13,13 +13,12 @@ from typing import NamedTuple
 
 import nibabel as nib
 import numpy as np
-from tqdm import tqdm
 
-from liverjax.inference.segmenter import Prediction
+from liverjax.prediction import Prediction
 from liverjax.pretrained.load import load_model
 from liverjax.scoring import overlap
 from liverjax.scoring.statistics import auroc, clustered_interval
-from liverjax.studies.labelled import labelled_cases, predicted_and_reference
+from liverjax.studies.calibration import labelled_scans
 
 #: Dice of a slice from which it is good enough to be left alone.
 GOOD_DICE = 0.9
@@ -31,30 +30,35 @@ class Slices(NamedTuple):
     Attributes:
       case: id of the case.
       dice: of the liver with its tumours, prediction against reference.
-      doubt: as of `Prediction.slice_quality`.
+      quality: of `Prediction.slice_quality`, the expected Dice.
       area: predicted, in mm2.
     """
 
     case: np.ndarray
     dice: np.ndarray
-    doubt: np.ndarray
+    quality: np.ndarray
     area: np.ndarray
 
     @property
     def poor(self) -> np.ndarray:
-        """Which slices are to be found."""
+        """(n,) bool, which slices are to be found."""
         return self.dice < GOOD_DICE
 
 
 def held_out_slices(
-    models: Sequence[str | os.PathLike], source: str | os.PathLike, *, quiet: bool = False
+    models: Sequence[str | os.PathLike],
+    source: str | os.PathLike,
+    *,
+    phase: int | str | None = None,
+    quiet: bool = False,
 ) -> Slices:
     """Predicts the test cases of each model; returns the slices of all together.
 
     Args:
       models: folders of runs, or bundles; such as the folds of a cross-validation.
       source: data set with their test cases and masks.
-      quiet: no progress bar.
+      phase: of dynamic scans, the phase from 0, or "last".
+      quiet: show no progress bar.
 
     Raises:
       InputError: the data set holds no test case of one of them with its mask.
@@ -63,9 +67,8 @@ def held_out_slices(
     found = []
     for path in models:
         model = load_model(path)
-        cases = labelled_cases(model, source, "test")
-        for case in tqdm(cases, desc=os.fspath(path), unit="case", disable=quiet):
-            found.append(scored_slices(case.id, *predicted_and_reference(model, case)))
+        for case, scan, mask in labelled_scans(model, source, "test", phase=phase, quiet=quiet):
+            found.append(scored_slices(case.id, model.predict(scan), mask.voxels))
     return Slices(*(np.concatenate(column) for column in zip(*found, strict=True)))
 
 
@@ -88,27 +91,33 @@ def scored_slices(case: str, prediction: Prediction, reference: np.ndarray) -> S
 
 
 def ranking(slices: Slices) -> dict[str, tuple[float, float, float]]:
-    """Returns AUROC and its 95 % interval for "doubt", "predicted area" (small first) and their "difference"."""
+    """Returns how well the poor slices are ranked first, by AUROC with its 95 % interval.
+
+    Keys: "slice quality" (low first), "predicted area" (small first), and their "difference".
+    """
 
     def both(chosen: np.ndarray) -> np.ndarray:
-        poor = slices.poor[chosen]
-        doubt, area = auroc(slices.doubt[chosen], poor), auroc(-slices.area[chosen], poor)
-        return np.array([doubt, area, doubt - area])
+        quality, area = _aurocs(Slices(*(column[chosen] for column in slices)))
+        return np.array([quality, area, quality - area])
 
     values = both(np.arange(len(slices.case)))
     low, high = clustered_interval(both, slices.case)
-    names = ("doubt", "predicted area", "difference")
+    names = ("slice quality", "predicted area", "difference")
     rows = np.stack([values, low, high], axis=1)
     return dict(zip(names, map(tuple, rows.tolist()), strict=True))
 
 
+def _aurocs(slices: Slices) -> tuple[float, float]:
+    return auroc(-slices.quality, slices.poor), auroc(-slices.area, slices.poor)
+
+
 def table(slices: Slices) -> str:
     """Returns the ranking as text: of each case by itself, then of all."""
-    lines = [f"{'case':14} slices  Dice < {GOOD_DICE}  doubt  predicted area"]
+    lines = [f"{'case':14} slices  Dice < {GOOD_DICE}  slice quality  predicted area"]
     for case in dict.fromkeys(slices.case.tolist()):
         own = Slices(*(column[slices.case == case] for column in slices))
-        scores = auroc(own.doubt, own.poor), auroc(-own.area, own.poor)
-        lines.append(f"{case:14} {len(own.dice):6} {own.poor.sum():11} {scores[0]:6.2f} {scores[1]:15.2f}")
+        quality, area = _aurocs(own)
+        lines.append(f"{case:14} {len(own.dice):6} {own.poor.sum():11} {quality:14.2f} {area:15.2f}")
     lines.append(f"{'all':14} {len(slices.dice):6} {slices.poor.sum():11}")
     for name, (value, low, high) in ranking(slices).items():
         lines.append(f"AUROC, {name:15} {value:5.2f} ({low:.2f} to {high:.2f})")

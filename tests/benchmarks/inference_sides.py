@@ -93,12 +93,13 @@ def onnx_slice(inputs):
 
 def jax_volume(inputs):
     from liverjax.inference.fuse import orthomean
+    from liverjax.inference.network import Networks
     from liverjax.options import Predict
 
     network, params = _network(inputs)
-    views = dict.fromkeys(VIEWS, params)
+    networks = Networks.stack({view: [params] for view in VIEWS})
     options = Predict(batch_size=BATCH, bucket=8)
-    return measure(lambda: orthomean(views, inputs["volume"], network, options).probabilities)
+    return measure(lambda: orthomean(networks, inputs["volume"], network, options).probabilities)
 
 
 # --- torch --------------------------------------------------------------------------------------------------------

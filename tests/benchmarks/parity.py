@@ -14,20 +14,19 @@ import jax.numpy as jnp
 import numpy as np
 
 from liverjax import scans
-from liverjax.inference.ensemble import unstack
 from liverjax.inference.fuse import orthomean
-from liverjax.inference.network import fold
+from liverjax.inference.network import Networks
 from liverjax.models import build_unet
 from liverjax.pretrained.load import load_model
 from liverjax.views import from_stack, to_stack
 
 
-def reference(network, variables: dict[str, dict], voxels: np.ndarray) -> np.ndarray:
+def reference(network, networks: Networks, voxels: np.ndarray) -> np.ndarray:
     """Returns the mean softmax (X, Y, Z, C) of the views: nothing folded, one slice at a time."""
     softmax = jax.jit(lambda variables, slices: jax.nn.softmax(network.apply(variables, slices[..., None])))
     multiple = 2 ** (len(network.features) - 1)
     found = []
-    for view, parameters in variables.items():
+    for view, _, parameters in networks.each():
         stack = to_stack(voxels, view)
         rows, columns = stack.shape[1:]
         margin = (0, -rows % multiple), (0, -columns % multiple)
@@ -43,17 +42,14 @@ def main(path: str, scan: str) -> None:
     """Prints the comparison."""
     model = load_model(path)
     voxels, _ = model.network_input(scans.read(scan))
-    variables = {view: unstack(stacked, model.starts)[0] for view, stacked in model.variables.items()}
+    networks = model.networks.best()
     network = build_unet(model.config.model, len(model.config.labels), accelerator=False)
     network = network.clone(dtype=jnp.float32)
-    expected = reference(network, variables, voxels)
+    expected = reference(network, networks, voxels)
     best = np.sort(expected, -1)
     for dtype in (jnp.float32, jnp.bfloat16):
-        folded = {view: fold(network.clone(dtype=dtype), one) for view, one in variables.items()}
-        networks = {view: parameters for view, (_, parameters) in folded.items()}
-        found = orthomean(
-            networks, voxels, folded[model.config.views[0]][0], model.config.predict
-        ).probabilities
+        architecture, folded = networks.fold(network.clone(dtype=dtype))
+        found = orthomean(folded, voxels, architecture, model.config.predict).probabilities
         labels, wanted = found.argmax(-1), expected.argmax(-1)
         differs = labels != wanted
         dice = [

@@ -117,6 +117,7 @@ import pathlib, resource, sys
 import jax, nibabel as nib, numpy as np
 from liverjax import options
 from liverjax.inference.predict import describe
+from liverjax.inference.network import Networks
 from liverjax.inference.segmenter import Segmenter
 from liverjax.models import build_unet
 from liverjax.datasets.case import Case
@@ -125,7 +126,7 @@ config = options.Config()
 network = build_unet(config.model, 2, accelerator=False)
 variables = jax.jit(network.init)(jax.random.key(0), np.zeros((1, 16, 16, 1), np.float32))
 variables["params"]["head"]["bias"] += np.array([0, 50], np.float32)  # Liver everywhere: the most to bring back.
-model = Segmenter(config, dict.fromkeys(config.views, variables), {})
+model = Segmenter(config, Networks.stack({view: [variables] for view in config.views}))
 print(describe(model, [Case("long", pathlib.Path(sys.argv[1]), None, "long")]))
 prediction = model.predict(sys.argv[1])
 assert prediction.labels.voxels.all()

@@ -22,7 +22,7 @@ def run(tiny_config, tmp_path_factory):
 
 
 def test_predict_writes_masks_and_a_manifest(run, phantom_scans, tmp_path, capsys):
-    words = ["predict", f"--model={run}", "-i", str(phantom_scans), "-o", str(tmp_path), "--part=test"]
+    words = ["predict", f"--model={run}", "-i", str(phantom_scans), "-o", str(tmp_path), "--subset=test"]
     assert main([*words, "--preview"]) == 0
     text = capsys.readouterr()
     assert "seconds: read" in text.out and "GiB of memory" in text.err
@@ -63,8 +63,9 @@ def test_predict_fails_where_a_case_fails(run, phantom_scans, tmp_path, capsys):
 
 
 def test_a_bundle_predicts_what_its_run_predicts(run, phantom_scans, tmp_path, capsys):
-    bundle = tmp_path / "model.liverjax"
-    assert main(["bundle", f"--workdir={run}", "-o", str(bundle), "--licence=CC0-1.0"]) == 0
+    bundle = tmp_path / "model.safetensors"
+    words = ["bundle", f"--workdir={run}", "-o", str(bundle), "--licence=CC0-1.0", "--dtype=float32"]
+    assert main(words) == 0
     assert "licence CC0-1.0" in capsys.readouterr().out
     scan = find_cases(phantom_scans)[0].image
     for name, model in (("run", run), ("bundle", bundle)):

@@ -1,24 +1,20 @@
-"""Networks of several starts: together they say the mean of what each says alone, whatever fuses or carries them."""
+"""Several networks of each view: together they say the mean of what each says alone, whatever fuses or carries them."""
 
 import dataclasses
 import json
-import zipfile
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import liverjax
 from liverjax import options
-from liverjax.errors import CheckpointError
 from liverjax.inference import fuse
 from liverjax.inference.calibration import Calibration
-from liverjax.inference.ensemble import stack, unstack
+from liverjax.inference.network import Networks
 from liverjax.inference.segmenter import Segmenter
 from liverjax.models import build_unet
 from liverjax.options import Predict
-from liverjax.pretrained.bundle import write_bundle
 from liverjax.pretrained.export import export_model
 from liverjax.studies import calibration
 from liverjax.studies.calibration import Voxels
@@ -32,14 +28,14 @@ CONFIG = options.Config(
     model=options.Model(features=(4, 8), dropout=0.3),
     train=options.Train(restarts=4),
 )
-STARTS = 2
-CALIBRATION = Calibration({"axial": 2.0}, {"axial": (1.0, 0.5, 2.0), "sagittal": (1.0, 1.0, 0.5)}, STARTS)
+MEMBERS = 2
+CALIBRATION = Calibration({"axial": 2.0}, {"axial": (1.0, 0.5, 2.0), "sagittal": (1.0, 1.0, 0.5)}, MEMBERS)
 CASES = {"train": ["a"], "validation": ["b"], "test": ["c"]}
 
 
 @pytest.fixture(scope="module")
 def members() -> dict[str, list[dict]]:
-    """For each view the variables of its starts, none of which are what they were initialised to."""
+    """For each view the variables of its members, none of which are what they were initialised to."""
     network = build_unet(CONFIG.model, 3, accelerator=False)
     noise = np.random.default_rng(0)
     variables = network.init(jax.random.key(0), jnp.zeros((1, 16, 16, 1)))
@@ -47,23 +43,22 @@ def members() -> dict[str, list[dict]]:
     def trained():
         return jax.tree.map(lambda a: a + jnp.asarray(noise.uniform(-0.3, 0.3, a.shape), a.dtype), variables)
 
-    return {view: [trained() for _ in range(STARTS)] for view in CONFIG.views}
+    return {view: [trained() for _ in range(MEMBERS)] for view in CONFIG.views}
 
 
 @pytest.fixture(scope="module")
 def model(members) -> Segmenter:
-    variables = {view: stack(own) for view, own in members.items()}
-    return Segmenter(CONFIG, variables, CASES, CALIBRATION, {"cases": CASES}, starts=STARTS)
+    return Segmenter(CONFIG, Networks.stack(members), CASES, CALIBRATION, {"cases": CASES})
 
 
 def _alone(members, calibrated=CALIBRATION) -> list[Segmenter]:
-    """Models of one start and one view each."""
+    """Models of one member and one view each."""
     return [
         Segmenter(
             dataclasses.replace(CONFIG, views=(view,)),
-            {view: one},
+            Networks.stack({view: [one]}),
             CASES,
-            dataclasses.replace(calibrated, starts=1),
+            dataclasses.replace(calibrated, members=1),
         )
         for view, own in members.items()
         for one in own
@@ -76,10 +71,28 @@ def scan() -> Volume:
     return Volume(np.kron(coarse, np.ones((5, 5, 5))).astype(np.int16), np.diag([4.0, 5.0, 9.0, 1.0]))
 
 
-def test_what_is_stacked_is_unstacked_again(members):
-    for one, other in zip(unstack(stack(members["axial"]), STARTS), members["axial"], strict=True):
-        jax.tree.map(np.testing.assert_array_equal, one, other)
-    assert stack(members["axial"][:1]) is members["axial"][0]
+def test_networks_know_their_members(members):
+    networks = Networks.stack(members)
+    assert (networks.views, networks.members) == (CONFIG.views, MEMBERS)
+    assert [(view, index) for view, index, _ in networks.each()] == [
+        (view, index) for view in CONFIG.views for index in range(MEMBERS)
+    ]
+    for view, index, variables in networks.each():
+        jax.tree.map(np.testing.assert_array_equal, variables, members[view][index])
+    traced = jax.jit(lambda networks, index: networks.member("sagittal", index))(networks, 1)
+    jax.tree.map(np.testing.assert_array_equal, traced, members["sagittal"][1])
+    assert networks.nbytes == 4 * sum(a.size for a in jax.tree.leaves(members))
+
+
+def test_the_best_and_those_of_some_views(members):
+    networks = Networks.stack(members)
+    best = networks.best()
+    assert (best.views, best.members) == (CONFIG.views, 1) and best.best() is best
+    jax.tree.map(np.testing.assert_array_equal, best.member("sagittal"), members["sagittal"][0])
+    some = networks.select(["sagittal"])
+    assert (some.views, some.members) == (("sagittal",), MEMBERS)
+    with pytest.raises(ValueError):
+        Networks.stack({"axial": members["axial"], "sagittal": members["sagittal"][:1]})
 
 
 def test_an_ensemble_says_the_mean_of_its_members(model, members, scan):
@@ -100,39 +113,33 @@ def test_an_ensemble_says_the_mean_of_its_members(model, members, scan):
 @pytest.mark.parametrize(
     ("fusion", "accumulator"), [("weighted", "device"), ("majority", "device"), ("mean", "host")]
 )
-def test_every_rule_takes_a_start_as_a_view_of_its_own(model, scan, fusion, accumulator):
+def test_every_rule_takes_a_member_as_a_view_of_its_own(model, scan, fusion, accumulator):
     voxels, _ = model.network_input(scan)
     rule = Predict(bucket=8, fusion=fusion, accumulator=accumulator)
-    settings = {"calibration": CALIBRATION, "starts": STARTS, "spread": True}
-    together = fuse.orthomean(model.folded_variables, voxels, model.network, rule, **settings)
-    alone = {
-        view: [
-            fuse.orthomean({view: one}, voxels, model.network, Predict(bucket=8), calibration=CALIBRATION)
-            for one in unstack(stacked, STARTS)
-        ]
-        for view, stacked in model.folded_variables.items()
-    }
+    settings = {"calibration": CALIBRATION, "spread": True}
+    together = fuse.orthomean(model.folded, voxels, model.network, rule, **settings)
     total = 0
-    for view, own in alone.items():
-        for shares in (fused.probabilities for fused in own):
-            if fusion == "weighted":
-                total += shares * np.float32(CALIBRATION.weights[view])
-            elif fusion == "majority":
-                total += np.eye(3)[shares.argmax(-1)] + 0.01 * shares
-            else:
-                total += shares
+    for view, _, one in model.folded.each():
+        network = Networks.stack({view: [one]})
+        shares, _ = fuse.orthomean(network, voxels, model.network, Predict(bucket=8), calibration=CALIBRATION)
+        if fusion == "weighted":
+            total += shares * np.float32(CALIBRATION.weights[view])
+        elif fusion == "majority":
+            total += np.eye(3)[shares.argmax(-1)] + 0.01 * shares
+        else:
+            total += shares
     np.testing.assert_allclose(together.probabilities, total / total.sum(-1, keepdims=True), atol=2e-6)
     assert together.member_entropy.shape == voxels.shape
 
 
-def test_draws_of_dropout_are_those_of_each_start(model, scan):
+def test_draws_of_dropout_are_those_of_each_member(model, scan):
     voxels, _ = model.network_input(scan)
     drawn = {"spread": True, "samples": 3}
-    stacked, rule = model.folded_variables["axial"], Predict(bucket=8)
-    together = fuse.orthomean({"axial": stacked}, voxels, model.network, rule, starts=STARTS, **drawn)
+    axial, rule = model.folded.select(["axial"]), Predict(bucket=8)
+    together = fuse.orthomean(axial, voxels, model.network, rule, **drawn)
     alone = [
-        fuse.orthomean({"axial": one}, voxels, model.network, rule, **drawn)
-        for one in unstack(stacked, STARTS)
+        fuse.orthomean(Networks.stack({"axial": [one]}), voxels, model.network, rule, **drawn)
+        for _, _, one in axial.each()
     ]
     for place in (0, 1):
         np.testing.assert_allclose(together[place], np.mean([one[place] for one in alone], axis=0), atol=2e-6)
@@ -140,51 +147,20 @@ def test_draws_of_dropout_are_those_of_each_start(model, scan):
 
 def test_the_best_alone_is_the_first_of_each_view_to_the_bit(model, members, scan, caplog):
     best = model.with_options(ensemble="best")
-    first = Segmenter(CONFIG, {view: own[0] for view, own in members.items()}, CASES)
+    first = Segmenter(CONFIG, Networks.stack({view: own[:1] for view, own in members.items()}), CASES)
     one, other = (each.predict(scan).grid_probabilities for each in (best, first))
     np.testing.assert_array_equal(one, other)
-    # What was fitted to two starts is not used for one, and comes back with them.
-    assert best.calibration == Calibration() and "fitted to 2 starts of each view, not to 1" in caplog.text
+    # What was fitted to two members is not used for one, and comes back with them.
+    assert best.calibration == Calibration() and "fitted to 2 networks of each view, not to 1" in caplog.text
     again = best.with_options(ensemble="all")
-    assert (again.starts, again.calibration) == (STARTS, CALIBRATION)
+    assert (again.networks.members, again.calibration) == (MEMBERS, CALIBRATION)
     np.testing.assert_array_equal(
         again.predict(scan).grid_probabilities, model.predict(scan).grid_probabilities
     )
 
 
-def test_a_bundle_holds_the_ensemble_or_the_best_alone(model, scan, tmp_path):
-    for ensemble, version in (("all", 2), ("best", 1)):
-        written = model.with_options(ensemble=ensemble)
-        path = tmp_path / ensemble
-        write_bundle(
-            path, written.config, written.variables, written.calibration, written.starts, cases=CASES
-        )
-        with zipfile.ZipFile(path) as archive:
-            assert json.loads(archive.read("bundle.json"))["version"] == version
-        read = liverjax.load_model(path)
-        assert (read.starts, read.calibration, read.parts) == (written.starts, written.calibration, CASES)
-        one, other = (each.predict(scan).grid_probabilities for each in (read, written))
-        np.testing.assert_array_equal(one, other)
-    one, other = (liverjax.load_model(tmp_path / name) for name in ("all", "best"))
-    one = one.with_options(ensemble="best")
-    jax.tree.map(np.testing.assert_array_equal, one.variables, other.variables)
-
-
-@pytest.mark.parametrize("starts", [0, 3, 5, "x", None])
-def test_a_bundle_with_another_number_of_starts_is_refused(model, tmp_path, starts):
-    write_bundle(tmp_path / "model", CONFIG, model.variables, CALIBRATION, STARTS, cases=CASES)
-    with zipfile.ZipFile(tmp_path / "model") as archive:
-        entries = {name: archive.read(name) for name in archive.namelist()}
-    entries["bundle.json"] = json.dumps({**json.loads(entries["bundle.json"]), "starts": starts}).encode()
-    with zipfile.ZipFile(tmp_path / "model", "w") as archive:
-        for name, data in entries.items():
-            archive.writestr(name, data)
-    with pytest.raises(CheckpointError, match=r"starts|of shape \(3,|no model bundle"):
-        liverjax.load_model(tmp_path / "model")
-
-
-def test_a_calibration_is_shared_by_the_starts_of_a_view():
-    # Both axial starts are three times too sure, the sagittal ones half as sure as they could be.
+def test_a_calibration_is_shared_by_the_members_of_a_view():
+    # Both axial networks are three times too sure, the sagittal ones half as sure as they could be.
     noise = np.random.default_rng(1)
     logits = noise.normal(0, 2, (20_000, 3))
     shares = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
@@ -195,7 +171,7 @@ def test_a_calibration_is_shared_by_the_starts_of_a_view():
         [Voxels(logs.astype(np.float32), labels)], ("axial", "axial", "sagittal", "sagittal")
     )
     assert fitted.temperature == pytest.approx({"axial": 3, "sagittal": 0.5}, rel=0.05)
-    assert fitted.starts == 2 and set(fitted.weights) == {"axial", "sagittal"}
+    assert fitted.members == 2 and set(fitted.weights) == {"axial", "sagittal"}
 
 
 def test_each_network_is_exported_and_told_of(model, members, tmp_path):
@@ -205,13 +181,12 @@ def test_each_network_is_exported_and_told_of(model, members, tmp_path):
     names = ["axial_0.onnx", "axial_1.onnx", "sagittal_0.onnx", "sagittal_1.onnx"]
     assert [file.name for file in files] == [*names, "model.json"]
     facts = json.loads((tmp_path / "model.json").read_text(encoding="utf-8"))
-    assert facts["version"] == 2
     assert [entry["view"] for entry in facts["networks"].values()] == ["axial"] * 2 + ["sagittal"] * 2
     slices = np.random.default_rng(1).uniform(-1, 1, (2, 16, 8, 1)).astype(np.float32)
     network = build_unet(CONFIG.model, 3, accelerator=False)
-    for start, variables in enumerate(members["sagittal"]):
+    for index, variables in enumerate(members["sagittal"]):
         session = runtime.InferenceSession(
-            tmp_path / f"sagittal_{start}.onnx", providers=["CPUExecutionProvider"]
+            tmp_path / f"sagittal_{index}.onnx", providers=["CPUExecutionProvider"]
         )
         (found,) = session.run(None, {"slices": slices.transpose(0, 3, 1, 2)})
         expected = jax.nn.softmax(network.apply(variables, slices))
@@ -221,5 +196,7 @@ def test_each_network_is_exported_and_told_of(model, members, tmp_path):
 def test_onnx_runtime_fuses_what_jax_fuses(model, scan):
     pytest.importorskip("onnxruntime", reason="the extra liverjax[onnx] is not installed")
     pytest.importorskip("onnx", reason="the extra liverjax[onnx] is not installed")
-    one, other = (m.predict(scan).grid_probabilities for m in (model, model.with_options(runtime="onnx")))
+    from liverjax.pretrained.onnx import with_onnx_runtime
+
+    one, other = (m.predict(scan).grid_probabilities for m in (model, with_onnx_runtime(model)))
     np.testing.assert_allclose(other, one, atol=2e-5)

@@ -9,7 +9,7 @@ import pytest
 
 from liverjax.inference import fuse
 from liverjax.inference.calibration import Calibration
-from liverjax.inference.network import fold
+from liverjax.inference.network import Networks
 from liverjax.models import UNet
 from liverjax.options import Predict
 from liverjax.views import VIEWS
@@ -22,17 +22,21 @@ def _network(**changes) -> UNet:
     return UNet(**{"classes": 3, "features": (4, 8), "dropout": 0.1, **changes})
 
 
-def _variables(network: UNet, views=VIEWS) -> dict[str, dict]:
+def _networks(network: UNet, views=VIEWS) -> Networks:
     """Networks as after some training: no statistic, scale or bias is what it was initialised to."""
     slices = jnp.zeros((1, 16, 16, 1))
     noise = np.random.default_rng(0)
-    return {
-        view: jax.tree.map(
-            lambda a: a + jnp.asarray(noise.uniform(-0.3, 0.3, a.shape), a.dtype),
-            network.init(jax.random.key(seed), slices),
-        )
-        for seed, view in enumerate(views)
-    }
+    return Networks.stack(
+        {
+            view: [
+                jax.tree.map(
+                    lambda a: a + jnp.asarray(noise.uniform(-0.3, 0.3, a.shape), a.dtype),
+                    network.init(jax.random.key(seed), slices),
+                )
+            ]
+            for seed, view in enumerate(views)
+        }
+    )
 
 
 def _volume(shape, seed=0) -> np.ndarray:
@@ -45,11 +49,11 @@ def _softmax(logits):
     return shifted / shifted.sum(-1, keepdims=True)
 
 
-def _one_by_one(network, variables, voxels) -> np.ndarray:
+def _one_by_one(network, networks, voxels) -> np.ndarray:
     """Mean softmax, slice by slice, each padded with air to even numbers of rows and columns."""
     total = np.zeros((*voxels.shape, network.classes))
     apply = jax.jit(network.apply)
-    for view, parameters in variables.items():
+    for view, _, parameters in networks.each():
         axis = _AXIS[view]
         for index in range(voxels.shape[axis]):
             # Rows are the later of the two remaining axes: (z, y, x) order.
@@ -60,7 +64,7 @@ def _one_by_one(network, variables, voxels) -> np.ndarray:
             place = [slice(None)] * 3
             place[axis] = index
             total[tuple(place)] += seen.transpose(1, 0, 2)
-    return total / len(variables)
+    return total / len(networks.views)
 
 
 def orthomean(*args, **changes) -> np.ndarray:
@@ -86,21 +90,21 @@ def _compilations():
 @pytest.mark.parametrize("norm", ["batch", "group", "none"])
 def test_is_the_mean_softmax_of_a_loop_over_views_and_slices(norm):
     network = _network(norm=norm)
-    variables = _variables(network)
+    networks = _networks(network)
     voxels = _volume((11, 14, 9))
-    fused = orthomean(variables, voxels, network, Predict(batch_size=4, bucket=16))
+    fused = orthomean(networks, voxels, network, Predict(batch_size=4, bucket=16))
     assert fused.shape == (11, 14, 9, 3) and fused.dtype == np.float32
-    np.testing.assert_allclose(fused, _one_by_one(network, variables, voxels), atol=2e-6)
+    np.testing.assert_allclose(fused, _one_by_one(network, networks, voxels), atol=2e-6)
 
 
 @pytest.mark.parametrize(("dtype", "margin"), [("float32", 1e-3), ("bfloat16", 0.1)])
 def test_labels_differ_only_where_two_classes_all_but_tie(dtype, margin):
     network = _network(dtype=jnp.dtype(dtype))
-    variables = _variables(network)
+    networks = _networks(network)
     voxels = _volume((16, 14, 12))
-    folded = {view: fold(network, variables[view]) for view in VIEWS}
-    fused = orthomean({v: f[1] for v, f in folded.items()}, voxels, folded["axial"][0], Predict(bucket=16))
-    reference = _one_by_one(network.clone(dtype=jnp.float32), variables, voxels)
+    architecture, folded = networks.fold(network)
+    fused = orthomean(folded, voxels, architecture, Predict(bucket=16))
+    reference = _one_by_one(network.clone(dtype=jnp.float32), networks, voxels)
     first, second = np.sort(reference, -1)[..., :-3:-1].transpose(3, 0, 1, 2)
     differs = fused.argmax(-1) != reference.argmax(-1)
     assert (first - second)[differs].max(initial=0) < margin
@@ -109,11 +113,11 @@ def test_labels_differ_only_where_two_classes_all_but_tie(dtype, margin):
 
 def test_every_view_has_its_share():
     network = _network()
-    variables = _variables(network)
+    networks = _networks(network)
     voxels = _volume((16, 18, 20))
     options = Predict(batch_size=4, bucket=8)
-    fused = orthomean(variables, voxels, network, options)
-    alone = {view: orthomean({view: variables[view]}, voxels, network, options) for view in VIEWS}
+    fused = orthomean(networks, voxels, network, options)
+    alone = {view: orthomean(networks.select([view]), voxels, network, options) for view in VIEWS}
     np.testing.assert_allclose(fused, sum(alone.values()) / 3, atol=1e-6)
     for one, other in (("axial", "coronal"), ("coronal", "sagittal"), ("sagittal", "axial")):
         assert np.abs(alone[one] - alone[other]).max() > 0.01
@@ -124,10 +128,10 @@ def test_every_view_has_its_share():
 )
 def test_the_bucket_and_the_batch_have_no_influence(norm, shape):
     network = _network(features=(4, 8, 8), norm=norm)
-    variables = _variables(network)
+    networks = _networks(network)
     voxels = _volume(shape)
-    small = orthomean(variables, voxels, network, Predict(batch_size=1, bucket=8))
-    large = orthomean(variables, voxels, network, Predict(batch_size=3, bucket=64))
+    small = orthomean(networks, voxels, network, Predict(batch_size=1, bucket=8))
+    large = orthomean(networks, voxels, network, Predict(batch_size=3, bucket=64))
     # Sums are taken in another order, so the last bits may differ; where no two classes tie, no label does.
     np.testing.assert_allclose(large, small, atol=1e-5)
     decided = np.diff(np.sort(small, -1)[..., -2:])[..., 0] > 2e-5
@@ -137,31 +141,31 @@ def test_the_bucket_and_the_batch_have_no_influence(norm, shape):
 
 def test_probabilities_sum_to_one():
     network = _network()
-    fused = orthomean(_variables(network), _volume((20, 20, 20)), network, Predict(batch_size=4, bucket=8))
+    fused = orthomean(_networks(network), _volume((20, 20, 20)), network, Predict(batch_size=4, bucket=8))
     assert fused.min() >= 0
     np.testing.assert_allclose(fused.sum(-1), 1, atol=1e-6)
 
 
 def test_a_second_volume_in_the_same_bucket_compiles_nothing():
     network = _network(features=(4, 6))
-    variables = _variables(network)
+    networks = _networks(network)
     options = Predict(batch_size=4, bucket=32)
     with _compilations() as first:
-        orthomean(variables, _volume((20, 30, 28)), network, options)
+        orthomean(networks, _volume((20, 30, 28)), network, options)
     with _compilations() as second:
-        orthomean(variables, _volume((32, 17, 25)), network, options)
+        orthomean(networks, _volume((32, 17, 25)), network, options)
     assert first and not second
 
 
 @pytest.mark.parametrize("fusion", ["mean", "weighted", "majority"])
 def test_the_sum_on_the_host_is_that_on_the_device(fusion):
     network = _network()
-    variables = _variables(network)
+    networks = _networks(network)
     voxels = _volume((9, 20, 14))
     calibration = Calibration(temperature={"axial": 2.0}, weights={"coronal": (0.5, 2.0, 1.0)})
     found = [
         fuse.orthomean(
-            variables, voxels, network, Predict(bucket=8, fusion=fusion, accumulator=accumulator),
+            networks, voxels, network, Predict(bucket=8, fusion=fusion, accumulator=accumulator),
             calibration=calibration, spread=True, samples=2,
         )
         for accumulator in ("device", "host")
@@ -172,13 +176,13 @@ def test_the_sum_on_the_host_is_that_on_the_device(fusion):
 
 def test_fusion_rules_are_those_of_the_views_one_by_one():
     network = _network()
-    variables = _variables(network)
+    networks = _networks(network)
     voxels = _volume((8, 12, 10))
-    alone = [orthomean({view: variables[view]}, voxels, network, Predict(bucket=8)) for view in VIEWS]
+    alone = [orthomean(networks.select([view]), voxels, network, Predict(bucket=8)) for view in VIEWS]
     weights = {"axial": (1.0, 2.0, 0.5), "coronal": (0.0, 1.0, 1.0), "sagittal": (3.0, 1.0, 1.0)}
 
     weighted = orthomean(
-        variables,
+        networks,
         voxels,
         network,
         Predict(bucket=8, fusion="weighted"),
@@ -187,7 +191,7 @@ def test_fusion_rules_are_those_of_the_views_one_by_one():
     expected = sum(p * np.array(weights[view]) for p, view in zip(alone, VIEWS, strict=True))
     np.testing.assert_allclose(weighted, expected / expected.sum(-1, keepdims=True), atol=1e-5)
 
-    majority = orthomean(variables, voxels, network, Predict(bucket=8, fusion="majority"))
+    majority = orthomean(networks, voxels, network, Predict(bucket=8, fusion="majority"))
     np.testing.assert_allclose(majority.sum(-1), 1, atol=1e-5)
     votes = sum(np.eye(3)[p.argmax(-1)] for p in alone)
     clear = votes.max(-1) > 1
@@ -200,13 +204,13 @@ def test_fusion_rules_are_those_of_the_views_one_by_one():
 @pytest.mark.parametrize("accumulator", ["device", "host"])
 def test_flips_are_members_that_see_the_slices_mirrored(accumulator):
     network = _network()
-    variables = {"coronal": _variables(network)["coronal"]}
+    networks = _networks(network).select(["coronal"])
     voxels = _volume((8, 5, 12))
     settings = {"bucket": 16, "accumulator": accumulator}
-    fused = fuse.orthomean(variables, voxels, network, Predict(**settings, flips=True), spread=True)
+    fused = fuse.orthomean(networks, voxels, network, Predict(**settings, flips=True), spread=True)
     members = []
     for axes in ((), (0,), (2,), (0, 2)):  # rows of coronal slices lie along z, columns along x
-        alone = orthomean(variables, np.flip(voxels, axes), network, Predict(**settings))
+        alone = orthomean(networks, np.flip(voxels, axes), network, Predict(**settings))
         members.append(np.flip(alone, axes))
     assert all(np.abs(member - members[0]).max() > 0.01 for member in members[1:])
     np.testing.assert_allclose(fused.probabilities, np.mean(members, 0), atol=1e-5)
@@ -216,11 +220,11 @@ def test_flips_are_members_that_see_the_slices_mirrored(accumulator):
 
 def test_a_temperature_divides_the_logits_of_its_view():
     network = _network()
-    variables = {"axial": _variables(network)["axial"]}
+    networks = _networks(network).select(["axial"])
     voxels = _volume((8, 8, 8))
-    plain = orthomean(variables, voxels, network, Predict(bucket=8))
+    plain = orthomean(networks, voxels, network, Predict(bucket=8))
     cooled = orthomean(
-        variables, voxels, network, Predict(bucket=8), calibration=Calibration(temperature={"axial": 3.0})
+        networks, voxels, network, Predict(bucket=8), calibration=Calibration(temperature={"axial": 3.0})
     )
     powers = plain ** (1 / 3)
     np.testing.assert_allclose(cooled, powers / powers.sum(-1, keepdims=True), atol=1e-5)

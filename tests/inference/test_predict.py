@@ -12,6 +12,7 @@ import pytest
 from liverjax.datasets.layouts import find_cases
 from liverjax.errors import InputError
 from liverjax.inference import predict
+from liverjax.inference.network import Networks
 from liverjax.inference.predict import Extras, predict_cases
 from liverjax.inference.segmenter import Segmenter
 from liverjax.models import build_unet
@@ -22,10 +23,10 @@ def model(tiny_config) -> Segmenter:
     """Networks that were never trained."""
     network = build_unet(tiny_config.model, 3, accelerator=False)
     variables = {
-        view: network.init(jax.random.key(seed), jnp.zeros((1, 16, 16, 1)))
+        view: [network.init(jax.random.key(seed), jnp.zeros((1, 16, 16, 1)))]
         for seed, view in enumerate(tiny_config.views)
     }
-    return Segmenter(tiny_config, variables, {"test": []})
+    return Segmenter(tiny_config, Networks.stack(variables))
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ import SimpleITK as sitk
 import liverjax
 from liverjax import options
 from liverjax.errors import CheckpointError, ConfigError, InputError
+from liverjax.inference.network import Networks
 from liverjax.inference.segmenter import Devices, Segmenter
 from liverjax.models import build_unet
 from liverjax.scans import nifti
@@ -39,7 +40,7 @@ def model() -> Segmenter:
         variables = network.init(jax.random.key(seed), jnp.zeros((1, 16, 16, 1)))
         return jax.tree.map(lambda a: a + jnp.asarray(noise.uniform(-0.3, 0.3, a.shape), a.dtype), variables)
 
-    return Segmenter(CONFIG, {view: init(seed) for seed, view in enumerate(CONFIG.views)}, {"test": []})
+    return Segmenter(CONFIG, Networks.stack({view: [init(seed)] for seed, view in enumerate(CONFIG.views)}))
 
 
 def _scan(shape=(20, 24, 15), affine=None) -> Volume:
@@ -92,12 +93,16 @@ def test_the_mask_moves_with_the_patient_not_with_the_order_of_the_voxels(model)
     assert (found != expected).mean() < 1e-3  # rounding in another order of sums, at ties
 
 
-def test_probabilities_of_the_scan_have_the_labels_as_their_largest(model):
-    prediction = model.predict(_scan())
-    probabilities = prediction.probabilities()
+def test_labels_are_decided_from_the_probabilities_on_the_scan(model):
+    by_rule = {rule: model.with_options(decision=rule).predict(_scan()) for rule in ("argmax", "nested")}
+    probabilities = by_rule["nested"].probabilities()
     assert probabilities.shape == (20, 24, 15, 3)
     np.testing.assert_allclose(probabilities.sum(-1), 1, atol=1e-5)
-    assert np.array_equal(probabilities.argmax(-1), prediction.labels.voxels)
+    background, liver, tumor = np.moveaxis(probabilities, -1, 0)
+    nested = np.where(liver + tumor > background, 1 + (tumor > liver), 0)
+    assert np.array_equal(by_rule["nested"].labels.voxels, nested)
+    assert np.array_equal(by_rule["argmax"].labels.voxels, probabilities.argmax(-1))
+    assert (nested != probabilities.argmax(-1)).any()
 
 
 def test_a_phase_of_a_dynamic_series_is_segmented_as_if_alone(model, tmp_path):
@@ -144,8 +149,8 @@ def test_a_run_is_loaded_and_its_damage_named(tiny_config, phantom_scans, tmp_pa
     config = dataclasses.replace(tiny_config, views=("axial",))
     train(config, tmp_path / "run", quiet=True)
     model = liverjax.load_model(tmp_path / "run")
-    assert set(model.parts) == {"train", "validation", "test"} and all(model.parts.values())
-    scan = phantom_scans / "imagesTr" / f"{model.parts['test'][0]}_0000.nii.gz"
+    assert set(model.subsets) == {"train", "validation", "test"} and all(model.subsets.values())
+    scan = phantom_scans / "imagesTr" / f"{model.subsets['test'][0]}_0000.nii.gz"
     assert model.predict(scan).labels.shape == nib.load(scan).shape
 
     with pytest.raises(CheckpointError, match=r"run\.json does not exist"):
@@ -188,6 +193,6 @@ def test_options_that_do_not_fit_a_model_are_refused(model, options, message):
 
 def test_a_view_that_was_not_trained_is_refused(model):
     config = dataclasses.replace(CONFIG, views=("axial",))
-    only = Segmenter(config, {"axial": model.variables["axial"]}, {"test": []})
+    only = Segmenter(config, model.networks.select(["axial"]))
     with pytest.raises(ConfigError, match="views names 'coronal', but the model has only axial"):
         only.with_options(views=["axial", "coronal"])

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from liverjax.inference.fuse import Fused
-from liverjax.inference.uncertainty import slice_quality, uncertainty_maps
+from liverjax.inference.uncertainty import uncertainty_maps
+from liverjax.prediction import slice_quality
 from liverjax.scans.grid import working_grid
 from liverjax.volume import Volume
 

@@ -14,6 +14,7 @@ from jax import export
 from liverjax import options
 from liverjax.errors import ConfigError
 from liverjax.inference.calibration import Calibration
+from liverjax.inference.network import Networks
 from liverjax.inference.segmenter import Segmenter
 from liverjax.models import build_unet
 from liverjax.pretrained.export import export_model
@@ -23,20 +24,23 @@ from liverjax.pretrained.export import export_model
 def model() -> Segmenter:
     config = options.Config(
         views=("axial", "sagittal"),
+        store="/home/somebody/store",
         batch=options.Batch(patch=(32, 32)),
         model=options.Model(features=(4, 6, 8)),
     )
     network = build_unet(config.model, 2, accelerator=False)
     variables = {
-        v: network.init(jax.random.key(i), jnp.zeros((1, 16, 16, 1))) for i, v in enumerate(config.views)
+        v: [network.init(jax.random.key(i), jnp.zeros((1, 16, 16, 1)))] for i, v in enumerate(config.views)
     }
-    return Segmenter(config, variables, {}, Calibration({"axial": 2.0}), {"licence": "CC0-1.0"})
+    subsets = {"train": ["patient-1"], "validation": [], "test": []}
+    about = {"licence": "CC0-1.0", "checkpoints": {}}
+    return Segmenter(config, Networks.stack(variables), subsets, Calibration({"axial": 2.0}), about)
 
 
 def _expected(model, view, slices):
-    network = build_unet(model.config.model, 2, accelerator=False)
+    network, variables = model.trained(view)
     temperature = model.calibration.temperature.get(view, 1)
-    return jax.nn.softmax(network.apply(model.variables[view], slices) / temperature)
+    return jax.nn.softmax(network.apply(variables, slices) / temperature)
 
 
 needs_flatbuffers = pytest.mark.skipif(
@@ -75,6 +79,8 @@ def test_the_description_holds_what_is_needed(model, tmp_path):
         entry = facts["networks"][view]
         data = (tmp_path / entry["file"]).read_bytes()
         assert entry["sha256"] == hashlib.sha256(data).hexdigest() and entry["bytes"] == len(data)
+    text = (tmp_path / "model.json").read_text(encoding="utf-8")
+    assert "patient" not in text and "somebody" not in text  # neither cases nor folders
     assert facts["multiple"] == 4 and facts["licence"] == "CC0-1.0"
     assert facts["config"]["preprocess"]["window"] == [-160.0, 240.0]
     assert facts["calibration"]["temperature"] == {"axial": 2.0}
@@ -82,7 +88,9 @@ def test_the_description_holds_what_is_needed(model, tmp_path):
     named = re.findall(
         r"(preprocess|predict)\.(\w+)", " ".join(facts["steps"]["before"] + facts["steps"]["after"])
     )
-    assert {"spacing", "window", "percentiles", "flips", "fusion"} == {field for _, field in named}
+    assert {"spacing", "window", "percentiles", "flips", "fusion", "decision"} == {
+        field for _, field in named
+    }
     assert all(field in facts["config"][group] for group, field in named)
 
 

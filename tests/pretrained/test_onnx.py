@@ -7,7 +7,7 @@ import pytest
 
 from liverjax import options
 from liverjax.errors import ConfigError
-from liverjax.inference.network import fold
+from liverjax.inference.network import Networks, fold
 from liverjax.inference.segmenter import Segmenter
 from liverjax.models import UNet, build_unet
 from liverjax.volume import Volume
@@ -15,7 +15,7 @@ from liverjax.volume import Volume
 onnx = pytest.importorskip("onnx", reason="the extra liverjax[onnx] is not installed")
 pytest.importorskip("onnxruntime", reason="the extra liverjax[onnx] is not installed")
 
-from liverjax.pretrained.onnx import OnnxNetworks, onnx_graph  # noqa: E402
+from liverjax.pretrained.onnx import OnnxNetworks, onnx_graph, with_onnx_runtime  # noqa: E402
 
 
 def _trained(network: UNet, seed=0) -> dict:
@@ -32,7 +32,7 @@ def test_a_graph_gives_the_probabilities_of_its_network(changes):
     network = UNet(**{"classes": 3, "features": (4, 6, 8), **changes})
     variables = _trained(network)
     folded, parameters = fold(network, variables)
-    networks = OnnxNetworks(folded, {"axial": parameters}, {"axial": 2.0})
+    networks = OnnxNetworks(folded, Networks.stack({"axial": [parameters]}), {"axial": 2.0})
     for shape in ((1, 16, 24), (3, 8, 8)):  # one graph for any number and size of slices
         slices = np.random.default_rng(1).uniform(-1, 1, shape).astype(np.float32)
         expected = jax.nn.softmax(network.apply(variables, slices[..., None]) / 2)
@@ -62,16 +62,16 @@ def test_the_runtime_gives_the_same_masks_and_maps(flips):
         predict=options.Predict(flips=flips),
     )
     network = build_unet(config.model, 3, accelerator=False)
-    variables = {view: _trained(network, seed) for seed, view in enumerate(config.views)}
-    model = Segmenter(config, variables, {})
+    variables = {view: [_trained(network, seed)] for seed, view in enumerate(config.views)}
+    model = Segmenter(config, Networks.stack(variables))
     voxels = np.random.default_rng(0).integers(-200, 300, (21, 30, 12)).astype(np.int16)
     scan = Volume(voxels, np.diag([4.0, 5.0, 9.0, 1.0]))
     one = model.predict(scan, uncertainty=True)
-    other = model.with_options(runtime="onnx").predict(scan, uncertainty=True)
+    other = with_onnx_runtime(model).predict(scan, uncertainty=True)
     np.testing.assert_allclose(other.grid_probabilities, one.grid_probabilities, atol=2e-5)
     np.testing.assert_allclose(
         other.uncertainty.mutual_information, one.uncertainty.mutual_information, atol=1e-4
     )
     assert (other.labels.voxels != one.labels.voxels).mean() < 1e-3
-    with pytest.raises(ConfigError, match="dropout need the runtime 'jax'"):
-        model.with_options(runtime="onnx").predict(scan, mc_samples=2)
+    with pytest.raises(ConfigError, match="dropout need jax"):
+        with_onnx_runtime(model).predict(scan, mc_samples=2)

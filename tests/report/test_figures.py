@@ -254,6 +254,17 @@ def test_variants_are_drawn_to_scale_and_in_red_where_their_difference_is_clear(
     assert pixels(figures.variants(nothing, [_variant(np.nan, np.nan, np.nan)] * 2, "Dice")).any()
 
 
+def test_reliability_is_drawn_to_scale(tmp_path):
+    curves = {"sure": (np.array([0.4, 0.9]), np.array([0.5, 0.8])), "other": (np.array([]), np.array([]))}
+    image = pixels(figures.reliability(curves, tmp_path / "a.png"))
+    assert (image == pixels((tmp_path / "a.png").read_bytes())).all()
+    # Below the legend the curve goes from (0.4, 0.5) to (0.9, 0.8), and axes are as long as they are high.
+    (top, bottom), (left, right) = span(has_color(image[60:], figures.BLUE, 0.05))
+    marker = 4 / 72 * 100
+    assert (bottom - top - marker) / 3 == pytest.approx((right - left - marker) / 5, rel=0.08)
+    assert has_color(image, "0.8", 0.02).any()
+
+
 def test_preview_of_real_scans(real_data):
     from liverjax.scans import nifti
 

@@ -82,7 +82,7 @@ def test_a_run_is_calibrated_and_predicts_with_it(run, phantom_scans, tmp_path, 
     text = capsys.readouterr().out
     assert "axial" in text and "calibration error" in text
     facts = json.loads((run / "calibration.json").read_text(encoding="utf-8"))
-    assert facts["cases"] == before.parts["validation"] and facts["held_out"]
+    assert facts["cases"] == before.subsets["validation"] and facts["held_out"]
     assert (run / "calibration.png").read_bytes()[:4] == b"\x89PNG"
 
     after = liverjax.load_model(run)
@@ -102,6 +102,6 @@ def test_what_cannot_be_calibrated_is_refused(run, phantom_scans, tmp_path):
     scan = phantom_scans / "imagesTr" / "phantom_000_0000.nii.gz"
     with pytest.raises(InputError, match="holds no validation case"):
         calibration.calibrate(run, scan)
-    (run / "calibration.json").write_text('{"temperature": {"oblique": 1}, "weights": {}}')
+    (run / "calibration.json").write_text('{"temperature": {"oblique": 1}, "weights": {}, "members": 1}')
     with pytest.raises(CheckpointError, match=r"calibration\.json: not a calibration of views"):
         liverjax.load_model(run)

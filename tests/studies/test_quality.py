@@ -5,7 +5,7 @@ import pytest
 
 from liverjax.commands.dispatch import main
 from liverjax.errors import InputError
-from liverjax.inference.segmenter import Prediction
+from liverjax.prediction import Prediction
 from liverjax.scans.grid import working_grid
 from liverjax.studies import quality
 from liverjax.studies.quality import Slices

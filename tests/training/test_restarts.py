@@ -185,14 +185,14 @@ def test_a_run_is_loaded_as_its_best_restarts(three, tmp_path):
     kept = read_selections(workdir / "axial")[-1].kept
     model = liverjax.load_model(workdir)
     best = model.with_options(ensemble="best")
-    assert (model.starts, best.starts) == (2, 1)
+    assert (model.networks.members, best.networks.members) == (2, 1)
     # The same as a run whose only restart is the best.
     run = json.loads((workdir / "run.json").read_text(encoding="utf-8"))
     run["config"]["train"]["restarts"] = 1
     shutil.copytree(workdir / "axial" / f"restart_{kept[0]}", tmp_path / "axial")
     (tmp_path / "run.json").write_text(json.dumps(run), encoding="utf-8")
     _assert_same_bits(
-        *(jax.tree.leaves(one.variables["axial"]) for one in (best, liverjax.load_model(tmp_path)))
+        *(jax.tree.leaves(one.networks.variables["axial"]) for one in (best, liverjax.load_model(tmp_path)))
     )
 
     # While a view is being trained there may be more of it; before the first comparison there is none.
@@ -202,7 +202,7 @@ def test_a_run_is_loaded_as_its_best_restarts(three, tmp_path):
     for view in ("axial", "coronal"):
         shutil.copytree(workdir / "axial", tmp_path / view)
     write_selections(tmp_path / "axial", [Selection(2, {0: 0.1, 1: 0.2, 2: 0.3}, (2,))])
-    assert liverjax.load_model(tmp_path).starts == 1
+    assert liverjax.load_model(tmp_path).networks.members == 1
     (tmp_path / "axial" / "restarts.json").unlink()
     with pytest.raises(
         CheckpointError, match=r"axial/restarts\.json does not exist: the 3 restarts were not"

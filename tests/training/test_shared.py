@@ -54,9 +54,11 @@ def test_one_network_is_trained_and_predicts_all_views(shared_run, phantom_scans
     _, workdir = shared_run
     assert {path.name for path in workdir.iterdir()} == {"run.json", SHARED}
     model = load_model(workdir)
-    assert tuple(model.variables) == VIEWS
+    assert model.networks.views == VIEWS
     for view in VIEWS[1:]:
-        jax.tree.map(np.testing.assert_array_equal, model.variables["axial"], model.variables[view])
+        jax.tree.map(
+            np.testing.assert_array_equal, model.networks.variables["axial"], model.networks.variables[view]
+        )
     scan = find_cases(phantom_scans)[0].image
     whole, alone = model.predict(scan), model.with_options(views=["coronal"]).predict(scan)
     assert np.abs(whole.grid_probabilities - alone.grid_probabilities).max() > 1e-4

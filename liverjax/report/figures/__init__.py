@@ -2,6 +2,7 @@
 
 preview, contact_sheet                                    slices with the contours of their labels
 score_distribution, bland_altman, detection_by_size       charts of an evaluation
+reliability                                               chart of a calibration
 variants                                                  chart of an ablation
 training_curves                                           chart of a training
 """
@@ -12,6 +13,13 @@ __getattr__, __dir__, __all__ = lazy.attach(
     __name__,
     {
         "slices": ("contact_sheet", "preview"),
-        "charts": ("bland_altman", "detection_by_size", "score_distribution", "training_curves", "variants"),
+        "charts": (
+            "bland_altman",
+            "detection_by_size",
+            "reliability",
+            "score_distribution",
+            "training_curves",
+            "variants",
+        ),
     },
 )

@@ -157,3 +157,22 @@ def _jitter(values: np.ndarray) -> np.ndarray:
 def _estimate(axes: Axes, line: float, value: float, low: float, high: float, color: str) -> None:
     axes.plot([low, high], [line, line], color=color, linewidth=1.6, solid_capstyle="butt")
     axes.plot([value], [line], "D", color=color, markersize=5)
+
+
+def reliability(
+    curves: Mapping[str, tuple[np.ndarray, np.ndarray]], path: str | os.PathLike | None = None
+) -> bytes:
+    """Draws accuracy against confidence; a calibrated model lies on the grey line.
+
+    Args:
+      curves: for each name the mean confidence (n,) and the accuracy (n,) of the bins.
+      path: where the picture is written as well.
+    """
+    figure = new_figure(4.5, 4.2)
+    axes = figure.subplots()
+    axes.plot([0, 1], [0, 1], color="0.8", linewidth=1)
+    for (name, points), color in zip(curves.items(), itertools.cycle(PALETTE), strict=False):
+        axes.plot(*points, "o-", color=color, markersize=4, linewidth=1.2, label=name)
+    axes.set(xlabel="confidence", ylabel="accuracy", xlim=(0.3, 1), ylim=(0.3, 1))
+    axes.legend(frameon=False, fontsize=8)
+    return png(figure, path)
