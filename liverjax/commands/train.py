@@ -7,12 +7,14 @@ and exit with status 75. Started once for each GPU or host of a cluster, the pro
 With --init a new run starts from the networks of a trained model; what does not fit starts at random.
 """
 
+from typing import Any
+
 from absl import flags
 
 
 def define(values: flags.FlagValues) -> None:
     """Defines the command's flags."""
-    on = {"flag_values": values}
+    on: dict[str, Any] = {"flag_values": values}
     flags.DEFINE_string("config", None, "NAME:arg or FILE.py:arg", **on)
     flags.DEFINE_multi_string("override", [], "another value for a field of the config", **on)
     flags.DEFINE_string("store", None, "folder that `liverjax prepare` wrote", **on)

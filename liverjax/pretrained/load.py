@@ -10,10 +10,9 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
-from liverjax.checkpoint.integrity import CHECKSUMS
 from liverjax.checkpoint.manifest import read_manifest
 from liverjax.checkpoint.restarts import kept_folders
-from liverjax.checkpoint.runs import restore_parameters
+from liverjax.checkpoint.runs import CHECKSUMS, restore_parameters
 from liverjax.config import resolve
 from liverjax.errors import ConfigError
 from liverjax.files import sha256
