@@ -246,16 +246,8 @@ class Train:
     halving_steps: tuple[int, ...] = (5_000, 10_000, 20_000, 40_000)
 
     def __post_init__(self):
-        at_least_one = (
-            "restarts",
-            "steps",
-            "validate_every",
-            "save_every",
-            "log_every",
-            "validation_slices",
-            "accumulate",
-        )
-        for name in at_least_one:
+        counts = ("restarts", "steps", "validate_every", "save_every", "log_every", "validation_slices")
+        for name in (*counts, "accumulate"):
             _require(getattr(self, name) >= 1, f"train.{name}", getattr(self, name), "1 or more")
         for name in ("warmup_steps", "clip_norm", "patience", "min_delta", "weight_decay"):
             _require(getattr(self, name) >= 0, f"train.{name}", getattr(self, name), "0 or more")
