@@ -62,7 +62,8 @@ def score(pair: Pair, metrics: Sequence[str]) -> CaseScores:
     rows = []
     for name, ids in labels.REGIONS.items():
         if pair.reference.liver_only and labels.LIVER not in ids:
-            region, state = Region(*np.zeros((2, 0, 0, 0), bool), spacing), "not labelled"
+            nothing = np.zeros((0, 0, 0), bool)
+            region, state = Region(nothing, nothing, spacing), "not labelled"
             values = dict.fromkeys(metrics, math.nan)
         else:
             region = Region(_mask(predicted, ids), _mask(referenced, ids), spacing)

@@ -21,7 +21,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from liverjax import labels
-from liverjax.objects.components import bounding_box, label
+from liverjax.objects.components import Spacing, bounding_box, label
 from liverjax.objects.matching import correspondence, shared_voxels
 from liverjax.scoring import lits, overlap
 
@@ -46,7 +46,7 @@ class Case:
     burden_error: float
 
 
-def score(prediction: np.ndarray, reference: np.ndarray, spacing: Sequence[float]) -> Case | None:
+def score(prediction: np.ndarray, reference: np.ndarray, spacing: Spacing) -> Case | None:
     """Scores one case from (x, y, z) label ids and the voxel size in mm; None where the scorer crashes."""
     tumors = prediction == labels.TUMOR, reference == labels.TUMOR
     if not tumors[1].any():

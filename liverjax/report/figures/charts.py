@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from liverjax.report.figures.canvas import BLUE, PALETTE, RED, new_figure, plain, png
 
@@ -22,14 +23,15 @@ def training_curves(runs: Mapping[str, Sequence[Mapping]]) -> bytes:
       runs: for each name (a view) its log records, with ``step`` and any of ``loss``, ``validation_dice``.
     """
     figure = new_figure(10, 3.4)
+    left, right = figure.subplots(1, 2)
     panels = {"loss": "training loss", "validation_dice": "validation Dice"}
-    for axes, (key, name) in zip(figure.subplots(1, 2), panels.items(), strict=True):
+    for axes, (key, name) in zip((left, right), panels.items(), strict=True):
         for (run, records), color in zip(runs.items(), itertools.cycle(PALETTE), strict=False):
             points = [(record["step"], record[key]) for record in records if key in record]
             axes.plot(*np.reshape(points, (-1, 2)).T, color=color, label=run, linewidth=1.4)
         axes.set(xlabel="step", ylabel=name)
         plain(axes)
-    axes.legend(frameon=False)
+    right.legend(frameon=False)
     return png(figure)
 
 
@@ -61,9 +63,7 @@ def score_distribution(scores: Mapping[str, Sequence[float]], name: str) -> byte
     return png(figure)
 
 
-def bland_altman(
-    a: Sequence[float], b: Sequence[float], unit: str, names: tuple[str, str] = ("a", "b")
-) -> bytes:
+def bland_altman(a: npt.ArrayLike, b: npt.ArrayLike, unit: str, names: tuple[str, str] = ("a", "b")) -> bytes:
     """Draws the difference a - b against the mean of both, with bias and 95 % limits of agreement.
 
     The limits are bias +- 1.96 standard deviations of the differences (Bland and Altman 1986).
@@ -92,7 +92,7 @@ def bland_altman(
     return png(figure)
 
 
-def detection_by_size(diameters: Sequence[float], detected: Sequence[bool]) -> bytes:
+def detection_by_size(diameters: npt.ArrayLike, detected: npt.ArrayLike) -> bytes:
     """Draws the share of reference lesions that were detected, in the size classes of LiTS.
 
     Args:
