@@ -56,7 +56,7 @@ def score(pair: Pair, metrics: Sequence[str]) -> CaseScores:
         prediction = nifti.read_mask(pair.prediction)
         nifti.require_same_geometry(prediction, reference)
         predicted = prediction.voxels
-    # Every metric takes what is outside the box as background.
+    # All metrics count what is outside the box as background.
     box = bounding_box(predicted | reference.voxels)
     predicted, referenced, spacing = predicted[box], reference.voxels[box], reference.spacing
     rows = []

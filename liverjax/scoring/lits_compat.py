@@ -5,7 +5,7 @@ Use `lits` for anything else. The differences, as read in the published scorer:
 - A pair's IoU is divided by a union taken with the wrong lesion ids: the prediction's own id is looked up
   among ids that had been replaced by those of the reference. Where the two differ and no other lesion
   happens to have that id, the test is |A∩B|/|B| > 0.5.
-- A pair that fails takes as many from the true positives as reference lesions were merged in it, though it
+- A pair that fails subtracts as many from the true positives as reference lesions were merged in it, though it
   was counted once: precision can be negative. A pair that passes counts once, whatever was merged.
 - A case without a reference tumour makes it crash. Such cases are left out here, and counted.
 - A prediction without the label 1 has a tumour burden of 9001, and the largest error of the burden is that
@@ -73,25 +73,25 @@ def _detected(shared: np.ndarray, threshold: float) -> tuple[int, list[tuple[lis
         ([index + 1 for index in predictions], [index + 1 for index in references])
         for predictions, references in correspondence(shared[1:, 1:])
     ]
-    # The mask of detected lesions: which predictions bear a reference lesion's id.
-    bears = {references[0]: predictions for predictions, references in matches}
+    # The mask of detected lesions: the predictions that have a reference lesion's id.
+    bearers = {references[0]: predictions for predictions, references in matches}
     detected = len(matches)
-    # The scorer visits the pairs in the order of their first predictions, and forgets those that fail.
+    # The scorer visits the pairs in the order of their first predictions, and drops those that fail.
     for predictions, references in sorted(matches):
-        mistaken = bears.get(predictions[0], [])
+        mistaken = bearers.get(predictions[0], [])
         union = (
             shared[mistaken].sum() + shared[:, references].sum() - shared[np.ix_(mistaken, references)].sum()
         )
         if shared[np.ix_(predictions, references)].sum() / union <= threshold:
-            del bears[references[0]]
+            del bearers[references[0]]
             detected -= len(references)
-    return detected, [match for match in matches if match[1][0] in bears]
+    return detected, [match for match in matches if match[1][0] in bearers]
 
 
 def table(cases: Sequence[Case | None]) -> dict:
-    """Returns the scorer's tumour table over the cases on which it does not crash, whose number is beside it.
+    """Returns the scorer's tumour table over the cases on which it does not crash, and the numbers of both kinds.
 
-    With no such case there is nothing but that number.
+    Without such a case the table holds only these numbers.
     """
     scored = [case for case in cases if case is not None]
     rows = {"cases": len(scored), "crashes_on": len(cases) - len(scored)}

@@ -22,7 +22,7 @@ def describe(values: npt.ArrayLike) -> dict[str, float]:
     Returns:
       mean, median, sd (with n - 1), min and max of the defined values; n, their number; undefined, the number of NaN;
       infinite, how many of the n are. With infinite values the mean is infinite and the sd NaN: a missed case must not
-      improve a mean. The mean of +inf and -inf, and whatever takes more values than there are, is NaN.
+      improve a mean. A mean of +inf and -inf is NaN, and so is all that too few values leave undefined.
     """
     values = np.asarray(values, float)
     defined = values[~np.isnan(values)]
@@ -193,7 +193,7 @@ def agreement(a: npt.ArrayLike, b: npt.ArrayLike) -> dict[str, float]:
       n, pairs of finite values; bias, the mean of a - b; sd of the differences (with n - 1); lower and
       upper, the 95 % limits of agreement bias ± 1.96 sd (Bland and Altman 1986); r, Pearson's correlation;
       relative_error and absolute_relative_error, the means of 100 (a - b)/b and of its absolute value in
-      percent over pairs with b above 0. What takes more values than there are is NaN.
+      percent over pairs with b above 0. Values that too few pairs leave undefined are NaN.
     """
     a, b = np.asarray(a, float), np.asarray(b, float)
     finite = np.isfinite(a) & np.isfinite(b)

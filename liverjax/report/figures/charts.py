@@ -15,6 +15,9 @@ from liverjax.report.figures.canvas import BLUE, PALETTE, RED, new_figure, plain
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+#: Size classes of lesions, by the diameter of the sphere of their volume.
+_SIZES = {"small": "< 10 mm", "medium": "10-20 mm", "large": "> 20 mm"}
+
 
 def training_curves(runs: Mapping[str, Sequence[Mapping]]) -> bytes:
     """Draws loss and validation Dice against the step.
@@ -92,25 +95,24 @@ def bland_altman(a: npt.ArrayLike, b: npt.ArrayLike, unit: str, names: tuple[str
     return png(figure)
 
 
-def detection_by_size(diameters: npt.ArrayLike, detected: npt.ArrayLike) -> bytes:
-    """Draws the share of reference lesions that were detected, in the size classes of LiTS.
+def detection_by_size(sizes: Sequence[str], detected: npt.ArrayLike) -> bytes:
+    """Draws the share of reference lesions that were detected, by the size classes of LiTS.
 
     Args:
-      diameters: of each reference lesion, in mm.
+      sizes: of each reference lesion: "small", "medium" or "large".
       detected: whether it was found.
     """
-    diameters, detected = np.asarray(diameters, float), np.asarray(detected, bool)
-    medium = (diameters >= 10) & (diameters <= 20)
-    classes = {"< 10 mm": diameters < 10, "10-20 mm": medium, "> 20 mm": diameters > 20}
+    detected = np.asarray(detected, bool)
     figure = new_figure(5.2, 3.4)
     axes = figure.subplots()
     ticks = []
-    for column, (name, members) in enumerate(classes.items()):
+    for column, (size, name) in enumerate(_SIZES.items()):
+        members = np.asarray(sizes) == size
         found, count = int(detected[members].sum()), int(members.sum())
         ticks.append(f"{name}\n{found} of {count}")
         axes.bar(column, found / max(count, 1), color=BLUE, width=0.6)
     axes.set(ylabel="lesions detected", ylim=(0, 1))
-    axes.set_xticks(range(len(classes)), ticks)
+    axes.set_xticks(range(len(_SIZES)), ticks)
     plain(axes)
     return png(figure)
 
