@@ -21,8 +21,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from liverjax import labels
-from liverjax.objects.components import Spacing, bounding_box, label
-from liverjax.objects.matching import correspondence, shared_voxels
+from liverjax.objects.components import Spacing
+from liverjax.objects.matching import Match, Matching, match_lesions, shared_voxels
 from liverjax.scoring import lits, overlap
 
 #: Stands for "very wrong" in the scorer's means.
@@ -51,41 +51,36 @@ def score(prediction: np.ndarray, reference: np.ndarray, spacing: Spacing) -> Ca
     tumors = prediction == labels.TUMOR, reference == labels.TUMOR
     if not tumors[1].any():
         return None
-    box = bounding_box(tumors[0] | tumors[1])
-    predicted, referenced = (label(tumor[box]) for tumor in tumors)
-    shared = shared_voxels(predicted, referenced)
-    n, m = (size - 1 for size in shared.shape)
+    matching = match_lesions(*tumors, spacing)
+    n, m = len(matching.predicted), len(matching.referenced)
     counts, kept = {}, []
     for threshold in (0.0, 0.5):
-        detected, kept = _detected(shared, threshold)
+        detected, kept = _detected(matching, threshold)
         counts[threshold] = (detected, n - detected, m - detected)
     pairs = []
-    for predictions, references in kept:
-        pair = lits.pair_metrics(np.isin(predicted, predictions), np.isin(referenced, references), spacing)
+    for match in kept:
+        pair = lits.pair_metrics(*matching.masks(match), spacing)
         pairs.append(pair | {"voe": pair["voe"] / 100, "rvd": pair["rvd"] / 100})
     of_prediction = lits.burden(prediction) if (prediction == labels.LIVER).any() else LARGE
     return Case(counts, pairs, overlap.count(*tumors), lits.burden(reference) - of_prediction)
 
 
-def _detected(shared: np.ndarray, threshold: float) -> tuple[int, list[tuple[list[int], list[int]]]]:
-    """Returns the scorer's number of detected lesions, and the ids of the pairs that it keeps."""
-    matches = [
-        ([index + 1 for index in predictions], [index + 1 for index in references])
-        for predictions, references in correspondence(shared[1:, 1:])
-    ]
+def _detected(matching: Matching, threshold: float) -> tuple[int, list[Match]]:
+    """Returns the scorer's number of detected lesions, and the matches that it keeps."""
+    shared = shared_voxels(matching.predicted_ids, matching.referenced_ids)
     # The mask of detected lesions: the predictions that have a reference lesion's id.
-    bearers = {references[0]: predictions for predictions, references in matches}
-    detected = len(matches)
+    bearers = {match.references[0]: list(match.predictions) for match in matching.matches}
+    detected = len(matching.matches)
     # The scorer visits the pairs in the order of their first predictions, and drops those that fail.
-    for predictions, references in sorted(matches):
-        mistaken = bearers.get(predictions[0], [])
+    for match in sorted(matching.matches, key=lambda match: match.predictions):
+        mistaken, references = bearers.get(match.predictions[0], []), list(match.references)
         union = (
             shared[mistaken].sum() + shared[:, references].sum() - shared[np.ix_(mistaken, references)].sum()
         )
-        if shared[np.ix_(predictions, references)].sum() / union <= threshold:
+        if match.voxels_both / union <= threshold:
             del bearers[references[0]]
             detected -= len(references)
-    return detected, [match for match in matches if match[1][0] in bearers]
+    return detected, [match for match in matching.matches if match.references[0] in bearers]
 
 
 def table(cases: Sequence[Case | None]) -> dict:

@@ -3,6 +3,8 @@
 A is the prediction and B the reference, S(.) their surface voxels: those with background among their 18 neighbours
 (face or edge). Masks are (x, y, z) arrays of one shape; any value but 0 is in the mask, and outside the array is
 background. Spacings are voxel sizes in mm along x, y, z. Where a value is not defined it is NaN, never a flattering 1.
+docs/metrics.md lists the outside tools that give the same values.
+
 Functions raise ValueError if the shapes differ, or the spacing is not three sizes above 0.
 """
 

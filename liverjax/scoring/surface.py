@@ -47,44 +47,27 @@ class VoxelDistances:
 
     @property
     def assd(self) -> float:
-        """Average symmetric surface distance in mm: (Σ d(a, S(B)) + Σ d(b, S(A))) / (|S(A)| + |S(B)|).
-
-        Heimann et al. 2009 (IEEE TMI 28:1251). With 6 neighbours equals medpy's `assd` since 2022 (before,
-        it was the mean of the two directed means) and MONAI's `SurfaceDistanceMetric(symmetric=True)`.
-        """
+        """The mean in mm; see `metrics.assd`."""
         return float(self.pooled.mean()) if self.pooled.size else math.nan
 
     @property
     def rmsd(self) -> float:
-        """Root mean square symmetric surface distance in mm: √((Σ d² + Σ d²) / (|S(A)| + |S(B)|)).
-
-        Heimann et al. 2009.
-        """
+        """The root mean square in mm; see `metrics.rmsd`."""
         return math.sqrt(np.square(self.pooled).mean()) if self.pooled.size else math.nan
 
     @property
     def hausdorff(self) -> float:
-        """Hausdorff distance in mm: the largest distance. Heimann et al. 2009, by the name of MSD.
-
-        With 6 neighbours equals medpy's `hd` and MONAI's `HausdorffDistanceMetric`. SimpleITK's differs on
-        masks with holes: it measures from set to set, not from surface to surface.
-        """
+        """The largest distance in mm; see `metrics.hausdorff`."""
         return float(self.pooled.max()) if self.pooled.size else math.nan
 
     @property
     def hd95(self) -> float:
-        """95th percentile (linear interpolation) of the pooled distances, in mm.
-
-        With 6 neighbours equals medpy's `hd95`.
-        """
+        """The 95th percentile of both lists as one, in mm; see `metrics.hd95`."""
         return _percentile(self.pooled)
 
     @property
     def hd95_max_of_directed(self) -> float:
-        """The larger of the two lists' 95th percentiles (linear interpolation), in mm.
-
-        With 6 neighbours equals MONAI's `HausdorffDistanceMetric(percentile=95)`.
-        """
+        """The larger of the two lists' 95th percentiles, in mm; see `metrics.hd95_max_of_directed`."""
         # The list of an empty mask is empty, and its percentile NaN, which `fmax` ignores.
         return float(np.fmax(_percentile(self.to_reference), _percentile(self.to_prediction)))
 
@@ -107,10 +90,7 @@ class ElementDistances:
 
     @property
     def hd95_area_weighted(self) -> float:
-        """The larger of the two distances within which 95 % of a surface's area lies, in mm.
-
-        Equals surface-distance's `compute_robust_hausdorff(..., 95)`.
-        """
+        """The larger of the distances in mm within which 95 % of a surface's area lies."""
         return float(
             np.fmax(
                 _area_percentile(self.to_reference, self.prediction_areas),
@@ -119,11 +99,7 @@ class ElementDistances:
         )
 
     def nsd(self, tolerance: float) -> float:
-        """Normalised surface distance: the share of both surfaces' area within `tolerance` mm of the other.
-
-        In [0, 1]; one mask empty: 0; both empty: NaN. Nikolov et al. 2021 (JMIR 23:e26151). Equals
-        surface-distance's `compute_surface_dice_at_tolerance`.
-        """
+        """The share, in [0, 1], of both surfaces' area within a tolerance in mm of the other; see `metrics.nsd`."""
         areas = self.prediction_areas.sum() + self.reference_areas.sum()
         limit = tolerance * (1 + _TIE)
         within = self.prediction_areas[self.to_reference <= limit].sum()
