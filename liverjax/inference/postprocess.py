@@ -7,16 +7,16 @@ the background only by a face (6): then no component of the one is cut through b
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import numpy as np
 
 from liverjax.labels import BACKGROUND, LIVER, TUMOR
 from liverjax.objects import components
+from liverjax.objects.components import Spacing
 from liverjax.options import Predict
 
 
-def clean(labels: np.ndarray, spacing: Sequence[float], options: Predict) -> np.ndarray:
+def clean(labels: np.ndarray, spacing: Spacing, options: Predict) -> np.ndarray:
     """Returns the labels after the steps that the options ask for, in the order of this function.
 
     Args:

@@ -16,6 +16,9 @@ import numpy as np
 
 Connectivity = Literal[6, 26]
 
+#: Voxel size in mm along x, y, z.
+Spacing = Sequence[float] | np.ndarray
+
 
 @dataclasses.dataclass(frozen=True)
 class Lesion:
@@ -64,7 +67,7 @@ def label(mask: np.ndarray, connectivity: Connectivity = 6) -> np.ndarray:
     return _components(np.ascontiguousarray(mask), connectivity)
 
 
-def lesions(ids: np.ndarray, spacing: Sequence[float], corner: Sequence[int] = (0, 0, 0)) -> list[Lesion]:
+def lesions(ids: np.ndarray, spacing: Spacing, corner: Sequence[int] = (0, 0, 0)) -> list[Lesion]:
     """Returns the lesions of a labelled mask, in order of their ids.
 
     Args:
@@ -138,7 +141,7 @@ def _lesion(
     voxels: int,
     centre: np.ndarray,
     box: Sequence[slice],
-    spacing: Sequence[float],
+    spacing: Spacing,
     corner: Sequence[int],
 ) -> Lesion:
     mm3 = voxels * math.prod(spacing)

@@ -8,11 +8,10 @@ goes to the merged reference that it overlaps most; predictions that go to the s
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 
 import numpy as np
 
-from liverjax.objects.components import Lesion, bounding_box, label, lesions
+from liverjax.objects.components import Lesion, Spacing, bounding_box, label, lesions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +77,7 @@ class Matching:
         )
 
 
-def match_lesions(prediction: np.ndarray, reference: np.ndarray, spacing: Sequence[float]) -> Matching:
+def match_lesions(prediction: np.ndarray, reference: np.ndarray, spacing: Spacing) -> Matching:
     """Finds the lesions of two tumour masks (components by 6 neighbours), and which of them correspond.
 
     Args:

@@ -40,7 +40,7 @@ def evaluation_report(
       title: its heading.
       tables: rows by title.
       cases: a row per case and region, with `case`, `region`, `state` and metrics by name.
-      lesions: a row per lesion, with `side`, `diameter_mm` and `detected_0.5`.
+      lesions: a row per lesion, with `side`, `size` and `detected_0.5`.
       read: gives the scan and the label ids of a case, for its picture.
       curves: for each view the log records of its training, as for `figures.training_curves`; None draws none.
     """
@@ -93,7 +93,7 @@ def _add_detection(page: Page, lesions: Sequence[Mapping]) -> None:
     referenced = [row for row in lesions if row["side"] == "reference"]
     if referenced:
         picture = figures.detection_by_size(
-            [row["diameter_mm"] for row in referenced], [row["detected_0.5"] for row in referenced]
+            [row["size"] for row in referenced], [row["detected_0.5"] for row in referenced]
         )
         caption = (
             "Lesions of the reference detected at an IoU above 0.5, by diameter of a sphere of their volume"

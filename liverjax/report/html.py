@@ -117,7 +117,8 @@ def _cell(value: object) -> str:
     if isinstance(value, numbers.Integral):
         return html.escape(str(value))
     if isinstance(value, numbers.Real):
-        if math.isinf(value):
-            return "∞" if value > 0 else "-∞"
-        return f"{value:.3f}" if abs(value) < 100 else f"{value:.1f}"
+        number = float(value)
+        if math.isinf(number):
+            return "∞" if number > 0 else "-∞"
+        return f"{number:.3f}" if abs(number) < 100 else f"{number:.1f}"
     return html.escape(str(value))

@@ -56,13 +56,14 @@ def score(pair: Pair, metrics: Sequence[str]) -> CaseScores:
         prediction = nifti.read_mask(pair.prediction)
         nifti.require_same_geometry(prediction, reference)
         predicted = prediction.voxels
-    # Every metric takes what is outside the box as background.
+    # All metrics count what is outside the box as background.
     box = bounding_box(predicted | reference.voxels)
     predicted, referenced, spacing = predicted[box], reference.voxels[box], reference.spacing
     rows = []
     for name, ids in labels.REGIONS.items():
         if pair.reference.liver_only and labels.LIVER not in ids:
-            region, state = Region(*np.zeros((2, 0, 0, 0), bool), spacing), "not labelled"
+            nothing = np.zeros((0, 0, 0), bool)
+            region, state = Region(nothing, nothing, spacing), "not labelled"
             values = dict.fromkeys(metrics, math.nan)
         else:
             region = Region(_mask(predicted, ids), _mask(referenced, ids), spacing)

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from liverjax import labels
-from liverjax.objects.components import Lesion
+from liverjax.objects.components import Lesion, Spacing
 from liverjax.objects.matching import Matching, match_lesions
 from liverjax.scoring import overlap, statistics, surface
 from liverjax.scoring.overlap import Overlap
@@ -135,7 +135,7 @@ class Case:
     false_positive_ml: float | None
 
 
-def score(prediction: np.ndarray, reference: np.ndarray, spacing: Sequence[float]) -> Case:
+def score(prediction: np.ndarray, reference: np.ndarray, spacing: Spacing) -> Case:
     """Scores one case.
 
     Args:
@@ -160,7 +160,7 @@ def score(prediction: np.ndarray, reference: np.ndarray, spacing: Sequence[float
     )
 
 
-def pair_metrics(prediction: np.ndarray, reference: np.ndarray, spacing: Sequence[float]) -> dict[str, float]:
+def pair_metrics(prediction: np.ndarray, reference: np.ndarray, spacing: Spacing) -> dict[str, float]:
     """Returns `PAIR_METRICS` of (x, y, z) masks of a match."""
     counted = overlap.count(prediction, reference)
     distances = surface.between_voxels(prediction, reference, spacing)

@@ -5,7 +5,7 @@ Use `lits` for anything else. The differences, as read in the published scorer:
 - A pair's IoU is divided by a union taken with the wrong lesion ids: the prediction's own id is looked up
   among ids that had been replaced by those of the reference. Where the two differ and no other lesion
   happens to have that id, the test is |A∩B|/|B| > 0.5.
-- A pair that fails takes as many from the true positives as reference lesions were merged in it, though it
+- A pair that fails subtracts as many from the true positives as reference lesions were merged in it, though it
   was counted once: precision can be negative. A pair that passes counts once, whatever was merged.
 - A case without a reference tumour makes it crash. Such cases are left out here, and counted.
 - A prediction without the label 1 has a tumour burden of 9001, and the largest error of the burden is that
@@ -21,8 +21,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from liverjax import labels
-from liverjax.objects.components import bounding_box, label
-from liverjax.objects.matching import correspondence, shared_voxels
+from liverjax.objects.components import Spacing
+from liverjax.objects.matching import Match, Matching, match_lesions, shared_voxels
 from liverjax.scoring import lits, overlap
 
 #: Stands for "very wrong" in the scorer's means.
@@ -46,52 +46,47 @@ class Case:
     burden_error: float
 
 
-def score(prediction: np.ndarray, reference: np.ndarray, spacing: Sequence[float]) -> Case | None:
+def score(prediction: np.ndarray, reference: np.ndarray, spacing: Spacing) -> Case | None:
     """Scores one case from (x, y, z) label ids and the voxel size in mm; None where the scorer crashes."""
     tumors = prediction == labels.TUMOR, reference == labels.TUMOR
     if not tumors[1].any():
         return None
-    box = bounding_box(tumors[0] | tumors[1])
-    predicted, referenced = (label(tumor[box]) for tumor in tumors)
-    shared = shared_voxels(predicted, referenced)
-    n, m = (size - 1 for size in shared.shape)
+    matching = match_lesions(*tumors, spacing)
+    n, m = len(matching.predicted), len(matching.referenced)
     counts, kept = {}, []
     for threshold in (0.0, 0.5):
-        detected, kept = _detected(shared, threshold)
+        detected, kept = _detected(matching, threshold)
         counts[threshold] = (detected, n - detected, m - detected)
     pairs = []
-    for predictions, references in kept:
-        pair = lits.pair_metrics(np.isin(predicted, predictions), np.isin(referenced, references), spacing)
+    for match in kept:
+        pair = lits.pair_metrics(*matching.masks(match), spacing)
         pairs.append(pair | {"voe": pair["voe"] / 100, "rvd": pair["rvd"] / 100})
     of_prediction = lits.burden(prediction) if (prediction == labels.LIVER).any() else LARGE
     return Case(counts, pairs, overlap.count(*tumors), lits.burden(reference) - of_prediction)
 
 
-def _detected(shared: np.ndarray, threshold: float) -> tuple[int, list[tuple[list[int], list[int]]]]:
-    """Returns the scorer's number of detected lesions, and the ids of the pairs that it keeps."""
-    matches = [
-        ([index + 1 for index in predictions], [index + 1 for index in references])
-        for predictions, references in correspondence(shared[1:, 1:])
-    ]
-    # The mask of detected lesions: which predictions bear a reference lesion's id.
-    bears = {references[0]: predictions for predictions, references in matches}
-    detected = len(matches)
-    # The scorer visits the pairs in the order of their first predictions, and forgets those that fail.
-    for predictions, references in sorted(matches):
-        mistaken = bears.get(predictions[0], [])
+def _detected(matching: Matching, threshold: float) -> tuple[int, list[Match]]:
+    """Returns the scorer's number of detected lesions, and the matches that it keeps."""
+    shared = shared_voxels(matching.predicted_ids, matching.referenced_ids)
+    # The mask of detected lesions: the predictions that have a reference lesion's id.
+    bearers = {match.references[0]: list(match.predictions) for match in matching.matches}
+    detected = len(matching.matches)
+    # The scorer visits the pairs in the order of their first predictions, and drops those that fail.
+    for match in sorted(matching.matches, key=lambda match: match.predictions):
+        mistaken, references = bearers.get(match.predictions[0], []), list(match.references)
         union = (
             shared[mistaken].sum() + shared[:, references].sum() - shared[np.ix_(mistaken, references)].sum()
         )
-        if shared[np.ix_(predictions, references)].sum() / union <= threshold:
-            del bears[references[0]]
+        if match.voxels_both / union <= threshold:
+            del bearers[references[0]]
             detected -= len(references)
-    return detected, [match for match in matches if match[1][0] in bears]
+    return detected, [match for match in matching.matches if match.references[0] in bearers]
 
 
 def table(cases: Sequence[Case | None]) -> dict:
-    """Returns the scorer's tumour table over the cases on which it does not crash, whose number is beside it.
+    """Returns the scorer's tumour table over the cases on which it does not crash, and the numbers of both kinds.
 
-    With no such case there is nothing but that number.
+    Without such a case the table holds only these numbers.
     """
     scored = [case for case in cases if case is not None]
     rows = {"cases": len(scored), "crashes_on": len(cases) - len(scored)}

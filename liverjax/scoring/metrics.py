@@ -3,6 +3,8 @@
 A is the prediction and B the reference, S(.) their surface voxels: those with background among their 18 neighbours
 (face or edge). Masks are (x, y, z) arrays of one shape; any value but 0 is in the mask, and outside the array is
 background. Spacings are voxel sizes in mm along x, y, z. Where a value is not defined it is NaN, never a flattering 1.
+docs/metrics.md lists the outside tools that give the same values.
+
 Functions raise ValueError if the shapes differ, or the spacing is not three sizes above 0.
 """
 
@@ -10,11 +12,12 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 
 from liverjax.errors import InputError, did_you_mean
+from liverjax.objects.components import Spacing
 from liverjax.objects.matching import match_lesions
 from liverjax.scoring import lits, miccai, overlap, surface
 
@@ -63,7 +66,7 @@ def rvd(prediction: np.ndarray, reference: np.ndarray) -> float:
     return overlap.count(prediction, reference).rvd
 
 
-def assd(prediction: np.ndarray, reference: np.ndarray, spacing: Sequence[float]) -> float:
+def assd(prediction: np.ndarray, reference: np.ndarray, spacing: Spacing) -> float:
     """Returns the average symmetric surface distance (Σ d(a, S(B)) + Σ d(b, S(A))) / (|S(A)|+|S(B)|) in mm.
 
     d is the distance to the nearest voxel of the other surface (Heimann et al. 2009). Both masks empty: NaN; one
@@ -76,7 +79,7 @@ def assd(prediction: np.ndarray, reference: np.ndarray, spacing: Sequence[float]
     return surface.between_voxels(prediction, reference, spacing).assd
 
 
-def rmsd(prediction: np.ndarray, reference: np.ndarray, spacing: Sequence[float]) -> float:
+def rmsd(prediction: np.ndarray, reference: np.ndarray, spacing: Spacing) -> float:
     """Returns the root mean square symmetric surface distance √((Σ d² + Σ d²) / (|S(A)|+|S(B)|)) in mm.
 
     As `assd`, of the squared distances (Heimann et al. 2009). Both masks empty: NaN; one empty: infinite.
@@ -88,7 +91,7 @@ def rmsd(prediction: np.ndarray, reference: np.ndarray, spacing: Sequence[float]
     return surface.between_voxels(prediction, reference, spacing).rmsd
 
 
-def hausdorff(prediction: np.ndarray, reference: np.ndarray, spacing: Sequence[float]) -> float:
+def hausdorff(prediction: np.ndarray, reference: np.ndarray, spacing: Spacing) -> float:
     """Returns the Hausdorff distance in mm: the largest distance from either surface to the other.
 
     SLIVER07's "maximum symmetric surface distance" (Heimann et al. 2009). Both masks empty: NaN; one empty: infinite.
@@ -100,7 +103,7 @@ def hausdorff(prediction: np.ndarray, reference: np.ndarray, spacing: Sequence[f
     return surface.between_voxels(prediction, reference, spacing).hausdorff
 
 
-def hd95(prediction: np.ndarray, reference: np.ndarray, spacing: Sequence[float]) -> float:
+def hd95(prediction: np.ndarray, reference: np.ndarray, spacing: Spacing) -> float:
     """Returns the 95th percentile (linear interpolation) of the distances from both surfaces as one list, in mm.
 
     `hd95_max_of_directed` and `hd95_area_weighted` are other definitions in use. Both masks empty: NaN; one empty:
@@ -114,7 +117,7 @@ def hd95(prediction: np.ndarray, reference: np.ndarray, spacing: Sequence[float]
     return surface.between_voxels(prediction, reference, spacing).hd95
 
 
-def hd95_max_of_directed(prediction: np.ndarray, reference: np.ndarray, spacing: Sequence[float]) -> float:
+def hd95_max_of_directed(prediction: np.ndarray, reference: np.ndarray, spacing: Spacing) -> float:
     """Returns the larger of the two surfaces' 95th percentiles (linear interpolation) of distances, in mm.
 
     Both masks empty: NaN; one empty: infinite.
@@ -127,7 +130,7 @@ def hd95_max_of_directed(prediction: np.ndarray, reference: np.ndarray, spacing:
     return surface.between_voxels(prediction, reference, spacing).hd95_max_of_directed
 
 
-def hd95_area_weighted(prediction: np.ndarray, reference: np.ndarray, spacing: Sequence[float]) -> float:
+def hd95_area_weighted(prediction: np.ndarray, reference: np.ndarray, spacing: Spacing) -> float:
     """Returns the larger of the distances in mm within which 95 % of a surface's area lies.
 
     Surfaces are triangulated (Nikolov et al. 2021). Both masks empty: NaN; one empty: infinite.
@@ -139,9 +142,7 @@ def hd95_area_weighted(prediction: np.ndarray, reference: np.ndarray, spacing: S
     return surface.between_elements(prediction, reference, spacing).hd95_area_weighted
 
 
-def nsd(
-    prediction: np.ndarray, reference: np.ndarray, spacing: Sequence[float], tolerance_mm: float = 2.0
-) -> float:
+def nsd(prediction: np.ndarray, reference: np.ndarray, spacing: Spacing, tolerance_mm: float = 2.0) -> float:
     """Returns the normalised surface distance: the share, in [0, 1], of both surfaces' area within a tolerance.
 
     Surfaces are triangulated (Nikolov et al. 2021, JMIR 23:e26151). Both masks empty: NaN; one empty: 0.
@@ -159,7 +160,7 @@ def nsd(
     return surface.between_elements(prediction, reference, spacing).nsd(tolerance_mm)
 
 
-def miccai_score(prediction: np.ndarray, reference: np.ndarray, spacing: Sequence[float]) -> float:
+def miccai_score(prediction: np.ndarray, reference: np.ndarray, spacing: Spacing) -> float:
     """Returns the MICCAI score of a liver, 0 to 100 points (Heimann et al. 2009; see `liverjax.scoring.miccai`).
 
     Both masks empty: NaN; one empty: 0.
@@ -200,7 +201,7 @@ class Region:
       voxel_ml: volume of a voxel in ml.
     """
 
-    def __init__(self, prediction: np.ndarray, reference: np.ndarray, spacing: Sequence[float]):
+    def __init__(self, prediction: np.ndarray, reference: np.ndarray, spacing: Spacing):
         self._masks = prediction, reference, spacing
         self.overlap = overlap.count(prediction, reference)
         self.voxel_ml = float(np.prod(spacing)) / 1000

@@ -34,35 +34,22 @@ class Overlap:
 
     @property
     def dice(self) -> float:
-        """2|A∩B| / (|A|+|B|), in [0, 1]. Both empty: NaN; one empty: 0.
-
-        Dice 1945. Equals medpy's `dc` and SimpleITK's `GetDiceCoefficient` (0 there if both are empty).
-        """
+        """2|A∩B| / (|A|+|B|), in [0, 1]; see `metrics.dice`."""
         return _ratio(2 * self.intersection, self.prediction + self.reference)
 
     @property
     def iou(self) -> float:
-        """|A∩B| / |A∪B|, in [0, 1]: the Jaccard index. Both empty: NaN; one empty: 0.
-
-        Equals medpy's `jc` and SimpleITK's `GetJaccardCoefficient`.
-        """
+        """|A∩B| / |A∪B|, in [0, 1]; see `metrics.iou`."""
         return _ratio(self.intersection, self.union)
 
     @property
     def voe(self) -> float:
-        """Volumetric overlap error 100 (1 - |A∩B|/|A∪B|) in percent. Both empty: NaN; one empty: 100.
-
-        Heimann et al. 2009 (IEEE TMI 28:1251). The LiTS board prints it as a fraction.
-        """
+        """100 (1 - |A∩B|/|A∪B|) in percent; see `metrics.voe`. The LiTS board prints it as a fraction."""
         return 100 * (1 - self.iou)
 
     @property
     def rvd(self) -> float:
-        """Relative volume difference 100 (|A|-|B|)/|B| in percent, above 0 for a prediction too large.
-
-        Both empty: NaN; empty reference alone: infinite; empty prediction alone: -100. Heimann et al. 2009.
-        Equals 100 times medpy's `ravd(A, B)` since version 0.3; before, the masks were exchanged.
-        """
+        """100 (|A|-|B|)/|B| in percent; see `metrics.rvd`."""
         if self.reference:
             return 100 * (self.prediction - self.reference) / self.reference
         return math.inf if self.prediction else math.nan

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
+import numpy.typing as npt
 from scipy import stats
 
 #: Resamples of a bootstrap or permutation test; with few cases a test counts all permutations instead.
 RESAMPLES = 9999
 
 
-def describe(values: Sequence[float]) -> dict[str, float]:
+def describe(values: npt.ArrayLike) -> dict[str, float]:
     """Summarises one metric over cases; undefined values are left out and counted, infinite ones are kept.
 
     Args:
@@ -21,7 +22,7 @@ def describe(values: Sequence[float]) -> dict[str, float]:
     Returns:
       mean, median, sd (with n - 1), min and max of the defined values; n, their number; undefined, the number of NaN;
       infinite, how many of the n are. With infinite values the mean is infinite and the sd NaN: a missed case must not
-      improve a mean. The mean of +inf and -inf, and whatever takes more values than there are, is NaN.
+      improve a mean. A mean of +inf and -inf is NaN, and so is all that too few values leave undefined.
     """
     values = np.asarray(values, float)
     defined = values[~np.isnan(values)]
@@ -40,7 +41,7 @@ def describe(values: Sequence[float]) -> dict[str, float]:
 
 
 def confidence_interval(
-    values: Sequence[float], *, confidence: float = 0.95, seed: int = 0
+    values: npt.ArrayLike, *, confidence: float = 0.95, seed: int = 0
 ) -> tuple[float, float]:
     """Returns the bootstrap confidence interval of the mean over cases; NaN values are left out.
 
@@ -65,7 +66,7 @@ def confidence_interval(
     return float(interval.low), float(interval.high)
 
 
-def auroc(scores: Sequence[float], positive: Sequence[bool]) -> float:
+def auroc(scores: npt.ArrayLike, positive: npt.ArrayLike) -> float:
     """Returns the share of pairs of a positive and a negative in which the positive has the larger score.
 
     The area under the ROC curve, as Mann and Whitney's U over the number of pairs; ties count half. NaN without pairs.
@@ -79,7 +80,7 @@ def auroc(scores: Sequence[float], positive: Sequence[bool]) -> float:
 
 def clustered_interval(
     statistic: Callable[[np.ndarray], np.ndarray],
-    clusters: Sequence,
+    clusters: npt.ArrayLike,
     *,
     confidence: float = 0.95,
     seed: int = 0,
@@ -110,7 +111,7 @@ def clustered_interval(
     return low, high
 
 
-def compare(a: Sequence[float], b: Sequence[float], *, seed: int = 0) -> dict[str, float]:
+def compare(a: npt.ArrayLike, b: npt.ArrayLike, *, seed: int = 0) -> dict[str, float]:
     """Compares a metric of two methods on the same cases, in pairs.
 
     Args:
@@ -175,7 +176,7 @@ def _permutation(difference: np.ndarray, seed: int) -> float:
     return float(test.pvalue)
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
+def holm(p_values: npt.ArrayLike) -> list[float]:
     """Adjusts p-values of several tests for their number (Holm 1979); NaN stays NaN and is not counted."""
     p_values = np.asarray(p_values, float)
     adjusted = np.full(p_values.shape, math.nan)
@@ -185,14 +186,14 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted.tolist()
 
 
-def agreement(a: Sequence[float], b: Sequence[float]) -> dict[str, float]:
+def agreement(a: npt.ArrayLike, b: npt.ArrayLike) -> dict[str, float]:
     """Returns how well volumes a (predicted) agree with volumes b (reference), over cases.
 
     Returns:
       n, pairs of finite values; bias, the mean of a - b; sd of the differences (with n - 1); lower and
       upper, the 95 % limits of agreement bias ± 1.96 sd (Bland and Altman 1986); r, Pearson's correlation;
       relative_error and absolute_relative_error, the means of 100 (a - b)/b and of its absolute value in
-      percent over pairs with b above 0. What takes more values than there are is NaN.
+      percent over pairs with b above 0. Values that too few pairs leave undefined are NaN.
     """
     a, b = np.asarray(a, float), np.asarray(b, float)
     finite = np.isfinite(a) & np.isfinite(b)

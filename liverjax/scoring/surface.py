@@ -17,14 +17,12 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import itertools
 import math
-from collections.abc import Sequence
 
 import edt
 import numpy as np
 
-from liverjax.objects.components import bounding_box
+from liverjax.objects.components import Spacing, bounding_box
 
 #: A distance above a tolerance by this share of it counts as within it: rounding must not decide.
 _TIE = 1e-6
@@ -49,44 +47,27 @@ class VoxelDistances:
 
     @property
     def assd(self) -> float:
-        """Average symmetric surface distance in mm: (Σ d(a, S(B)) + Σ d(b, S(A))) / (|S(A)| + |S(B)|).
-
-        Heimann et al. 2009 (IEEE TMI 28:1251). With 6 neighbours equals medpy's `assd` since 2022 (before,
-        it was the mean of the two directed means) and MONAI's `SurfaceDistanceMetric(symmetric=True)`.
-        """
+        """The mean in mm; see `metrics.assd`."""
         return float(self.pooled.mean()) if self.pooled.size else math.nan
 
     @property
     def rmsd(self) -> float:
-        """Root mean square symmetric surface distance in mm: √((Σ d² + Σ d²) / (|S(A)| + |S(B)|)).
-
-        Heimann et al. 2009.
-        """
+        """The root mean square in mm; see `metrics.rmsd`."""
         return math.sqrt(np.square(self.pooled).mean()) if self.pooled.size else math.nan
 
     @property
     def hausdorff(self) -> float:
-        """Hausdorff distance in mm: the largest distance. Heimann et al. 2009, by the name of MSD.
-
-        With 6 neighbours equals medpy's `hd` and MONAI's `HausdorffDistanceMetric`. SimpleITK's differs on
-        masks with holes: it measures from set to set, not from surface to surface.
-        """
+        """The largest distance in mm; see `metrics.hausdorff`."""
         return float(self.pooled.max()) if self.pooled.size else math.nan
 
     @property
     def hd95(self) -> float:
-        """95th percentile (linear interpolation) of the pooled distances, in mm.
-
-        With 6 neighbours equals medpy's `hd95`.
-        """
+        """The 95th percentile of both lists as one, in mm; see `metrics.hd95`."""
         return _percentile(self.pooled)
 
     @property
     def hd95_max_of_directed(self) -> float:
-        """The larger of the two lists' 95th percentiles (linear interpolation), in mm.
-
-        With 6 neighbours equals MONAI's `HausdorffDistanceMetric(percentile=95)`.
-        """
+        """The larger of the two lists' 95th percentiles, in mm; see `metrics.hd95_max_of_directed`."""
         # The list of an empty mask is empty, and its percentile NaN, which `fmax` ignores.
         return float(np.fmax(_percentile(self.to_reference), _percentile(self.to_prediction)))
 
@@ -109,10 +90,7 @@ class ElementDistances:
 
     @property
     def hd95_area_weighted(self) -> float:
-        """The larger of the two distances within which 95 % of a surface's area lies, in mm.
-
-        Equals surface-distance's `compute_robust_hausdorff(..., 95)`.
-        """
+        """The larger of the distances in mm within which 95 % of a surface's area lies."""
         return float(
             np.fmax(
                 _area_percentile(self.to_reference, self.prediction_areas),
@@ -121,11 +99,7 @@ class ElementDistances:
         )
 
     def nsd(self, tolerance: float) -> float:
-        """Normalised surface distance: the share of both surfaces' area within `tolerance` mm of the other.
-
-        In [0, 1]; one mask empty: 0; both empty: NaN. Nikolov et al. 2021 (JMIR 23:e26151). Equals
-        surface-distance's `compute_surface_dice_at_tolerance`.
-        """
+        """The share, in [0, 1], of both surfaces' area within a tolerance in mm of the other; see `metrics.nsd`."""
         areas = self.prediction_areas.sum() + self.reference_areas.sum()
         limit = tolerance * (1 + _TIE)
         within = self.prediction_areas[self.to_reference <= limit].sum()
@@ -134,7 +108,7 @@ class ElementDistances:
 
 
 def between_voxels(
-    prediction: np.ndarray, reference: np.ndarray, spacing: Sequence[float], neighbours: int = 18
+    prediction: np.ndarray, reference: np.ndarray, spacing: Spacing, neighbours: int = 18
 ) -> VoxelDistances:
     """Measures the distances between surface voxels.
 
@@ -148,21 +122,22 @@ def between_voxels(
       ValueError: shapes that differ or are not of three dimensions, a spacing that is not three sizes
         above 0, another number of neighbours.
     """
-    prediction, reference, spacing = _joint_box(prediction, reference, spacing)
+    prediction, reference, sizes = _joint_box(prediction, reference, spacing)
     surfaces = surface_voxels(prediction, neighbours), surface_voxels(reference, neighbours)
-    return VoxelDistances(*_directed(*surfaces, spacing))
+    return VoxelDistances(*_directed(*surfaces, sizes))
 
 
-def between_elements(
-    prediction: np.ndarray, reference: np.ndarray, spacing: Sequence[float]
-) -> ElementDistances:
+def between_elements(prediction: np.ndarray, reference: np.ndarray, spacing: Spacing) -> ElementDistances:
     """Measures the distances between surface elements, and their areas. Arguments as `between_voxels`."""
-    prediction, reference, spacing = _joint_box(prediction, reference, spacing)
-    codes = _corner_codes(prediction), _corner_codes(reference)
-    surfaces = [(code != 0) & (code != 255) for code in codes]
-    areas = _element_areas(tuple(spacing))
-    of_surfaces = (areas[code[surface]] for code, surface in zip(codes, surfaces, strict=True))
-    return ElementDistances(*_directed(*surfaces, spacing), *of_surfaces)
+    prediction, reference, sizes = _joint_box(prediction, reference, spacing)
+    of_prediction, of_reference = _corner_codes(prediction), _corner_codes(reference)
+    surface_a, surface_b = ((codes != 0) & (codes != 255) for codes in (of_prediction, of_reference))
+    areas = _element_areas((float(sizes[0]), float(sizes[1]), float(sizes[2])))
+    return ElementDistances(
+        *_directed(surface_a, surface_b, sizes),
+        areas[of_prediction[surface_a]],
+        areas[of_reference[surface_b]],
+    )
 
 
 def surface_voxels(mask: np.ndarray, neighbours: int = 18) -> np.ndarray:
@@ -183,23 +158,23 @@ def surface_voxels(mask: np.ndarray, neighbours: int = 18) -> np.ndarray:
 
 
 def _joint_box(
-    prediction: np.ndarray, reference: np.ndarray, spacing: Sequence[float]
+    prediction: np.ndarray, reference: np.ndarray, spacing: Spacing
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Returns both masks as boolean arrays cropped to the box that holds them, and the spacing, checked."""
     if prediction.shape != reference.shape or prediction.ndim != 3:
         raise ValueError(
             f"prediction has shape {prediction.shape}, reference {reference.shape}; expected one (x, y, z)"
         )
-    spacing = np.asarray(spacing, float)
-    if spacing.shape != (3,) or not (np.isfinite(spacing).all() and spacing.min() > 0):
-        raise ValueError(f"spacing is {spacing.tolist()}, expected three sizes in mm above 0")
+    sizes = np.asarray(spacing, float)
+    if sizes.shape != (3,) or not (np.isfinite(sizes).all() and sizes.min() > 0):
+        raise ValueError(f"spacing is {sizes.tolist()}, expected three sizes in mm above 0")
     masks = [mask.astype(bool, copy=False) for mask in (prediction, reference)]
     if all(mask.flags.f_contiguous for mask in masks):
         # NIfTI files are read in Fortran order. Distances do not depend on the order of the axes, and exchanging the
         # axes is cheaper than copying from one order to the other.
-        masks, spacing = [mask.T for mask in masks], spacing[::-1]
+        masks, sizes = [mask.T for mask in masks], sizes[::-1]
     box = bounding_box(masks[0] | masks[1])
-    return *(np.ascontiguousarray(mask[box]) for mask in masks), spacing
+    return np.ascontiguousarray(masks[0][box]), np.ascontiguousarray(masks[1][box]), sizes
 
 
 def _directed(
@@ -274,7 +249,7 @@ def _element_areas(spacing: tuple[float, float, float]) -> np.ndarray:
     them by a patch of its own; the triangulation of the two patches that are not flat is
     surface-distance's.
     """
-    corners = list(itertools.product((0, 1), repeat=3))
+    corners = [(i, j, k) for i in (0, 1) for j in (0, 1) for k in (0, 1)]
     areas = np.zeros(256)
     for code in range(256):
         inside = {corner for corner in corners if code >> (corner[0] + 2 * corner[1] + 4 * corner[2]) & 1}
@@ -303,21 +278,21 @@ def _patch_area(group: list[tuple[int, int, int]], spacing: tuple[float, float, 
     where f are the areas of its faces.
     """
     faces = math.prod(spacing) / np.asarray(spacing)
-    diagonal = np.linalg.norm(faces)
+    diagonal = float(np.linalg.norm(faces))
     across = np.ptp(group, axis=0) == 0  # The axes along which the group does not extend.
     if len(group) == 1:
         return diagonal / 8
     if len(group) == 2:
-        return np.linalg.norm(faces[across]) / 2
+        return float(np.linalg.norm(faces[across])) / 2
     if len(group) == 3:
-        return faces[across].item() / 2 + diagonal * 3 / 8
+        return float(faces[across].item()) / 2 + diagonal * 3 / 8
     if across.any():  # All four in one face.
-        return faces[across].item()
+        return float(faces[across].item())
     inner = [corner for corner in group if sum(_adjacent(corner, other) for other in group) > 1]
     if len(inner) == 1:  # A corner with its three neighbours, cut off by a hexagon.
         return diagonal * 3 / 4
     middle = np.ptp(inner, axis=0) == 1  # Four in a zigzag: the axis of its middle edge.
-    ends = (np.linalg.norm(faces[middle | (np.arange(3) == axis)]) for axis in np.flatnonzero(~middle))
+    ends = (float(np.linalg.norm(faces[middle | (np.arange(3) == axis)])) for axis in np.flatnonzero(~middle))
     return diagonal / 2 + sum(ends) / 4
 
 

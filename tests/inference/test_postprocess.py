@@ -29,11 +29,11 @@ def test_without_any_step_nothing_changes(labels):
     assert np.array_equal(postprocess.clean(labels, (1, 2, 3), NOTHING), before)
 
 
-def test_the_largest_piece_counts_its_tumours():
+def test_the_largest_component_counts_its_tumours():
     assert _clean(_line(1, 1, 0, 1, 2, 2, 0, 1), largest_component=True) == [0, 0, 0, 1, 2, 2, 0, 0]
 
 
-def test_pieces_are_joined_by_corners():
+def test_components_are_connected_by_corners():
     labels = np.zeros((2, 2, 2), np.uint8)
     labels[0, 0, 0] = labels[1, 1, 1] = 1
     assert np.array_equal(postprocess.largest_liver_component(labels), labels)
@@ -43,7 +43,7 @@ def test_tumours_without_liver_are_dropped():
     assert _clean(_line(2, 2, 0, 2, 1, 0, 1), tumor_within_liver=True) == [0, 0, 0, 2, 1, 0, 1]
 
 
-def test_small_pieces_are_measured_in_mm3():
+def test_small_components_are_measured_in_mm3():
     # 1 x 2 x 3 mm: a voxel has 6 mm3, so that 12 mm3 are two voxels, which stay, and 12.5 mm3 need three.
     labels = _line(1, 1, 0, 1, 1, 1, 2, 2, 1)
     for limit, expected in ((12, labels), (12.5, _line(0, 0, 0, 1, 1, 1, 2, 2, 1))):
@@ -76,10 +76,10 @@ def test_holes_are_those_that_scipy_fills(labels):
 
 @given(masks, st.integers(0, 8), st.integers(0, 8))
 @settings(max_examples=200, deadline=None)
-def test_small_pieces_are_those_that_scipy_counts(labels, min_liver, min_tumor):
+def test_small_components_are_those_that_scipy_counts(labels, min_liver, min_tumor):
     def kept(mask, least):
-        pieces, _ = scipy.ndimage.label(mask, CORNERS)
-        return mask & (np.bincount(pieces.ravel()) >= least)[pieces]
+        ids, _ = scipy.ndimage.label(mask, CORNERS)
+        return mask & (np.bincount(ids.ravel()) >= least)[ids]
 
     cleaned = postprocess.remove_small(labels, min_liver, min_tumor)
     assert np.array_equal(cleaned > 0, kept(labels > 0, min_liver))

@@ -30,7 +30,7 @@ def bluish(image):
 
 
 def panels(image):
-    """The axial, coronal and sagittal parts of a preview of a scan as wide as deep, without its title row."""
+    """The axial, coronal and sagittal panels of a preview of a scan as wide as deep, without its title row."""
     return np.array_split(image[65:], 3, axis=1)
 
 
@@ -58,7 +58,7 @@ def reoriented(volume, codes):
     return Volume(np.asarray(image.dataobj), image.affine)
 
 
-def test_right_is_left_and_front_and_head_are_up():
+def test_the_patients_right_is_on_the_left_and_front_and_head_are_up():
     # 60 of 240 mm from the left, back and foot: the ball is in the patient's left, back and lower half.
     image, mask = scan_with_ball((60, 70, 60), 30, (2, 2, 2))
     for panel, across in zip(panels(pixels(figures.preview(image, mask))), ("x", "x", "y"), strict=True):
@@ -85,8 +85,8 @@ def test_a_ball_is_round_and_its_outline_lies_on_its_edge_whatever_the_spacing()
         for first, last in span(has_color(panel, canvas.BLUE)):
             assert (last - first) * mm == pytest.approx(2 * radius, abs=9)
         outline = span(bluish(panel))
-        pieces = ndimage.label(panel.min(-1) > 0.85)[0]  # the ball, and letters
-        bright = span(pieces == np.bincount(pieces.flat)[1:].argmax() + 1)
+        ids = ndimage.label(panel.min(-1) > 0.85)[0]  # the ball, and letters
+        bright = span(ids == np.bincount(ids.flat)[1:].argmax() + 1)
         np.testing.assert_allclose(outline[1], bright[1], atol=5)
 
 
@@ -207,12 +207,15 @@ def test_bland_altman_draws_bias_and_limits():
     dot_rows = np.nonzero(has_color(image, canvas.BLUE, 0.1))[0]
     # From one difference to the other, 2 units; from bias to limit, 2.77.
     assert (bias - upper) / (np.ptp(dot_rows) - 6) == pytest.approx(2.772 / 2, rel=0.1)
-    assert pixels(figures.bland_altman([1], [2], "ml")).any()
+    one_pair = pixels(figures.bland_altman([1], [2], "ml"))
+    assert has_color(one_pair, canvas.BLUE, 0.1).any() and not has_color(one_pair, canvas.RED, 0.25).any()
 
 
 def test_detection_bars_have_the_height_of_the_share():
-    # Small: 1 of 1. Medium, both bounds included: 1 of 2. Large: 0 of 1.
-    image = pixels(figures.detection_by_size([5, 10, 20, 20.1], [True, True, False, False]))
+    # Small: 1 of 1. Medium: 1 of 2. Large: 0 of 1.
+    image = pixels(
+        figures.detection_by_size(["small", "medium", "medium", "large"], [True, True, False, False])
+    )
     blue = has_color(image, canvas.BLUE, 0.02)
     bars, count = ndimage.label(blue)
     heights = [np.ptp(np.nonzero(bars == bar)[0]) + 1 for bar in range(1, count + 1)]
@@ -220,14 +223,15 @@ def test_detection_bars_have_the_height_of_the_share():
     assert heights[0] / heights[1] == pytest.approx(2, rel=0.03)
 
 
-def test_curves_have_a_line_per_run_and_miss_nothing_that_is_there():
+def test_curves_have_a_line_per_run():
     records = [{"step": step, "loss": 1 / step} for step in range(1, 20)]
     validations = [{"step": 10, "validation_dice": 0.5}, {"step": 20, "validation_dice": 0.8}]
     image = pixels(figures.training_curves({"axial": records + validations, "coronal": records}))
     left, right = np.array_split(image, 2, axis=1)
     assert has_color(left, canvas.ORANGE).any()  # drawn last
     assert has_color(right, canvas.BLUE).sum() > 100
-    assert pixels(figures.training_curves({"axial": []})).any()
+    empty = pixels(figures.training_curves({"axial": []}))
+    assert not has_color(np.array_split(empty, 2, axis=1)[0], canvas.BLUE).any()
 
 
 def _variant(mean, difference, p_holm):

@@ -51,7 +51,7 @@ def test_a_page_is_well_formed_and_needs_nothing_else(tmp_path):
     assert "Research use only" in parsed.of("footer")[0]
 
 
-def test_hostile_text_is_shown_not_run(tmp_path):
+def test_hostile_text_is_shown_and_not_run(tmp_path):
     page = Page(HOSTILE).section(HOSTILE).text(HOSTILE).figure(b"", HOSTILE)
     page.table([{HOSTILE: HOSTILE}])
     parsed = Parser(page.write(tmp_path / "report.html"))

@@ -1,4 +1,4 @@
-"""What outside tools say of a fixed set of mask pairs, stored in `oracle_values.json` for every machine.
+"""Values of outside tools for a fixed set of mask pairs, stored in `oracle_values.json` for every machine.
 
 The tools are heavy (torch among them); their values are computed once and compared with ours by
 `test_oracles.py`, which also computes them anew for each tool that is installed. To renew the file, in an
@@ -6,7 +6,7 @@ environment with medpy, monai, panoptica, SimpleITK and surface-distance:
 
   python tests/scoring/oracle_values.py [FOLDER_OF_REAL_SCANS]
 
-Each tool's function returns values under OUR names, so that each says which definition it shares.
+Each tool's function returns values under OUR names, which show the definition that it shares.
 """
 
 import importlib.metadata
@@ -119,7 +119,7 @@ def real_pair(folder, index):
 
 
 def checksum(prediction, reference):
-    """Returns a number that tells whether two machines speak of the same masks."""
+    """Returns a number by which two machines can check that their masks are equal."""
     return zlib.crc32(np.packbits(np.stack([prediction, reference])).tobytes())
 
 

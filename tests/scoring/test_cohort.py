@@ -236,7 +236,7 @@ def test_a_primary_metric_that_is_not_computed_is_refused(folders, metrics, prim
         cohort.evaluate(*folders, compare=folders[0], metrics=metrics, primary=primary, quiet=True)
 
 
-# --- which mask belongs to which ----------------------------------------------------------------------------
+# --- pairing of masks -----------------------------------------------------------------------------------------
 
 
 def test_a_data_set_as_reference(tmp_path):
@@ -271,7 +271,7 @@ def test_two_predictions_of_one_case_are_refused(tmp_path):
         cohort.evaluate(tmp_path / "p", tmp_path / "r", quiet=True)
 
 
-def test_masks_that_do_not_tell_tumours_from_liver(tmp_path):
+def test_cases_whose_tumours_are_not_labelled(tmp_path):
     _write(tmp_path / "set" / "images" / "x.nii.gz", np.zeros((8, 7, 6), np.int16))
     _write(tmp_path / "set" / "labels" / "x.nii.gz", _labels(LIVER))
     _write(tmp_path / "p" / "x.nii.gz", _labels(LIVER, TUMOR))

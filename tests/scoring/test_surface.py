@@ -89,7 +89,7 @@ def test_distances_across_empty_slices():
     assert distances.to_prediction == pytest.approx([47.5])
 
 
-def test_unequal_surfaces_tell_the_definitions_apart():
+def test_unequal_surfaces_distinguish_the_definitions():
     # A has one voxel, B that and one 10 mm away: distances [0] from A, [0, 10] from B.
     a, b = _mask((11, 1, 1), (0, 0, 0)), _mask((11, 1, 1), (0, 0, 0), (10, 0, 0))
     distances = surface.between_voxels(a, b, (1, 1, 1))
@@ -112,7 +112,7 @@ def test_distances_are_those_of_brute_force(masks, spacing, neighbours):
 
 
 @given(MASK_PAIRS, SPACINGS, st.permutations(range(3)))
-def test_neither_roles_nor_axes_nor_memory_order_matter(masks, spacing, order):
+def test_distances_do_not_depend_on_roles_axes_or_memory_order(masks, spacing, order):
     def values(a, b, spacing):
         voxels, elements = surface.between_voxels(a, b, spacing), surface.between_elements(a, b, spacing)
         return (
@@ -130,7 +130,7 @@ def test_neither_roles_nor_axes_nor_memory_order_matter(masks, spacing, order):
 
 
 @given(MASK_PAIRS, SPACINGS)
-def test_order_of_the_metrics(masks, spacing):
+def test_the_order_of_the_metrics_by_size(masks, spacing):
     assume(all(mask.any() for mask in masks))
     distances = surface.between_voxels(*masks, spacing)
     slack = 1e-6 * (1 + distances.hausdorff)

@@ -8,11 +8,15 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from liverjax.report.figures.canvas import BLUE, PALETTE, RED, new_figure, plain, png
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+#: Size classes of lesions, by the diameter of the sphere of their volume.
+_SIZES = {"small": "< 10 mm", "medium": "10-20 mm", "large": "> 20 mm"}
 
 
 def training_curves(runs: Mapping[str, Sequence[Mapping]]) -> bytes:
@@ -22,14 +26,15 @@ def training_curves(runs: Mapping[str, Sequence[Mapping]]) -> bytes:
       runs: for each name (a view) its log records, with ``step`` and any of ``loss``, ``validation_dice``.
     """
     figure = new_figure(10, 3.4)
+    left, right = figure.subplots(1, 2)
     panels = {"loss": "training loss", "validation_dice": "validation Dice"}
-    for axes, (key, name) in zip(figure.subplots(1, 2), panels.items(), strict=True):
+    for axes, (key, name) in zip((left, right), panels.items(), strict=True):
         for (run, records), color in zip(runs.items(), itertools.cycle(PALETTE), strict=False):
             points = [(record["step"], record[key]) for record in records if key in record]
             axes.plot(*np.reshape(points, (-1, 2)).T, color=color, label=run, linewidth=1.4)
         axes.set(xlabel="step", ylabel=name)
         plain(axes)
-    axes.legend(frameon=False)
+    right.legend(frameon=False)
     return png(figure)
 
 
@@ -61,9 +66,7 @@ def score_distribution(scores: Mapping[str, Sequence[float]], name: str) -> byte
     return png(figure)
 
 
-def bland_altman(
-    a: Sequence[float], b: Sequence[float], unit: str, names: tuple[str, str] = ("a", "b")
-) -> bytes:
+def bland_altman(a: npt.ArrayLike, b: npt.ArrayLike, unit: str, names: tuple[str, str] = ("a", "b")) -> bytes:
     """Draws the difference a - b against the mean of both, with bias and 95 % limits of agreement.
 
     The limits are bias +- 1.96 standard deviations of the differences (Bland and Altman 1986).
@@ -92,25 +95,24 @@ def bland_altman(
     return png(figure)
 
 
-def detection_by_size(diameters: Sequence[float], detected: Sequence[bool]) -> bytes:
-    """Draws the share of reference lesions that were detected, in the size classes of LiTS.
+def detection_by_size(sizes: Sequence[str], detected: npt.ArrayLike) -> bytes:
+    """Draws the share of reference lesions that were detected, by the size classes of LiTS.
 
     Args:
-      diameters: of each reference lesion, in mm.
+      sizes: of each reference lesion: "small", "medium" or "large".
       detected: whether it was found.
     """
-    diameters, detected = np.asarray(diameters, float), np.asarray(detected, bool)
-    medium = (diameters >= 10) & (diameters <= 20)
-    classes = {"< 10 mm": diameters < 10, "10-20 mm": medium, "> 20 mm": diameters > 20}
+    detected = np.asarray(detected, bool)
     figure = new_figure(5.2, 3.4)
     axes = figure.subplots()
     ticks = []
-    for column, (name, members) in enumerate(classes.items()):
+    for column, (size, name) in enumerate(_SIZES.items()):
+        members = np.asarray(sizes) == size
         found, count = int(detected[members].sum()), int(members.sum())
         ticks.append(f"{name}\n{found} of {count}")
         axes.bar(column, found / max(count, 1), color=BLUE, width=0.6)
     axes.set(ylabel="lesions detected", ylim=(0, 1))
-    axes.set_xticks(range(len(classes)), ticks)
+    axes.set_xticks(range(len(_SIZES)), ticks)
     plain(axes)
     return png(figure)
 

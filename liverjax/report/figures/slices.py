@@ -1,4 +1,4 @@
-"""Slices of scans with the contours of their labels, oriented as radiologists look at them, as PNG bytes."""
+"""Slices of scans with the contours of their labels, in radiological orientation, as PNG bytes."""
 
 from __future__ import annotations
 
