@@ -60,7 +60,7 @@ def shared_network(config):
 
 
 def restarts(config):
-    """One network of each view, the best of four by validation, and the ensemble of those of the four that are kept."""
+    """One training of each view, the best of four by validation, and all of four that are kept together."""
     yield "one", ("train.restarts=1",)
     yield "best of 4", ("train.restarts=4", "predict.ensemble=best")
     yield "all kept of 4", ("train.restarts=4", "predict.ensemble=all")

@@ -1,4 +1,4 @@
-"""List what is wrong with a data set, and how to fix it.
+"""List what is wrong with a data set, and how to mend it.
 
   liverjax check -i DATASET
   liverjax check -i DATASET --json > findings.json

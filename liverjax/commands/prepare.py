@@ -2,9 +2,9 @@
 
   liverjax prepare -i DATASET -o STORE --config=mr_liver:small [--preview]
 
-The scans are resampled to the config's grid and written as slices of each view. Cases that are already in the store are
-kept, so that the same command resumes after a stop. --preview also writes STORE/preview/VIEW.png: slices with their
-labels, and the same slices after the config's augmentation.
+The scans are resampled to the config's grid and written as slices of each view. Cases that are in the
+store already are kept, so that an interrupted call goes on. --preview also writes STORE/preview/VIEW.png: slices
+with their labels, and what the config's augmentation makes of them.
 """
 
 from absl import flags
