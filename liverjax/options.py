@@ -1,6 +1,6 @@
 """Every number that can be changed, with its default: the one source of defaults.
 
-A config file (``configs/``) states what differs from these; `liverjax.config` turns one into the other.
+A config file (``configs/``) states the differences from these; `liverjax.config` turns one into the other.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Split:
     test_cases: tuple[str, ...] = ()
     #: Number of the remaining patients that choose the best checkpoint.
     validation: int = 2
-    #: Share of the patients that are left then that train, drawn by the seed; a smaller share lies within a larger.
+    #: Share of the remaining patients that trains, drawn by the seed; a smaller share is a subset of a larger one.
     train_share: float = 1.0
 
     def __post_init__(self):
@@ -90,8 +90,8 @@ class Batch:
     size: int = 16
     #: Rows and columns of the patch; slices are padded with air or cropped to it.
     patch: tuple[int, ...] = (192, 192)
-    #: Shares of slices drawn from those with tumour, from those with liver, and from those without either; the
-    #: rest is drawn from all.
+    #: Shares of the slices that are drawn from those with tumour, with liver, and without either; the others are drawn
+    #: from all slices.
     tumor_share: float = 0.0
     liver_share: float = 0.5
     empty_share: float = 0.0
@@ -116,7 +116,7 @@ class Batch:
 
 @dataclasses.dataclass(frozen=True)
 class Augment:
-    """Random changes of the training slices, each drawn uniformly per slice within its range; 0 is off."""
+    """Random changes of the training slices, each drawn for each slice, uniformly within its range; 0 is off."""
 
     #: Largest rotation in degrees, either way.
     rotation: float = 15.0
@@ -324,7 +324,7 @@ class Config:
     views: tuple[str, ...] = VIEWS
     #: Of all random numbers: weights, batches, augmentation, dropout, and which patients `split.train_share` takes.
     seed: int = 0
-    #: Folder written by `liverjax prepare`.
+    #: Folder that `liverjax prepare` wrote.
     store: str = ""
     #: Wall-clock minutes of training, over all views; 0 is no limit. The rate then cools down in time.
     max_minutes: float = 0.0

@@ -1,9 +1,9 @@
-"""List what is wrong with a data set, and how to mend it.
+"""List all problems of a data set, each with its remedy.
 
   liverjax check -i DATASET
   liverjax check -i DATASET --json > findings.json
 
-Every scan and mask is read. Errors keep the data from being used; the exit status is 1 if there are any.
+Every scan and mask is read. A data set with errors cannot be used; the exit status is then 1.
 """
 
 from absl import flags

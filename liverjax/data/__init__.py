@@ -1,0 +1,27 @@
+"""Training data: from a data set to the batches of a step.
+
+Public, imported on first use:
+
+    prepare(source, folder, config) -> Store        scans and masks -> slices of each view on disk
+    open_store(folder, preprocess, target) -> Store, of StoredCase
+    store_identity(preprocess, target)              the fields of a config that a store depends on
+    usable_cases(cases, labels), split_cases(cases, options, seed) -> Subsets
+    Sampler(cases, views, options, seed)            which slices make the batch of a step, each a Draw
+    train_batches, validation_batches               NumPy arrays, read ahead
+    augmented_slices(cases, view, config) -> Preview
+
+The augmentation runs on the device: `liverjax.data.augment.augment`.
+"""
+
+from liverjax import lazy
+
+__getattr__, __dir__, __all__ = lazy.attach(
+    __name__,
+    {
+        "store": ("Store", "StoredCase", "open_store", "prepare", "store_identity"),
+        "splits": ("Subsets", "split_cases", "usable_cases"),
+        "sampling": ("Draw", "Sampler"),
+        "pipeline": ("train_batches", "validation_batches"),
+        "preview": ("Preview", "augmented_slices"),
+    },
+)

@@ -24,9 +24,9 @@ class Case:
       id: name of the case, unique in its data set; also the stem of a file name.
       image: file of the scan, or folder of its DICOM series.
       label: file of the mask, or folder of its PNG files, or None.
-      patient: whom the scan shows; the case's id where nothing else is known.
+      patient: name of the patient; the case's id where nothing else is known.
       label_map: pairs of a value in the mask file and the label id that it means.
-      liver_only: the mask does not tell tumours from the liver.
+      liver_only: the mask does not distinguish tumours from the liver.
       voxel_on_voxel: the mask lies on its scan voxel on voxel, whatever its own affine says.
     """
 
@@ -47,7 +47,7 @@ class Case:
 
         Raises:
           InputError: there is none, it cannot be read, it holds a value that `label_map` does not, or its shape
-            is not the scan's where it is said to lie on it voxel on voxel.
+            is not the scan's where the case is `voxel_on_voxel`.
         """
         mask = self._stored_mask()
         return self._placed_on(self.read_image(phase=0), mask) if self.voxel_on_voxel else mask

@@ -17,7 +17,7 @@ from liverjax.scans import dicom
 from liverjax.volume import Volume
 
 _SEQUENCES = ("T1DUAL", "T2SPIR")
-#: Grey values of the organs in MR masks, both ends included: liver, right kidney, left kidney, spleen.
+#: Grey values of the organs in MR masks, from and to: liver, right kidney, left kidney, spleen.
 _MR_LIVER = (55, 70)
 _MR_OTHERS = ((110, 135), (175, 200), (240, 255))
 

@@ -1,4 +1,4 @@
-"""What is wrong with a data set: all of it at once, as data, with how to mend it."""
+"""Checks of a data set: all findings at once, as data, each with its remedy."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from liverjax.volume import Volume
 
 ERROR, WARNING = "error", "warning"
 
-#: How grave each kind of finding is, and how to mend it. Errors keep a data set from being used.
+#: Severity and remedy of each kind of finding. A data set with errors cannot be used.
 KINDS = {
-    "layout": (ERROR, "lay the folder out as one of the layouts, or name its layout"),
+    "layout": (ERROR, "arrange the folder as one of the layouts, or name its layout"),
     "cases_json": (ERROR, "correct cases.json as the message says"),
     "case_id": (ERROR, "rename the file"),
     "duplicate_id": (ERROR, "rename or remove one of the files"),
@@ -44,34 +44,34 @@ KINDS = {
         "view both; if they fit voxel on voxel, as LiTS case 53 does, list the case as voxel_on_voxel in cases.json",
     ),
     "constant": (ERROR, "copy the scan again from its source"),
-    "duplicate_scan": (ERROR, "keep one; copies in training and test make figures too good"),
-    "no_geometry": (WARNING, "state the voxel size (spacing), and make sure of the orientation in a viewer"),
-    "forms_disagree": (WARNING, "make sure of the geometry in a viewer, then write the file with one form"),
-    "notice": (WARNING, "make sure that this is meant"),
+    "duplicate_scan": (ERROR, "keep one; copies in training and test make scores too good"),
+    "no_geometry": (WARNING, "state the voxel size (spacing), and verify the orientation in a viewer"),
+    "forms_disagree": (WARNING, "verify the geometry in a viewer, then write the file with one form"),
+    "notice": (WARNING, "verify that this is intended"),
     "spacing": (WARNING, "compare with the scanner's protocol; correct the header if it is wrong"),
     "not_hu": (WARNING, "convert to Hounsfield units (air -1000, water 0), or train on such data alone"),
     "hu_clipped": (WARNING, "keep the intensity window within the range that is left"),
     "empty_mask": (
         WARNING,
-        "make sure that the case shows no liver; it scores as documented for empty masks",
+        "verify that the case shows no liver; empty masks are scored as documented",
     ),
-    "tiny_mask": (WARNING, "make sure that the mask is complete; a liver has 1000 to 2500 ml"),
+    "tiny_mask": (WARNING, "verify that the mask is complete; a liver has 1000 to 2500 ml"),
     "mirrored": (WARNING, "view the case: its liver lies on the left; flip the scan, or correct its affine"),
     "ircadb": (
         WARNING,
-        "LiTS cases 28 to 47 are 3D-IRCADb: do not evaluate on that what was trained on these",
+        "LiTS cases 28 to 47 are 3D-IRCADb: do not evaluate a model on 3D-IRCADb that was trained on them",
     ),
 }
 
 #: A spacing is an outlier if it is this many times larger or smaller than the data set's median.
 SPACING_FACTOR = 5.0
-#: A spacing outside this range, in mm, is one in any data set.
+#: A spacing outside this range, in mm, is an outlier in any data set.
 SPACING_RANGE = (0.2, 20.0)
 #: A CT whose lowest value is above this shows no air: its HU are clipped.
 CLIPPED_ABOVE_HU = -500
-#: A liver below this volume, in ml, is worth a look.
+#: A liver below this volume, in ml, is reported.
 TINY_LIVER_ML = 100.0
-#: A liver whose centroid lies this far, in mm, on the left of the field of view is taken for mirrored.
+#: A liver whose centroid lies more than this, in mm, to the left of the middle of the field of view seems mirrored.
 MIRRORED_MM = 20.0
 
 _IRCADB = re.compile(r"(volume-|liver_)(2[89]|3\d|4[0-7])")
@@ -79,7 +79,7 @@ _IRCADB = re.compile(r"(volume-|liver_)(2[89]|3\d|4[0-7])")
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong: its kind (of `KINDS`), cases, files, what was found, and how to mend it."""
+    """One problem: its severity, kind (of `KINDS`), cases and files, what was found, and the remedy."""
 
     severity: str
     kind: str
@@ -100,13 +100,13 @@ class Report:
 
     @property
     def errors(self) -> int:
-        """Number of findings that keep the data set from being used."""
+        """Number of findings that are errors."""
         return sum(finding.severity == ERROR for finding in self.findings)
 
 
 @dataclasses.dataclass(frozen=True)
 class _Facts:
-    """What is remembered of a scan for comparison with the others."""
+    """Facts of a scan for the comparison with the others."""
 
     case: Case
     spacing: np.ndarray
@@ -122,7 +122,7 @@ def check_data_set(
     phase: int | str | None = None,
     quiet: bool = True,
 ) -> Report:
-    """Reads every scan and mask of a data set, and returns all that is wrong with them.
+    """Reads every scan and mask of a data set, and returns all findings.
 
     Args:
       path: folder of the data set.
@@ -213,7 +213,7 @@ def _check_case(case: Case, phase: int | str | None) -> tuple[list[Finding], _Fa
 
 
 def _read_mask(case: Case) -> tuple[Volume | None, list[Finding]]:
-    with _notices():  # those of the scan say the same
+    with _notices():  # the scan has the same ones
         try:
             return case.read_mask(), []
         except InputError as error:
@@ -268,7 +268,7 @@ def _digest(scan: Volume) -> str:
 
 @contextlib.contextmanager
 def _notices() -> Iterator[list[tuple[str, str]]]:
-    """Collects kind and text of the warnings that reading a file logs, in place of printing them."""
+    """Collects kind and text of the warnings that reading a file logs, instead of printing them."""
     notices: list[tuple[str, str]] = []
 
     class Collector(logging.Handler):

@@ -1,4 +1,4 @@
-"""What the JSON files beside a data set state: `dataset.json` (label names) and `cases.json` (facts of cases)."""
+"""The JSON files beside a data set: `dataset.json` (label names) and `cases.json` (facts of cases)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from liverjax.errors import InputError, did_you_mean
 from liverjax.labels import BACKGROUND, LIVER, TUMOR
 
-#: What the label names of a `dataset.json` mean; any other name, such as another organ's, is background.
+#: Meaning of the label names of a `dataset.json`; any other name, such as another organ's, is background.
 _LABEL_NAMES = {
     "liver": LIVER, "tumor": TUMOR, "tumour": TUMOR, "cancer": TUMOR, "lesion": TUMOR,
     "liver tumor": TUMOR, "liver tumour": TUMOR, "liver cancer": TUMOR, "liver lesion": TUMOR,
@@ -33,7 +33,7 @@ def read_json(path: Path) -> dict:
 
 
 def label_map(path: Path) -> tuple[tuple[int, int], ...]:
-    """Returns what the mask values mean by the `labels` of a `dataset.json`.
+    """Returns the meaning of the mask values by the `labels` of a `dataset.json`, as `Case.label_map`.
 
     These are name to value, or name to values for nnU-Net's regions, or value to name as in MSD.
     """
@@ -62,7 +62,7 @@ def label_map(path: Path) -> tuple[tuple[int, int], ...]:
 
 
 def case_facts(path: Path, cases: Iterable[str]) -> dict[str, dict]:
-    """Returns what a `cases.json` states of each case, as fields of `Case`; nothing where there is no such file.
+    """Returns the facts that a `cases.json` states of each case, as fields of `Case`; none if there is no such file.
 
     Raises:
       InputError: it cannot be read, has an unknown key or a value of another kind, or names a case that is not there.

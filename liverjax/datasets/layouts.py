@@ -1,4 +1,4 @@
-"""How data sets lie on disk: from a folder to its cases, for every layout that the field uses.
+"""Data sets on disk: from a folder to its cases, for every layout that the field uses.
 
 | layout | scans | masks |
 |---|---|---|
@@ -12,7 +12,7 @@
 
 `.nii` and `.nii.gz` are read alike; hidden files are skipped. A file `cases.json` beside the data may state
 what file names cannot: `{"patients": {"<case>": "<patient>"}}` for several scans of a patient,
-`{"liver_only": ["<case>"]}` for masks in which tumours are not told from the liver, and
+`{"liver_only": ["<case>"]}` for masks that do not distinguish tumours from the liver, and
 `{"voxel_on_voxel": ["<case>"]}` for masks that fit their scan although their header says otherwise.
 """
 
@@ -40,7 +40,7 @@ _LITS_SCAN, _LITS_MASK = "volume-", "segmentation-"
 
 @dataclasses.dataclass(frozen=True)
 class Listing:
-    """What lies in a data set, before any of it is checked or opened.
+    """The files of a data set, before any of them is checked or opened.
 
     Attributes:
       scans: case id and place of each scan that should have a mask.
@@ -235,7 +235,7 @@ def _listed_files(training: object, kind: str, source: Path) -> list[tuple[str, 
 
 
 def group(files: Iterable[tuple[str, Path]]) -> dict[str, list[Path]]:
-    """Returns the files of each case id, in natural order of the ids; more than one is one too many."""
+    """Returns the files of each case id, in natural order of the ids; a sound data set has one of each."""
     groups = collections.defaultdict(list)
     for id, file in sorted(files, key=lambda entry: natural_key(entry[0])):
         groups[id].append(file)

@@ -1,4 +1,16 @@
-"""Scans and masks: files, geometry, data sets, and the way to the network's grid and back."""
+"""Scans and masks: files, geometry, intensities.
+
+Public, imported on first use:
+
+    read(path) -> Volume                            a NIfTI file or a folder with a DICOM series
+    read_mask(path) -> Volume                       label ids of a NIfTI file
+    read_series(folder) -> Volume                   DICOM, with the choice of a series and a phase
+    require_same_geometry(a, b)                     refuses volumes whose voxels do not coincide
+    Grid, working_grid(volume, spacing), box_grid(grid, mask, margin_mm)
+    to_grid(volume, grid)                           scan or label map -> grid
+    labels_on_scan, probabilities_on_scan           grid -> scan
+    intensity_window(voxels, options), normalise(voxels, low, high)
+"""
 
 from __future__ import annotations
 
@@ -7,8 +19,25 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from liverjax import lazy
+
 if TYPE_CHECKING:
     from liverjax.volume import Volume
+
+__getattr__, _, _attached = lazy.attach(
+    __name__,
+    {
+        "nifti": ("read_mask", "require_same_geometry"),
+        "dicom": ("read_series",),
+        "grid": ("Grid", "box_grid", "labels_on_scan", "probabilities_on_scan", "to_grid", "working_grid"),
+        "intensity": ("intensity_window", "normalise"),
+    },
+)
+__all__ = ["read", *_attached]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
 
 
 def read(

@@ -1,8 +1,7 @@
 """DICOM series: from a folder of slices to a volume. Needs the extra `liverjax[dicom]`.
 
-Slices are put in order by their positions along the normal of the image plane, never by name or number. A
-series that is no even stack (missing slices, tilted gantry, mixed sizes) is refused, with the values that
-show it.
+Slices are ordered by their positions along the normal of the image plane, never by name or number. A series that is
+no even stack (missing slices, tilted gantry, mixed sizes) is refused, with the values that show it.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ SAME_PLACE_MM = 0.02
 #: Largest angle in degrees between the stack and the normal of its slices.
 TILT_TOLERANCE = 0.5
 
-#: What may tell the phases of a dynamic series apart, the most explicit first.
+#: Attributes that may distinguish the phases of a dynamic series, the most explicit first.
 _TIMES = (
     "TemporalPositionIdentifier", "EchoTime", "AcquisitionNumber", "TriggerTime", "AcquisitionTime",
     "ContentTime", "InstanceNumber",
@@ -84,7 +83,7 @@ def read_series(
     series: str | int | None = None,
     max_bytes: int = 8 * 2**30,
 ) -> Volume:
-    """Reads the DICOM series in a folder; other files in it are passed over, with a notice.
+    """Reads the DICOM series in a folder; other files in it are skipped with a warning.
 
     Args:
       folder: holds the slices themselves, not subfolders.
@@ -123,7 +122,7 @@ def find_phases(folder: str | os.PathLike, *, series: str | int | None = None) -
     """Returns the slices of a folder's series by phase, each in the order of their positions.
 
     Raises:
-      InputError: as `read_series`, as far as headers tell.
+      InputError: as `read_series`, as far as the headers show it.
     """
     folder = Path(folder)
     slices = _one_series(_find_slices(folder), series, folder)
@@ -139,7 +138,7 @@ def find_phases(folder: str | os.PathLike, *, series: str | int | None = None) -
         if len(place) != usual:
             raise InputError(
                 f"{folder}: {len(place)} slices at {place[0].depth:.2f} mm (such as {place[0].path.name}), "
-                f"expected {usual} as elsewhere, one of each phase"
+                f"expected {usual} as at most positions, one of each phase"
             )
     return [list(phase) for phase in zip(*_in_time(places), strict=True)]
 
@@ -170,7 +169,7 @@ def stack_affine(stack: Sequence[Slice], folder: str | os.PathLike) -> np.ndarra
 
 
 def holds_dicom(folder: Path) -> bool:
-    """Whether a folder holds DICOM files, by the mark at byte 128."""
+    """Whether a folder holds DICOM files, by the magic bytes at 128."""
     for path in _files(folder):
         with open(path, "rb") as file:
             file.seek(128)
@@ -206,7 +205,7 @@ def _find_slices(folder: Path) -> list[Slice]:
             header = pydicom.dcmread(path, stop_before_pixels=True)
         except pydicom.errors.InvalidDicomError:
             others.append(path)
-        except Exception as error:  # pydicom raises whatever a damaged file makes it stumble over
+        except Exception as error:  # pydicom raises errors of many types on a damaged file
             raise InputError(f"{path}: cannot be read as DICOM ({_one_line(error)})") from None
         else:
             (slices.append(_slice(header, path)) if "Rows" in header else others.append(path))
@@ -358,7 +357,7 @@ def _pixels(slice_: Slice) -> np.ndarray:
         slope, intercept = float(data.get("RescaleSlope", 1)), float(data.get("RescaleIntercept", 0))
     except InputError:
         raise
-    except Exception as error:  # pydicom raises whatever a damaged file makes it stumble over
+    except Exception as error:  # pydicom raises errors of many types on a damaged file
         raise InputError(f"{slice_.path}: its voxels cannot be read ({_one_line(error)})") from None
     if stored.shape != slice_.shape:
         raise InputError(f"{slice_.path}: voxels of shape {stored.shape}, expected {slice_.shape}")

@@ -1,4 +1,4 @@
-"""From a scan to the working grid and back: one piece of geometry for training and prediction alike.
+"""From a scan to the working grid and back: the same geometry for training and prediction.
 
 The working grid has the scan's own axes, put into the order and direction closest to right, anterior,
 superior ("canonical"). Only the spacing changes, so that resampling is three one-dimensional linear maps, one
@@ -20,7 +20,7 @@ import scipy.sparse
 from liverjax.labels import BACKGROUND, decide
 from liverjax.volume import Volume
 
-#: Lowest intensity that enters resampling: air, in HU. Scanners fill what they do not see with -2000 or
+#: Lowest intensity that enters resampling: air, in HU. Scanners fill the outside of their field of view with -2000 or
 #: -3024, which would bleed into its neighbours. MR intensities lie above it.
 AIR = np.float32(-1024)
 
@@ -65,8 +65,8 @@ def from_canonical(voxels: np.ndarray, scan: Volume) -> np.ndarray:
 def working_grid(volume: Volume, spacing: Sequence[float]) -> Grid:
     """Returns the canonical grid of the given spacing in mm over the field of view of `volume`.
 
-    It has as many voxels as cover the field of view (to the edges of the outermost voxels), at least one;
-    what they exceed it by is split evenly between both ends.
+    It has as many voxels as cover the field of view (to the edges of the outermost voxels), at least one; the excess
+    is split evenly between both ends.
     """
     canonical = to_canonical(volume)
     ratio = np.asarray(spacing, dtype=np.float64) / canonical.spacing
@@ -154,8 +154,8 @@ def labels_on_scan(
     """
     maps = _maps_to_scan(grid, scan)
     labels = np.zeros([m.shape[0] for m in maps], np.uint8, order="F")
-    # Where all voxels that enter a mean are background, so is the mean, by either rule: only what the other voxels
-    # touch has to be interpolated.
+    # Where all voxels that enter a mean are background, so is the mean, by either rule: only the rest has to be
+    # interpolated.
     foreground = decide(np.moveaxis(probabilities, -1, 0), decision) != BACKGROUND
     if foreground.any():
         x, y, z = box = _touched(maps, foreground)

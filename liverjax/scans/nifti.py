@@ -1,7 +1,7 @@
 """Checked reading and writing of NIfTI-1 and NIfTI-2 files (`.nii`, `.nii.gz`).
 
-A file is read to its end, so that its checksum tells of a truncated or altered gzip stream; what the header
-declares is bounded before memory is taken; what cannot be used is refused in one line that names the file.
+A file is read to its end, so that its checksum shows a truncated or altered gzip stream. The sizes that a header
+declares are bounded before memory is allocated. A file that cannot be used is refused in one line that names it.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from liverjax.files import replacing
 from liverjax.scans import nifti_header
 from liverjax.volume import NiftiSource, Volume, corner_distance
 
-#: Largest distance in mm between the corners of two volumes that are held to lie in one geometry: above what
-#: float32 headers round away (< 0.001 mm), below a tenth of the smallest voxel of a clinical scan (0.03 mm).
+#: Largest distance in mm between the corners of two volumes of one geometry: above the rounding of float32 headers
+#: (< 0.001 mm), below a tenth of the smallest voxel of a clinical scan (0.03 mm).
 GEOMETRY_TOLERANCE_MM = 0.02
-#: A floating-point intensity above this is no measurement but a fill value such as 1e30.
+#: A floating-point intensity above this is a fill value such as 1e30, not a measurement.
 LARGEST_INTENSITY = 2.0**32
 
 _GEOMETRY_FIELDS = (
@@ -57,15 +57,15 @@ def read(
     Args:
       path: a `.nii` or `.nii.gz` file.
       phase: which volume of a 4D file, from 0, or "last"; not needed where there is only one.
-      spacing: voxel size in mm that takes the place of the header's, for files that were written without
-        their geometry; the directions of the axes and the origin are kept.
+      spacing: voxel size in mm that replaces the header's, for files that were written without their geometry; the
+        directions of the axes and the origin are kept.
       max_bytes: the largest amount of voxel data, as stored, that is accepted.
 
     Returns:
       A volume whose affine is the sform's if set, else the qform's, else the bare voxel sizes.
 
     Raises:
-      InputError: the file is missing, damaged, no NIfTI, or holds what cannot be a scan.
+      InputError: the file is missing, damaged, no NIfTI, or cannot be a scan.
     """
     path = Path(path)
     with _open(path) as stream:
@@ -112,7 +112,7 @@ def read_mask(path: str | os.PathLike, *, labels: Sequence[int] = range(len(labe
 
 
 def write(path: str | os.PathLike, volume: Volume, *, dtype: np.dtype | type | None = None) -> None:
-    """Writes a volume, unscaled, to a temporary file that then takes the place of `path`.
+    """Writes a volume, unscaled, atomically.
 
     The NIfTI version of `volume.source` is kept. If the affine is still that of its header, every geometry field is
     carried over unchanged, so that any reader finds exactly the affine and shape of the scan that the header came from
@@ -146,7 +146,7 @@ def write(path: str | os.PathLike, volume: Volume, *, dtype: np.dtype | type | N
 
 
 def require_same_geometry(a: Volume, b: Volume, tolerance_mm: float = GEOMETRY_TOLERANCE_MM) -> None:
-    """Refuses two volumes that do not lie voxel on voxel.
+    """Refuses two volumes whose voxels do not coincide.
 
     Raises:
       InputError: the shapes differ, or a corner of the one lies more than `tolerance_mm` from the other's.
@@ -163,7 +163,7 @@ def require_same_geometry(a: Volume, b: Volume, tolerance_mm: float = GEOMETRY_T
 
 
 def chosen_phase(phase: int | str | None, phases: int, path: str | os.PathLike) -> int:
-    """Returns the index of the phase that is asked for: a number from 0, "last", or None if there is but one.
+    """Returns the index of the requested phase: a number from 0, "last", or None if there is only one.
 
     Raises:
       InputError: there is no such phase, or there are several and none is chosen.
@@ -191,7 +191,7 @@ def _check_suffix(path: Path) -> None:
 
 @contextlib.contextmanager
 def _open(path: Path) -> Iterator[BinaryIO]:
-    """Opens the decompressed bytes of the file; what fails while they are read becomes an `InputError`."""
+    """Opens the decompressed bytes of the file; failures while they are read become an `InputError`."""
     _check_suffix(path)
     zipped = path.name.lower().endswith(".gz")
     try:
@@ -244,11 +244,11 @@ def _skip(stream: BinaryIO, count: int, path: Path) -> None:
 
 
 def _checked_voxels(voxels: np.ndarray, slope: float, inter: float, path: Path) -> np.ndarray:
-    """Returns the voxels in native byte order, scaled; refuses what no scanner measures."""
+    """Returns the voxels in native byte order, scaled; refuses values that no scanner measures."""
     scaled = (slope, inter) != (1.0, 0.0)
     if voxels.dtype.kind in "iu" and not scaled:
         return voxels.astype(voxels.dtype.newbyteorder("="), copy=False)
-    with np.errstate(over="ignore", invalid="ignore"):  # what overflows is found below
+    with np.errstate(over="ignore", invalid="ignore"):  # overflow is found below
         voxels = voxels.astype(np.float32, copy=False)
         if scaled:
             voxels *= np.float32(slope)

@@ -1,4 +1,4 @@
-"""What a NIfTI header declares, checked field by field before anything is done with it."""
+"""NIfTI headers, checked field by field before any of them is used."""
 
 from __future__ import annotations
 

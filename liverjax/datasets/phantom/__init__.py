@@ -25,7 +25,7 @@ from liverjax.volume import Volume
 
 @dataclasses.dataclass(frozen=True)
 class Truth:
-    """What is known of a phantom without looking at its voxels, also where the grid cuts parts of it off.
+    """The exact volumes and tumours of a phantom, whether or not the grid holds all of it.
 
     Attributes:
       liver_ml: volume of the liver with its tumours; true to 0.1 %.
@@ -100,8 +100,8 @@ def write_dataset(folder: str | os.PathLike, seeds: Iterable[int], **scan_option
     """
     folder = pathlib.Path(folder)
     try:
-        for part in ("imagesTr", "labelsTr"):
-            (folder / part).mkdir(parents=True, exist_ok=True)
+        for name in ("imagesTr", "labelsTr"):
+            (folder / name).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"{folder}: phantoms cannot be written there ({error.strerror})") from None
     truths = {}

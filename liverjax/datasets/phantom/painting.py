@@ -1,4 +1,4 @@
-"""What a patient looks like in a scan: tissues laid over each other on a grid, then noise."""
+"""Scans of a patient: tissues painted over each other on a grid, then noise."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def _draw_tissue(rng: np.random.Generator, scan: str) -> dict[str, float]:
 
 @dataclasses.dataclass
 class _Canvas:
-    """A grid on which tissues are laid over each other, each by the part of a voxel that it fills.
+    """A grid on which tissues are painted over each other, each by the fraction of a voxel that it fills.
 
     All arrays are (x, y, z). `points` are voxel centres in the patient's frame, `texture` is a smooth field
     of zero mean and unit variance.
@@ -118,14 +118,14 @@ class _Canvas:
         return dataclasses.replace(self, affine=affine, points=tuple(c[box] for c in self.points), **arrays)
 
     def fill(self, distance: np.ndarray, tissue: str | float, texture: float = 0.0) -> None:
-        """Lays a tissue, by name or value, inside a body; its texture is a part of its contrast with fat."""
+        """Paints a tissue, by name or value, inside a body; its texture is a fraction of its contrast with fat."""
         # Edges are as wide as a voxel is on average.
         blur = np.linalg.norm(self.affine[:3, :3], axis=0).mean() / self.patient.scale
-        part = np.clip(np.float32(0.5) - distance * np.float32(1 / blur), 0, 1)
+        share = np.clip(np.float32(0.5) - distance * np.float32(1 / blur), 0, 1)
         value = np.float32(self.tissue[tissue] if isinstance(tissue, str) else tissue)
         if texture:
             value = value + np.float32(texture * abs(value - self.tissue["fat"])) * self.texture
-        self.image += part * (value - self.image)
+        self.image += share * (value - self.image)
 
     def field(self, waves: implicit.Waves) -> np.ndarray:
         return waves.on_grid(self.affine, self.image.shape)
@@ -192,42 +192,42 @@ def _paint_spine(canvas: _Canvas) -> None:
 
 def _paint_vessels(canvas: _Canvas) -> None:
     for (center, radius), tissue in ((canvas.patient.aorta, "artery"), (canvas.patient.cava, "vein")):
-        part = canvas.crop((*center, 0), (radius + 2, radius + 2, 1000))
-        part.fill(implicit.column(part.points, center, (radius, radius)), tissue)
+        region = canvas.crop((*center, 0), (radius + 2, radius + 2, 1000))
+        region.fill(implicit.column(region.points, center, (radius, radius)), tissue)
 
 
 def _paint_organs(canvas: _Canvas) -> None:
     patient, (a, b) = canvas.patient, canvas.patient.half
-    part = canvas.crop((-0.15 * a, 0, -10), (0.6 * a, 0.5 * b, 50))
-    part.fill(patient.pancreas(part.points), "pancreas", texture=0.06)
+    region = canvas.crop((-0.15 * a, 0, -10), (0.6 * a, 0.5 * b, 50))
+    region.fill(patient.pancreas(region.points), "pancreas", texture=0.06)
 
     for which, (center, radius) in enumerate(patient.kidneys):
-        part = canvas.crop(center, (2 * radius, radius + 4, 2 * radius + 8))
-        kidney = patient.kidney(part.points, which)
-        part.fill(kidney, 1.08 * canvas.tissue["renal"])
-        part.fill(kidney + 6, 0.92 * canvas.tissue["renal"], texture=0.06)
+        region = canvas.crop(center, (2 * radius, radius + 4, 2 * radius + 8))
+        kidney = patient.kidney(region.points, which)
+        region.fill(kidney, 1.08 * canvas.tissue["renal"])
+        region.fill(kidney + 6, 0.92 * canvas.tissue["renal"], texture=0.06)
 
-    part = canvas.crop((-0.4 * a, 0.15 * b, 5), (0.6 * a, 0.8 * b, 90))
-    stomach = patient.stomach_body(part.points)
-    part.fill(stomach, "gut")
-    part.fill(stomach + 4, "meal", texture=0.08)
-    part.fill(np.maximum(stomach + 4, patient.stomach_level - part.points[1]), "gas")
+    region = canvas.crop((-0.4 * a, 0.15 * b, 5), (0.6 * a, 0.8 * b, 90))
+    stomach = patient.stomach_body(region.points)
+    region.fill(stomach, "gut")
+    region.fill(stomach + 4, "meal", texture=0.08)
+    region.fill(np.maximum(stomach + 4, patient.stomach_level - region.points[1]), "gas")
 
-    part = canvas.crop(patient.spleen_center, patient.spleen_radii + 2)
-    part.fill(patient.spleen(part.points), "spleen", texture=0.03)
+    region = canvas.crop(patient.spleen_center, patient.spleen_radii + 2)
+    region.fill(patient.spleen(region.points), "spleen", texture=0.03)
 
     if patient.has_gallbladder:
         neck, fundus, radius = patient.gallbladder
-        part = canvas.crop((neck + fundus) / 2, np.abs(fundus - neck) / 2 + radius + 2)
-        part.fill(patient.gallbladder_body(part.points), "bile")
+        region = canvas.crop((neck + fundus) / 2, np.abs(fundus - neck) / 2 + radius + 2)
+        region.fill(patient.gallbladder_body(region.points), "bile")
 
 
 def _paint_liver(canvas: _Canvas) -> None:
     patient = canvas.patient
-    part = canvas.crop(patient.liver_center, patient.liver_radii)
-    liver = patient.liver(part.points)
-    part.fill(liver, "liver", texture=0.05)
-    part.mask[liver < 0] = labels.LIVER
+    region = canvas.crop(patient.liver_center, patient.liver_radii)
+    liver = patient.liver(region.points)
+    region.fill(liver, "liver", texture=0.05)
+    region.mask[liver < 0] = labels.LIVER
     for vessel in patient.vessels:
         reach = np.abs(vessel.end - vessel.start) / 2 + vessel.radii[0] + 1
         piece = canvas.crop((vessel.start + vessel.end) / 2, reach)
@@ -238,11 +238,11 @@ def _paint_liver(canvas: _Canvas) -> None:
 def _paint_tumors(canvas: _Canvas) -> None:
     liver = canvas.tissue["liver"]
     for tumor in canvas.patient.tumors:
-        part = canvas.crop_world(*tumor.world_box())
-        body = tumor.distance(implicit.grid_points(part.affine, part.image.shape))
+        region = canvas.crop_world(*tumor.world_box())
+        body = tumor.distance(implicit.grid_points(region.affine, region.image.shape))
 
-        def fill(distance, kind, contrast, part=part):
-            part.fill(distance, liver + contrast * (part.tissue[kind] - liver))
+        def fill(distance, kind, contrast, region=region):
+            region.fill(distance, liver + contrast * (region.tissue[kind] - liver))
 
         if tumor.kind == "rim":
             fill(body, "hyperdense", 0.7 * tumor.contrast)
@@ -251,7 +251,7 @@ def _paint_tumors(canvas: _Canvas) -> None:
             fill(body, tumor.kind, tumor.contrast)
             # Large tumours die from within.
             fill(body + 0.3 * tumor.diameter + 3, "hypodense", 1.25 * tumor.contrast)
-        part.mask[body < 0] = labels.TUMOR
+        region.mask[body < 0] = labels.TUMOR
 
 
 def _finish_ct(canvas: _Canvas, rng: np.random.Generator, noise: np.random.Generator) -> np.ndarray:
