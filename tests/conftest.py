@@ -15,9 +15,6 @@ from collections.abc import Callable
 import pytest
 from absl import flags
 
-#: The environment as it was, for commands that are to run as users run them.
-_BEFORE = dict(os.environ)
-
 # Before the first import of jax, for this process and for every command that a test starts.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Compiling takes longer than running networks this small: the compiler's own optimisation is off.
@@ -47,8 +44,8 @@ def real_data() -> pathlib.Path:
 @pytest.fixture(scope="session")
 def user_environment() -> dict[str, str]:
     """Environment of commands that run as users run them: one CPU device, and programs that XLA optimises."""
-    cache = {"JAX_COMPILATION_CACHE_DIR": os.environ["JAX_COMPILATION_CACHE_DIR"]}
-    return _BEFORE | cache | {"JAX_PLATFORMS": "cpu"}
+    of_tests = ("XLA_FLAGS", "JAX_NUMPY_RANK_PROMOTION", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS")
+    return {name: value for name, value in os.environ.items() if name not in of_tests}
 
 
 @pytest.fixture(scope="session")

@@ -10,9 +10,9 @@ _COMMAND = [sys.executable, "-m", "liverjax.commands.dispatch", "demo"]
 _SHORT = ["--config.train.steps=8", "--config.train.warmup_steps=1", "--config.train.validation_slices=8"]
 
 
-def test_the_demo_goes_all_the_way_and_goes_on_when_it_is_started_again(tmp_path):
+def test_the_demo_goes_all_the_way_and_goes_on_when_it_is_started_again(tmp_path, user_environment):
     command = [*_COMMAND, "-o", str(tmp_path / "demo"), *_SHORT]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run(command, capture_output=True, text=True, env=user_environment)
     assert done.returncode == 0, done.stderr
     assert "devices: " in done.stdout and f"report: {tmp_path / 'demo' / 'report.html'}" in done.stdout
     summary = json.loads((tmp_path / "demo" / "scores" / "summary.json").read_text(encoding="utf-8"))
@@ -24,7 +24,7 @@ def test_the_demo_goes_all_the_way_and_goes_on_when_it_is_started_again(tmp_path
     best = tmp_path / "demo" / "run" / "axial" / "best" / "8" / "checksums.json"
     written = best.stat().st_mtime_ns
 
-    again = subprocess.run([*command, "--quiet"], capture_output=True, text=True)
+    again = subprocess.run([*command, "--quiet"], capture_output=True, text=True, env=user_environment)
     assert again.returncode == 0 and again.stdout == "" and best.stat().st_mtime_ns == written
 
 
