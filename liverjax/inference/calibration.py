@@ -9,7 +9,7 @@ import math
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import TypedDict
+from typing import Any, TypedDict
 
 from liverjax.errors import CheckpointError
 from liverjax.files import write_json
@@ -67,7 +67,7 @@ def to_json(calibration: Calibration) -> dict:
     }
 
 
-def from_json(values: object, config: Config, where: str | os.PathLike) -> Calibration:
+def from_json(values: Any, config: Config, where: str | os.PathLike) -> Calibration:
     """Returns the calibration that `to_json` gave.
 
     Raises:
