@@ -60,10 +60,15 @@ def shared_network(config):
 
 
 def restarts(config):
-    """One training of each view, the best of four by validation, and all of four that are kept together."""
+    """One training of each view; of four, the best by validation; of four, all that are kept, fused."""
     yield "one", ("train.restarts=1",)
     yield "best of 4", ("train.restarts=4", "predict.ensemble=best")
     yield "all kept of 4", ("train.restarts=4", "predict.ensemble=all")
+
+
+def decision(config):
+    """How probabilities become labels: liver with its tumours first, or the largest class; nothing is trained for it."""
+    yield from _vary("predict.decision", config.predict.decision, ("nested", "argmax"))
 
 
 def fusion(config):

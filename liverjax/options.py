@@ -274,9 +274,9 @@ class Train:
 
 @dataclasses.dataclass(frozen=True)
 class Predict:
-    """How the three networks' answers become one mask."""
+    """How the answers of the views' networks become one mask."""
 
-    #: Slices that the network sees at once.
+    #: Slices that a network sees at once; divides `bucket`, so that whole batches cover a padded volume.
     batch_size: int = 8
     #: Shapes of the working grid are padded up to multiples of this, so that few programs are compiled.
     bucket: int = 16
@@ -286,12 +286,12 @@ class Predict:
     #: How probabilities become labels (`liverjax.labels.decide`): "nested", liver with its tumours against background
     #: first, then tumour against liver; or "argmax" over the classes.
     decision: str = "nested"
-    #: Also show each view its slices mirrored along rows, columns and both, which takes four times as long; only for
-    #: networks that were trained with `augment.flip`.
+    #: Each network also sees the slices mirrored along rows, columns and both, which takes four times as long; only
+    #: for networks that were trained with `augment.flip`.
     flips: bool = False
     #: Where the maps are summed: on the device, on the host, or on the host if the device is too small.
     accumulator: str = "auto"
-    #: Of several starts (`train.restarts`): "all" that were kept give their maps, or "best", one of each view.
+    #: Of several restarts (`train.restarts`): "all" networks that were kept are fused, or the "best" of each view.
     ensemble: str = "all"
     #: Keep only the largest connected component of the liver (with its tumours).
     largest_component: bool = True
@@ -306,6 +306,8 @@ class Predict:
     def __post_init__(self):
         _require(self.batch_size >= 1, "predict.batch_size", self.batch_size, "1 or more")
         _require(self.bucket >= 8, "predict.bucket", self.bucket, "8 or more")
+        ok = self.bucket % self.batch_size == 0
+        _require(ok, "predict.batch_size", self.batch_size, f"a divisor of predict.bucket ({self.bucket})")
         _choose("predict.fusion", self.fusion, ("mean", "weighted", "majority"))
         _choose("predict.decision", self.decision, DECISIONS)
         _choose("predict.accumulator", self.accumulator, ("auto", "device", "host"))

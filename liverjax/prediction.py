@@ -1,19 +1,20 @@
-"""What a model says of a scan: labels, probabilities, uncertainty; and the protocol of what says it. No jax."""
+"""What a model finds in a scan: labels, probabilities, uncertainty; and the protocol of models. No jax."""
 
 from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Mapping
 from typing import Protocol, runtime_checkable
 
 import nibabel as nib
 import numpy as np
 
-from liverjax import labels as label_ids
-from liverjax.scans.grid import Grid, probabilities_on_scan, to_canonical
+from liverjax.labels import BACKGROUND, REGIONS
+from liverjax.scans.grid import Grid, probabilities_on_scan
 from liverjax.volume import Volume
 
-#: Area of doubt below which a slice is no reason to look, in mm2.
+#: Area in mm2 that counts as right in every slice: slices with next to no liver have a high quality.
 _NEGLIGIBLE_AREA = 100.0
 
 
@@ -22,9 +23,9 @@ class Uncertainty:
     """Maps over the working grid, as shares of the greatest possible entropy: 0 is sure, 1 is at a loss.
 
     Attributes:
-      entropy: (X, Y, Z) float32, of the mean over the members.
-      mutual_information: (X, Y, Z) float32, what of the entropy is disagreement between the members (the views,
-        or the views under each draw of dropout), and not doubt that each of them has by itself (Gal 2017).
+      entropy: (X, Y, Z) float32, of the plain mean of the softmax maps.
+      mutual_information: (X, Y, Z) float32, the part of the entropy that is disagreement between the maps (of the
+        views, of their members, and of the draws of dropout), not uncertainty within each of them (Gal 2017).
     """
 
     entropy: np.ndarray
@@ -33,15 +34,16 @@ class Uncertainty:
 
 @dataclasses.dataclass(frozen=True)
 class Prediction:
-    """What a model says of one scan.
+    """What a model finds in one scan.
 
     Attributes:
       labels: uint8 mask (0 background, 1 liver, 2 tumour), voxel on voxel with the scan.
       scan: the scan as it was read.
-      grid_probabilities: (X, Y, Z, C) float32, fused softmax of the views on the working grid ``grid``.
+      grid_probabilities: (X, Y, Z, C) float32, the fusion on the working grid from which the labels were decided.
       grid: the working grid.
       uncertainty: maps on the working grid, if they were asked for.
-      seconds: wall time of the parts "read", "resample", "network", "back".
+      other_mean: (X, Y, Z, C) float32, the plain mean of the softmax maps, if ``grid_probabilities`` are not that.
+      seconds: wall time of the stages "read", "resample", "network", "back".
     """
 
     labels: Volume
@@ -49,7 +51,8 @@ class Prediction:
     grid_probabilities: np.ndarray
     grid: Grid
     uncertainty: Uncertainty | None = None
-    seconds: dict[str, float] = dataclasses.field(default_factory=dict)
+    other_mean: np.ndarray | None = None
+    seconds: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
     def probabilities(self) -> np.ndarray:
         """Returns the class probabilities (x, y, z, C) float32, voxel on voxel with the scan."""
@@ -59,52 +62,44 @@ class Prediction:
         """Returns a map (X, Y, Z) on the working grid, such as one of `uncertainty`, voxel on voxel with the scan."""
         return self.scan.with_voxels(probabilities_on_scan(values[..., None], self.grid, self.scan)[..., 0])
 
+    def volumes(self) -> dict[str, float]:
+        """Returns the volume in ml of the liver with its tumours and, if the network has the class, of the tumours."""
+        classes = self.grid_probabilities.shape[-1]
+        return {
+            region: self.labels.millilitres(np.isin(self.labels.voxels, ids))
+            for region, ids in REGIONS.items()
+            if min(ids) < classes
+        }
+
     def slice_quality(self) -> np.ndarray:
-        """Returns a score in [0, 1] of each axial slice of the scan, by which to rank slices for review."""
-        return slice_quality(self.grid_probabilities, self.grid, self.scan)
+        """Returns for each axial slice of the scan the Dice of the liver, tumours included, that the networks expect.
+
+        With M the mask in `labels`, p the probability of liver or tumour by the plain mean of the softmax maps on the
+        scan's voxels, both summed over the slice in mm2, and s = 1 cm2::
+
+            quality = (2 sum_M p + s) / (|M| + sum p + s)
+
+        which is the Dice of M with a reference that is drawn from p, numerator and denominator each by its expectation.
+        s keeps slices out of the way in which there is next to no liver.
+
+        Returns:
+          (n,) float64 in [0, 1], along the scan's axis nearest to superior, in the order of its voxels.
+        """
+        mean = self.grid_probabilities if self.other_mean is None else self.other_mean
+        liver = np.clip(self.on_scan(1 - mean[..., BACKGROUND]).voxels, 0, 1)
+        mask = self.labels.voxels != BACKGROUND
+        axis = nib.orientations.io_orientation(self.scan.affine)[:, 0].tolist().index(2)
+        others = tuple({0, 1, 2} - {axis})
+        pixel = np.delete(self.scan.spacing, axis).prod()
+        shared = pixel * liver.sum(others, dtype=np.float64, where=mask)
+        both = pixel * (np.count_nonzero(mask, axis=others) + liver.sum(others, dtype=np.float64))
+        return (2 * shared + _NEGLIGIBLE_AREA) / (both + _NEGLIGIBLE_AREA)
 
 
 @runtime_checkable
 class Predictor(Protocol):
-    """What segments scans: a model of one stage or of several."""
+    """A model that segments scans, in one stage or in several."""
 
     def predict(self, scan: str | os.PathLike | Volume) -> Prediction:
         """Segments one scan: a file, a folder with a DICOM series, or a volume in memory."""
         ...
-
-
-def slice_quality(probabilities: np.ndarray, grid: Grid, scan: Volume) -> np.ndarray:
-    """Returns for each axial slice of the scan how far the liver's Dice is, by the network's own word, from 1.
-
-    With p the probability of liver or tumour, M where it is the more probable, all in mm2, and s = 1 cm2::
-
-        doubt = 1 - (2 sum_M p + s) / (|M| + sum p + s)
-
-    which is 1 minus the Dice of the mask with a reference that is drawn from p, each by its expectation. s keeps
-    slices quiet in which there is next to nothing.
-
-    Args:
-      probabilities: (X, Y, Z, C) on ``grid``.
-      grid: the working grid of ``scan``.
-      scan: the scan.
-
-    Returns:
-      (n,) float64 in [0, 1], along the scan's axis nearest to superior, in the order of its voxels.
-    """
-    liver = 1 - probabilities[..., label_ids.BACKGROUND].astype(np.float64)
-    mask = liver > 0.5
-    pixel = np.prod(np.linalg.norm(grid.affine[:3, :2], axis=0))
-    predicted, expected, shared = (pixel * a.sum((0, 1)) for a in (mask, liver, liver * mask))
-    doubt = 1 - (2 * shared + _NEGLIGIBLE_AREA) / (predicted + expected + _NEGLIGIBLE_AREA)
-    # Both grids have parallel axes: a slice's place along the third is a number.
-    canonical = to_canonical(scan)
-    places = np.linalg.inv(grid.affine) @ canonical.affine @ _along_z(canonical.shape[2])
-    along = np.interp(places[2], np.arange(grid.shape[2]), doubt)
-    _, direction = next(o for o in nib.orientations.io_orientation(scan.affine) if o[0] == 2)
-    return along[:: int(direction)].copy()
-
-
-def _along_z(count: int) -> np.ndarray:
-    points = np.zeros((4, count))
-    points[2], points[3] = np.arange(count), 1
-    return points

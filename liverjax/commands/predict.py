@@ -65,7 +65,7 @@ def run(args: flags.FlagValues) -> int:
     with tqdm(total=len(cases), desc="predict", unit="case", disable=args.quiet) as bar:
         for outcome in predict.predict_cases(model, cases, args.output, **settings):
             bar.update()
-            records.append(predict.record(outcome))
+            records.append(outcome.record())
             if outcome.error:
                 bar.write(f"liverjax: error: {outcome.error}", file=sys.stderr)
             elif outcome.prediction and args.preview:

@@ -8,10 +8,10 @@ import logging
 import math
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
-from typing import TypedDict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypedDict
 
-from liverjax.errors import CheckpointError
+from liverjax.errors import CheckpointError, ConfigError
 from liverjax.files import write_json
 from liverjax.options import Config
 
@@ -42,6 +42,15 @@ class Calibration:
     weights: Mapping[str, tuple[float, ...]] = dataclasses.field(default_factory=dict)
     members: int = 1
 
+    def require_weights(self, views: Iterable[str]) -> None:
+        """Raises `ConfigError` if the weights of a view, which the fusion "weighted" needs, were not fitted."""
+        for view in views:
+            if view not in self.weights:
+                raise ConfigError(
+                    f"predict.fusion is 'weighted', but no weights of the view {view} are fitted to these networks; "
+                    "fit them with `liverjax calibrate`, or choose 'mean'"
+                )
+
     def for_members(self, members: int) -> Calibration:
         """Returns it, or if it was fitted to another number of networks, one that changes nothing, and says so."""
         if self.members == members or self == UNCALIBRATED:
@@ -67,7 +76,7 @@ def to_json(calibration: Calibration) -> dict:
     }
 
 
-def from_json(values: object, config: Config, where: str | os.PathLike) -> Calibration:
+def from_json(values: Any, config: Config, where: str | os.PathLike) -> Calibration:
     """Returns the calibration that `to_json` gave.
 
     Raises:

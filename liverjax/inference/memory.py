@@ -11,8 +11,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from liverjax.models import UNet
-from liverjax.options import Predict
+from liverjax.inference.plan import FusionPlan
 
 _LOG = logging.getLogger("liverjax")
 # Feature maps at full resolution that are alive at once, in widths of the first level: the concatenated skip and
@@ -44,11 +43,8 @@ class Memory(NamedTuple):
 def estimate(
     scan_shape: Sequence[int],
     grid_shape: Sequence[int],
-    network: UNet,
-    options: Predict,
+    plan: FusionPlan,
     *,
-    channels: int | None = None,
-    members: int = 1,
     voxel_bytes: int = 2,
 ) -> Memory:
     """Returns what a scan of a shape takes, on a working grid of a shape.
@@ -56,44 +52,33 @@ def estimate(
     Args:
       scan_shape: voxels of the scan.
       grid_shape: voxels of its working grid.
-      network: of each view.
-      options: bucket and slices at once.
-      channels: of the accumulator; the network's classes by default.
-      members: number of networks of each view.
+      plan: what is computed.
       voxel_bytes: size of the scan's voxels.
     """
-    padded = [size + -size % options.bucket for size in grid_shape]
+    padded = [size + -size % plan.bucket for size in grid_shape]
     voxels = math.prod(padded)
-    widths = network.features
-    maps = (widths[0] + widths[1] + _LIVE_MAPS * widths[0]) * np.dtype(network.dtype).itemsize
+    widths = plan.network.features
+    maps = (widths[0] + widths[1] + _LIVE_MAPS * widths[0]) * np.dtype(plan.network.dtype).itemsize
     largest_slice = max(voxels // size for size in padded)
-    slab = options.batch_size * largest_slice * (maps + (channels or network.classes) * _FLOAT)
+    slab = plan.batch_size * largest_slice * (maps + plan.channels * _FLOAT)
     return Memory(
-        slab=slab + members * 9 * 12 * widths[-1] ** 2 * _FLOAT,
-        accumulator=voxels * _FLOAT * (1 + 2 * (channels or network.classes)),
+        slab=slab + plan.members * 9 * 12 * widths[-1] ** 2 * _FLOAT,
+        accumulator=voxels * _FLOAT * (1 + 2 * plan.channels),
         scan=math.prod(scan_shape) * (voxel_bytes + 1) + math.prod(grid_shape) * _FLOAT,
         clean_up=math.prod(scan_shape) * _CLEAN_UP,
     )
 
 
-def accumulates_on_host(
-    padded_shape: Sequence[int],
-    network: UNet,
-    options: Predict,
-    device: jax.Device | None,
-    *,
-    channels: int,
-    members: int = 1,
-) -> bool:
-    """Returns whether the views are summed on the host: as the options say, or if the device is too small.
+def accumulates_on_host(padded_shape: Sequence[int], plan: FusionPlan, device: jax.Device | None) -> bool:
+    """Returns whether the views are summed on the host: as the plan says, or if the device is too small.
 
     A device that shares the host's memory, such as a CPU, never is.
     """
-    if options.accumulator != "auto":
-        return options.accumulator == "host"
+    if plan.accumulator != "auto":
+        return plan.accumulator == "host"
     device = device or jax.local_devices()[0]
     limit = None if device.platform == "cpu" else (device.memory_stats() or {}).get("bytes_limit")
-    need = estimate((0, 0, 0), padded_shape, network, options, channels=channels, members=members)
+    need = estimate((0, 0, 0), padded_shape, plan)
     if limit is None or need.slab + need.accumulator <= limit:
         return False
     _LOG.warning(

@@ -71,7 +71,7 @@ class Networks:
 
     def select(self, views: Sequence[str]) -> Networks:
         """Returns the networks of some views."""
-        return self.replace(variables={view: self.variables[view] for view in views})
+        return Networks({view: self.variables[view] for view in views}, self.members)
 
     def fold(self, network: UNet) -> tuple[UNet, Networks]:
         """Returns what `fold` makes of every network of this architecture."""

@@ -1,7 +1,7 @@
-"""From scan files to mask files: many cases, each whole or not at all.
+"""From scan files to mask files: many cases, each written atomically.
 
-Each case goes its way, from reading to writing, in a thread of its own, and the devices are handed from case to
-case: while one case is on a device, others are read, resampled and written.
+Each case is read, predicted and written in a thread of its own, and the devices are handed from case to case: while
+one case is on a device, others are read, resampled and written.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from liverjax.prediction import Prediction
 from liverjax.scans import nifti
 
 _LOG = logging.getLogger("liverjax")
-_PARTS = ("read", "resample", "network", "back", "write")
+_STAGES = ("read", "resample", "network", "back", "write")
 _ENDINGS = (".nii", ".nii.gz")
 # Cases that are read or written while every device is busy with one: more would only cost memory.
 _WAITING = 2
@@ -45,7 +45,8 @@ class Extras:
 
     Attributes:
       probabilities: the probability of each class but the background, voxel on voxel with the scan, float32.
-      uncertainty: maps of entropy and mutual information, likewise, and the doubt of each slice as a table.
+      uncertainty: maps of entropy and mutual information, likewise, and the quality of each slice as a table, the
+        worst first.
       mc_samples: number of draws of dropout that the uncertainty rests on; above 0 it is written in any case.
     """
 
@@ -69,7 +70,7 @@ class Outcome:
       path: where its mask is, or would be.
       prediction: what was written, unless the case was skipped or failed.
       error: what stopped it, if it failed.
-      seconds: wall time of its parts: "read", "resample", "network", "back", "write".
+      seconds: wall time of its stages: "read", "resample", "network", "back", "write".
     """
 
     case: Case
@@ -87,6 +88,17 @@ class Outcome:
     def status(self) -> str:
         """One of "done", "skipped", "failed"."""
         return "failed" if self.error else "done" if self.prediction else "skipped"
+
+    def record(self) -> dict:
+        """Returns the outcome as JSON takes it."""
+        return {
+            "id": self.case.id,
+            "status": self.status,
+            "scan": str(self.case.image),
+            "mask": str(self.path),
+            "seconds": {stage: round(seconds, 3) for stage, seconds in self.seconds.items()},
+            "error": str(self.error) if self.error else None,
+        }
 
 
 def output_path(case: Case, cases: Sequence[Case], output: str | os.PathLike) -> pathlib.Path:
@@ -158,7 +170,9 @@ def predict_cases(
 
     Raises:
       InputError: as `output_path`, before anything is done.
+      ConfigError: as `Segmenter.plan`, likewise.
     """
+    model.plan(member_entropy=extras.uncertainty, samples=extras.mc_samples)
     paths = [output_path(case, cases, output) for case in cases]
     devices = default_devices() if devices is None else devices
     shared = Devices(devices)
@@ -175,12 +189,12 @@ def predict_cases(
                 devices=shared,
             )
             start = time.perf_counter()
-            _write_extras(prediction, path, extras, model.config.labels)
-            nifti.write(
-                path, prediction.labels
-            )  # The last: a mask that is there is whole with all its extras.
-            seconds = {**prediction.seconds, "write": time.perf_counter() - start}
-            return Outcome(case, path, prediction, seconds=seconds)
+            outcome = Outcome(case, path, prediction, seconds=dict(prediction.seconds))
+            _write_extras(outcome, prediction, extras, model.config.labels)
+            # Last of all: where there is a mask, its extras are complete.
+            nifti.write(path, prediction.labels)
+            outcome.seconds["write"] = time.perf_counter() - start
+            return outcome
         except (LiverjaxError, OSError) as error:
             return Outcome(case, path, error=error)
         except Exception as error:
@@ -222,10 +236,10 @@ def describe(model: Segmenter, cases: Sequence[Case], extras: Extras = MASKS_ONL
     for case in cases:
         with contextlib.suppress(Exception):
             image = nib.load(case.image)
-            needs.append(model.memory(image.shape[:3], image.affine, spread=extras.uncertainty))
+            needs.append(model.memory(image.shape[:3], image.affine, uncertainty=extras.uncertainty))
     if not needs:
         return line
-    most = memory.Memory(*(max(part) / 2**30 for part in zip(*needs, strict=True)))
+    most = memory.Memory(*(max(need) / 2**30 for need in zip(*needs, strict=True)))
     on_device = most.slab + most.accumulator
     on_host = memory.PROGRAM / 2**30 + most.accumulator + most.scan * min(len(cases), len(devices) + _WAITING)
     if devices[0].platform == "cpu":
@@ -240,23 +254,27 @@ def describe(model: Segmenter, cases: Sequence[Case], extras: Extras = MASKS_ONL
 
 
 def write_manifest(
-    output: str | os.PathLike, part: str, model: Segmenter, records: Sequence[dict], source: str | os.PathLike
+    output: str | os.PathLike,
+    shard: str,
+    model: Segmenter,
+    records: Sequence[dict],
+    source: str | os.PathLike,
 ) -> str:
     """Writes ``manifest.json`` into the output folder: what was predicted, from what, with what and how fast.
 
     Args:
       output: as for `predict_cases`; beside the mask of a single case no manifest is written.
-      part: as for `shard`; each shard has a manifest of its own.
+      shard: as for `shard`; each has a manifest of its own.
       model: that predicted.
-      records: of `record`.
+      records: of `Outcome.record`.
       source: the folder or file that the model was loaded from.
 
     Returns:
-      A line on the time that each part took.
+      A line on the time that each stage took.
     """
-    total = {name: round(sum(r["seconds"].get(name, 0) for r in records), 3) for name in _PARTS}
+    total = {name: round(sum(r["seconds"].get(name, 0) for r in records), 3) for name in _STAGES}
     if not str(output).endswith(_ENDINGS):
-        name = "manifest.json" if part == "1/1" else f"manifest_{part.replace('/', '_of_')}.json"
+        name = "manifest.json" if shard == "1/1" else f"manifest_{shard.replace('/', '_of_')}.json"
         manifest.write_manifest(
             pathlib.Path(output) / name,
             model=str(source),
@@ -269,36 +287,24 @@ def write_manifest(
     return "seconds: " + ", ".join(f"{name} {seconds:.1f}" for name, seconds in total.items())
 
 
-def record(outcome: Outcome) -> dict:
-    """Returns an outcome as JSON takes it."""
-    return {
-        "id": outcome.case.id,
-        "status": outcome.status,
-        "scan": str(outcome.case.image),
-        "mask": str(outcome.path),
-        "seconds": {part: round(seconds, 3) for part, seconds in outcome.seconds.items()},
-        "error": str(outcome.error) if outcome.error else None,
-    }
+def _write_extras(outcome: Outcome, prediction: Prediction, extras: Extras, names: Sequence[str]) -> None:
+    folder, stem = outcome.path.parent, outcome.stem
 
-
-def _write_extras(prediction: Prediction, mask: pathlib.Path, extras: Extras, names: Sequence[str]) -> None:
-    stem = mask.name.removesuffix(".gz").removesuffix(".nii")
-
-    def write_map(folder: str, name: str, values: np.ndarray) -> None:
+    def write_map(kind: str, name: str, values: np.ndarray) -> None:
         on_scan = prediction.on_scan(values)
         rounded = on_scan.with_voxels(np.round(on_scan.voxels / _MAP_STEP) * _MAP_STEP)
-        nifti.write(mask.parent / folder / f"{stem}_{name}.nii.gz", rounded, dtype=np.float32)
+        nifti.write(folder / kind / f"{stem}_{name}.nii.gz", rounded, dtype=np.float32)
 
     if extras.probabilities:
         for label, name in list(enumerate(names))[1:]:
             write_map("probabilities", name, prediction.grid_probabilities[..., label])
-    if extras.uncertainty:
+    if prediction.uncertainty:
         write_map("uncertainty", "entropy", prediction.uncertainty.entropy)
         write_map("uncertainty", "mutual_information", prediction.uncertainty.mutual_information)
-        doubt = prediction.slice_quality()
-        rows = [f"{index},{doubt[index]:.4f}" for index in np.argsort(-doubt, kind="stable")]
-        with replacing(mask.parent / "uncertainty" / f"{stem}_doubt.csv") as temporary:
-            temporary.write_text("\n".join(["slice,doubt", *rows]) + "\n", encoding="utf-8")
+        quality = prediction.slice_quality()
+        rows = [f"{index},{quality[index]:.4f}" for index in np.argsort(quality, kind="stable")]
+        with replacing(folder / "uncertainty" / f"{stem}_quality.csv") as temporary:
+            temporary.write_text("\n".join(["slice,expected_dice", *rows]) + "\n", encoding="utf-8")
 
 
 def _start_next(threads: ThreadPoolExecutor, work, waiting: Iterator, running: collections.deque) -> None:

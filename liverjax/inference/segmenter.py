@@ -9,7 +9,8 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -18,16 +19,17 @@ from ml_collections import ConfigDict
 from liverjax import scans
 from liverjax.config import differences, override, resolve, to_dict
 from liverjax.errors import ConfigError
-from liverjax.inference import memory, postprocess
+from liverjax.inference import memory
 from liverjax.inference.calibration import UNCALIBRATED, Calibration
-from liverjax.inference.fuse import Backend, Fused, orthomean
+from liverjax.inference.fuse import Backend, orthomean
 from liverjax.inference.network import Networks
-from liverjax.inference.uncertainty import uncertainty_maps
+from liverjax.inference.plan import Fused, FusionPlan
+from liverjax.inference.postprocess import clean
 from liverjax.models import UNet, build_unet
 from liverjax.options import Config
 from liverjax.prediction import Prediction
-from liverjax.scans import intensity
 from liverjax.scans.grid import Grid, labels_on_scan, to_grid, working_grid
+from liverjax.scans.intensity import intensity_window, normalise
 from liverjax.volume import Volume
 
 
@@ -50,10 +52,10 @@ class Devices:
 
 
 class Segmenter:
-    """The networks of all views, with the preprocessing that they were trained with.
+    """The networks of all views, with the preprocessing that they were trained with. A `prediction.Predictor`.
 
     Attributes:
-      config: the config of the run; of its fields, `with_options` changes ``views`` and those of ``predict``.
+      config: the config of the run; `with_options` changes ``views`` and the fields of ``predict``.
       networks: as trained, those that the config asks for: of its views, all members or, if ``predict.ensemble`` is
         "best", the first.
       network: the architecture of ``folded``.
@@ -67,13 +69,13 @@ class Segmenter:
         self,
         config: Config,
         networks: Networks,
-        subsets: dict[str, list[str]] | None = None,
+        subsets: Mapping[str, Sequence[str]] | None = None,
         calibration: Calibration = UNCALIBRATED,
-        about: dict | None = None,
+        about: Mapping[str, Any] | None = None,
     ):
         """See `load_model`; ``networks`` are all that were trained."""
-        self.subsets = subsets or {}
-        self.about = about or {}
+        self.subsets = dict(subsets or {})
+        self.about = dict(about or {})
         self._architecture = build_unet(
             config.model, len(config.labels), accelerator=jax.default_backend() != "cpu"
         )
@@ -84,21 +86,18 @@ class Segmenter:
         self._configure(config)
 
     def _configure(self, config: Config) -> None:
+        """Chooses the networks that a config asks for, of all that there are."""
+        networks, folded, calibration = self._all
         for view in config.views:
-            if view not in self._all[0].views:
-                raise ConfigError(
-                    f"views names {view!r}, but the model has only {', '.join(self._all[0].views)}"
-                )
-        networks, folded = (
-            all_networks.select(config.views).best()
-            if config.predict.ensemble == "best"
-            else all_networks.select(config.views)
-            for all_networks in self._all[:2]
-        )
+            if view not in networks.views:
+                raise ConfigError(f"views names {view!r}, but the model has only {', '.join(networks.views)}")
+        networks, folded = networks.select(config.views), folded.select(config.views)
+        if config.predict.ensemble == "best":
+            networks, folded = networks.best(), folded.best()
         self.config = config
         self.networks = networks
         self.folded = folded
-        self.calibration = self._all[2].for_members(networks.members)
+        self.calibration = calibration.for_members(networks.members)
         self._on_device: dict[jax.Device, Networks] = {}
 
     def trained(self, view: str) -> tuple[UNet, dict]:
@@ -120,72 +119,94 @@ class Segmenter:
           scan: a NIfTI file or a folder with a DICOM series, or a `Volume` (voxels in HU for CT, and the affine).
           phase: of a 4D file, the phase to segment: an index from 0, or "last".
           uncertainty: also make the maps of uncertainty. Labels and probabilities are the same with and without.
-          mc_samples: number of draws of dropout that the maps rest on, as well as on views and members; 0: on those
-            alone.
+          mc_samples: number of draws of dropout of each network that the maps rest on; 0: they rest on the networks
+            without dropout.
           devices: one of these computes, when it is free; by default jax's first.
 
         Raises:
           InputError: the file cannot be used.
+          ConfigError: as `plan`.
         """
-        if mc_samples and self._backend:
-            raise ConfigError(f"{mc_samples} samples of dropout need jax, not another backend")
-        clock = _Clock()
-        with clock("read"):
+        plan = self.plan(member_entropy=uncertainty)
+        seconds: dict[str, float] = {}
+        with _timed(seconds, "read"):
             volume = scan if isinstance(scan, Volume) else scans.read(scan, phase=phase)
-        with clock("resample"):
+        with _timed(seconds, "resample"):
             voxels, grid = self.network_input(volume)
-        with (devices or Devices(jax.local_devices()[:1])).one() as device, clock("network"):
-            fused = self._fuse(voxels, device, spread=uncertainty)
-            doubted = fused
-            if uncertainty and mc_samples:
-                doubted = self._fuse(voxels, device, spread=True, samples=mc_samples)
-        with clock("back"):
-            labels = labels_on_scan(fused.probabilities, grid, volume, decision=self.config.predict.decision)
-            labels = labels.with_voxels(postprocess.clean(labels.voxels, labels.spacing, self.config.predict))
-            maps = uncertainty_maps(doubted) if uncertainty else None
-        return Prediction(labels, volume, fused.probabilities, grid, maps, clock.seconds)
+        with (devices or Devices(jax.local_devices()[:1])).one() as device, _timed(seconds, "network"):
+            fused = self._fused(voxels, plan, device)
+            if uncertainty:
+                sampled = self.plan(member_entropy=True, samples=mc_samples)
+                maps = (self._fused(voxels, sampled, device) if mc_samples else fused).uncertainty()
+        with _timed(seconds, "back"):
+            options = self.config.predict
+            labels = labels_on_scan(fused.probabilities, grid, volume, decision=options.decision)
+            labels = labels.with_voxels(clean(labels.voxels, labels.spacing, options))
+        return Prediction(
+            labels,
+            volume,
+            fused.probabilities,
+            grid,
+            maps if uncertainty else None,
+            fused.other_mean,
+            seconds,
+        )
 
     def network_input(self, volume: Volume) -> tuple[np.ndarray, Grid]:
         """Returns what the networks see: (X, Y, Z) float32 in [-1, 1], and the working grid it lies on."""
         options = self.config.preprocess
         on_grid = to_grid(volume, options.spacing)
-        window = intensity.intensity_window(on_grid.voxels, options)
-        return intensity.normalise(on_grid.voxels, *window), Grid(on_grid.shape, on_grid.affine)
+        low, high = intensity_window(on_grid.voxels, options)
+        return normalise(on_grid.voxels, low, high), Grid(on_grid.shape, on_grid.affine)
 
     def view_probabilities(self, volume: Volume) -> tuple[dict[str, list[np.ndarray]], Grid]:
         """Returns the softmax (X, Y, Z, C) of each view's networks, without calibration, and the working grid."""
         voxels, grid = self.network_input(volume)
         options = dataclasses.replace(self.config.predict, fusion="mean", flips=False)
+        plan = FusionPlan.of(self.network, options)
         alone: dict[str, list[np.ndarray]] = {view: [] for view in self.folded.views}
         for view, _, variables in self.folded.each():
-            network = Networks.stack({view: [variables]})
-            alone[view].append(orthomean(network, voxels, self.network, options).probabilities)
+            alone[view].append(orthomean(Networks.stack({view: [variables]}), voxels, plan).probabilities)
         return alone, grid
 
-    def memory(self, shape: Sequence[int], affine: np.ndarray, *, spread: bool = False) -> memory.Memory:
+    def plan(self, *, member_entropy: bool = False, samples: int = 0) -> FusionPlan:
+        """Returns how the networks are fused, with the options of the config.
+
+        Args:
+          member_entropy: as of `FusionPlan`; needed for uncertainty.
+          samples: number of draws of dropout.
+
+        Raises:
+          ConfigError: the weights of the fusion "weighted" were not fitted, or samples are asked of another backend.
+        """
+        if self.config.predict.fusion == "weighted":
+            self.calibration.require_weights(self.config.views)
+        if samples and self._backend:
+            raise ConfigError(f"{samples} samples of dropout need jax, not another backend")
+        return FusionPlan.of(
+            self.network,
+            self.config.predict,
+            members=self.folded.members,
+            samples=samples,
+            member_entropy=member_entropy,
+        )
+
+    def memory(self, shape: Sequence[int], affine: np.ndarray, *, uncertainty: bool = False) -> memory.Memory:
         """Returns an estimate of what the prediction of a scan of this geometry takes.
 
         Args:
           shape: voxels of the scan.
           affine: its affine.
-          spread: the maps of uncertainty are made too.
+          uncertainty: the maps of uncertainty are made too.
         """
         nothing = Volume(np.broadcast_to(np.int16(0), shape), affine)
         grid = working_grid(nothing, self.config.preprocess.spacing)
-        channels = self.network.classes + spread
-        return memory.estimate(
-            shape,
-            grid.shape,
-            self.network,
-            self.config.predict,
-            channels=channels,
-            members=self.folded.members,
-        )
+        return memory.estimate(shape, grid.shape, self.plan(member_entropy=uncertainty))
 
     def with_options(
-        self, views: Sequence[str] | None = None, overrides: Sequence[str] = (), **changes: object
+        self, views: Sequence[str] | None = None, overrides: Sequence[str] = (), **changes: Any
     ) -> Segmenter:
-        """Returns the same networks, otherwise used.
+        """Returns the same networks, otherwise used; nothing is folded again.
 
         Args:
           views: those of the trained ones that are fused; None leaves them.
@@ -194,20 +215,20 @@ class Segmenter:
 
         Raises:
           ConfigError: a value that does not fit, a view that was not trained, or a field that training has fixed; or
-            other members than those that `with_backend` was given.
+            other members than those that the backend of `with_backend` computes.
         """
-        config = self.config
+        given = self.config
         if overrides:
-            config = resolve(override(ConfigDict(to_dict(config)), overrides))
-        given = {name: value for name, value in changes.items() if value is not None}
-        config = dataclasses.replace(
-            config,
-            views=config.views if views is None else tuple(views),
-            predict=dataclasses.replace(config.predict, **given),
-        )
-        for field, change in differences(self.config, config).items():
-            if field != "views" and not field.startswith("predict."):
+            given = resolve(override(ConfigDict(to_dict(given)), overrides))
+            trained = dataclasses.replace(given, views=self.config.views, predict=self.config.predict)
+            for change in differences(self.config, trained).values():
                 raise ConfigError(f"{change}: fixed by training; a prediction can change predict.* and views")
+        fields = {name: value for name, value in changes.items() if value is not None}
+        config = dataclasses.replace(
+            given,
+            views=given.views if views is None else tuple(views),
+            predict=dataclasses.replace(given.predict, **fields),
+        )
         if self._backend and config.predict.ensemble != self.config.predict.ensemble:
             raise ConfigError("predict.ensemble cannot change behind a backend; choose it before")
         other = copy.copy(self)
@@ -215,35 +236,26 @@ class Segmenter:
         return other
 
     def with_backend(self, backend: Backend) -> Segmenter:
-        """Returns the same model with networks that something else than jax computes, without draws of dropout."""
+        """Returns the same model with networks that another library computes, without draws of dropout."""
         other = copy.copy(self)
         other._backend = backend
         return other
 
-    def _fuse(self, voxels: np.ndarray, device: jax.Device, **settings) -> Fused:
-        with self._lock:
-            if device not in self._on_device and not self._backend:
-                self._on_device[device] = jax.device_put(self.folded, device)
+    def _fused(self, voxels: np.ndarray, plan: FusionPlan, device: jax.Device) -> Fused:
+        networks = self.folded
+        if not self._backend:
+            with self._lock:
+                if device not in self._on_device:
+                    self._on_device[device] = jax.device_put(networks, device)
+                networks = self._on_device[device]
         return orthomean(
-            self._on_device.get(device, self.folded),
-            voxels,
-            self.network,
-            self.config.predict,
-            calibration=self.calibration,
-            device=device,
-            backend=self._backend,
-            **settings,
+            networks, voxels, plan, calibration=self.calibration, device=device, backend=self._backend
         )
 
 
-class _Clock:
-    """Wall time of named parts."""
-
-    def __init__(self):
-        self.seconds: dict[str, float] = {}
-
-    @contextlib.contextmanager
-    def __call__(self, part: str) -> Iterator[None]:
-        start = time.perf_counter()
-        yield
-        self.seconds[part] = time.perf_counter() - start
+@contextlib.contextmanager
+def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
+    """Notes the wall time of a stage."""
+    start = time.perf_counter()
+    yield
+    seconds[stage] = time.perf_counter() - start

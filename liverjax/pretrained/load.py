@@ -6,6 +6,7 @@ import dataclasses
 import os
 import pathlib
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -55,7 +56,7 @@ def load_model(path: str | os.PathLike, *, views: Sequence[str] | None = None) -
         name: kept_folders(path / name, config.train.restarts) for name in dict.fromkeys(network_of.values())
     }
     members = min(map(len, folders.values()))  # Equally many, unless a view is still being trained.
-    variables: dict[str, list[dict]] = {}
+    variables: dict[str, list[Any]] = {}
     checkpoints: dict[str, list[Checkpoint]] = {}
     for name, kept in folders.items():
         restored = [restore_parameters(folder / "best", template) for folder in kept[:members]]

@@ -92,14 +92,12 @@ def onnx_slice(inputs):
 
 
 def jax_volume(inputs):
-    from liverjax.inference.fuse import orthomean
-    from liverjax.inference.network import Networks
-    from liverjax.options import Predict
+    from liverjax.inference import FusionPlan, Networks, orthomean
 
     network, params = _network(inputs)
     networks = Networks.stack({view: [params] for view in VIEWS})
-    options = Predict(batch_size=BATCH, bucket=8)
-    return measure(lambda: orthomean(networks, inputs["volume"], network, options).probabilities)
+    plan = FusionPlan(network, batch_size=BATCH, bucket=8)
+    return measure(lambda: orthomean(networks, inputs["volume"], plan).probabilities)
 
 
 # --- torch --------------------------------------------------------------------------------------------------------

@@ -14,8 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from liverjax import scans
-from liverjax.inference.fuse import orthomean
-from liverjax.inference.network import Networks
+from liverjax.inference import FusionPlan, Networks, orthomean
 from liverjax.models import build_unet
 from liverjax.pretrained.load import load_model
 from liverjax.views import from_stack, to_stack
@@ -49,7 +48,8 @@ def main(path: str, scan: str) -> None:
     best = np.sort(expected, -1)
     for dtype in (jnp.float32, jnp.bfloat16):
         architecture, folded = networks.fold(network.clone(dtype=dtype))
-        found = orthomean(folded, voxels, architecture, model.config.predict).probabilities
+        plan = FusionPlan.of(architecture, model.config.predict)
+        found = orthomean(folded, voxels, plan).probabilities
         labels, wanted = found.argmax(-1), expected.argmax(-1)
         differs = labels != wanted
         dice = [

@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 
 from liverjax import options
-from liverjax.inference import fuse
+from liverjax.inference import FusionPlan, Networks, orthomean
 from liverjax.inference.calibration import Calibration
-from liverjax.inference.network import Networks
 from liverjax.inference.segmenter import Segmenter
 from liverjax.models import build_unet
 from liverjax.options import Predict
@@ -115,13 +114,14 @@ def test_an_ensemble_says_the_mean_of_its_members(model, members, scan):
 )
 def test_every_rule_takes_a_member_as_a_view_of_its_own(model, scan, fusion, accumulator):
     voxels, _ = model.network_input(scan)
-    rule = Predict(bucket=8, fusion=fusion, accumulator=accumulator)
-    settings = {"calibration": CALIBRATION, "spread": True}
-    together = fuse.orthomean(model.folded, voxels, model.network, rule, **settings)
+    options = Predict(bucket=8, fusion=fusion, accumulator=accumulator)
+    plan = FusionPlan.of(model.network, options, members=MEMBERS, member_entropy=True)
+    together = orthomean(model.folded, voxels, plan, calibration=CALIBRATION)
     total = 0
     for view, _, one in model.folded.each():
         network = Networks.stack({view: [one]})
-        shares, _ = fuse.orthomean(network, voxels, model.network, Predict(bucket=8), calibration=CALIBRATION)
+        plan = FusionPlan(model.network, bucket=8)
+        shares = orthomean(network, voxels, plan, calibration=CALIBRATION).probabilities
         if fusion == "weighted":
             total += shares * np.float32(CALIBRATION.weights[view])
         elif fusion == "majority":
@@ -134,15 +134,13 @@ def test_every_rule_takes_a_member_as_a_view_of_its_own(model, scan, fusion, acc
 
 def test_draws_of_dropout_are_those_of_each_member(model, scan):
     voxels, _ = model.network_input(scan)
-    drawn = {"spread": True, "samples": 3}
-    axial, rule = model.folded.select(["axial"]), Predict(bucket=8)
-    together = fuse.orthomean(axial, voxels, model.network, rule, **drawn)
-    alone = [
-        fuse.orthomean(Networks.stack({"axial": [one]}), voxels, model.network, rule, **drawn)
-        for _, _, one in axial.each()
-    ]
-    for place in (0, 1):
-        np.testing.assert_allclose(together[place], np.mean([one[place] for one in alone], axis=0), atol=2e-6)
+    plan = FusionPlan(model.network, samples=3, member_entropy=True, bucket=8)
+    axial = model.folded.select(["axial"])
+    together = orthomean(axial, voxels, dataclasses.replace(plan, members=MEMBERS))
+    alone = [orthomean(Networks.stack({"axial": [one]}), voxels, plan) for _, _, one in axial.each()]
+    for name in ("probabilities", "member_entropy"):
+        mean = np.mean([getattr(one, name) for one in alone], axis=0)
+        np.testing.assert_allclose(getattr(together, name), mean, atol=2e-6)
 
 
 def test_the_best_alone_is_the_first_of_each_view_to_the_bit(model, members, scan, caplog):

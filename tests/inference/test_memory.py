@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from liverjax.inference import FusionPlan
 from liverjax.inference.memory import accumulates_on_host, estimate
 from liverjax.inference.network import apply_within
 from liverjax.inference.postprocess import clean
@@ -25,12 +26,12 @@ def test_the_estimate_of_a_slab_is_what_xla_plans(features):
     )
     planned = planned.temp_size_in_bytes + planned.argument_size_in_bytes + planned.output_size_in_bytes
     # The largest slice of this grid is one of 64 x 96.
-    estimated = estimate((1, 1, 1), (64, 96, 32), network, Predict(batch_size=8, bucket=8)).slab
+    estimated = estimate((1, 1, 1), (64, 96, 32), FusionPlan(network, bucket=8)).slab
     assert 0.8 < estimated / planned < 1.3
 
 
 def test_an_accumulator_counts_volume_sum_and_result():
-    need = estimate((10, 10, 10), (30, 32, 33), UNet(classes=3, features=(4, 8)), Predict(bucket=32))
+    need = estimate((10, 10, 10), (30, 32, 33), FusionPlan(UNet(classes=3, features=(4, 8)), bucket=32))
     assert need.accumulator == 32 * 32 * 64 * 4 * (1 + 3 + 3)
     assert need.scan == 1000 * 3 + 30 * 32 * 33 * 4
 
@@ -42,7 +43,7 @@ def test_the_clean_up_of_a_scan_full_of_liver_takes_what_is_estimated():
     clean(labels, (1, 1, 1), Predict())
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    need = estimate(labels.shape, (32, 32, 32), UNet(classes=2, features=(4, 8)), Predict())
+    need = estimate(labels.shape, (32, 32, 32), FusionPlan(UNet(classes=2, features=(4, 8))))
     assert 0.6 < peak / need.clean_up < 1.1
 
 
@@ -60,10 +61,10 @@ class _Small:
 
 def test_the_host_adds_where_the_device_is_too_small(caplog):
     network = UNet(classes=2, features=(4, 8))
-    need = estimate((0, 0, 0), (64, 64, 64), network, Predict())
+    need = estimate((0, 0, 0), (64, 64, 64), FusionPlan(network))
 
-    def on_host(device, **options):
-        return accumulates_on_host((64, 64, 64), network, Predict(**options), device, channels=2)
+    def on_host(device, **changes):
+        return accumulates_on_host((64, 64, 64), FusionPlan(network, **changes), device)
 
     assert not on_host(_Small(need.slab + need.accumulator)) and not caplog.records
     assert on_host(_Small(need.slab + need.accumulator - 1))

@@ -10,7 +10,7 @@ from nbclient import NotebookClient
 NOTEBOOK = pathlib.Path(__file__).parent.parent.parent / "colab" / "predict.ipynb"
 
 
-def test_the_notebook_shows_masks_doubt_and_times(tmp_path):
+def test_the_notebook_shows_masks_uncertainty_and_times(tmp_path):
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     assert all(not cell.get("outputs") for cell in notebook.cells), "notebooks are kept without outputs"
     (parameters,) = [cell for cell in notebook.cells if "patients, steps = 16, 200" in cell.source]
@@ -21,7 +21,7 @@ def test_the_notebook_shows_masks_doubt_and_times(tmp_path):
     assert len(pictures) == 2
     assert all(base64.b64decode(picture).startswith(b"\x89PNG") for picture in pictures)
     printed = "".join(output.text for output in outputs if output.get("name") == "stdout")
-    assert len(re.findall(r"slice \d+: doubt 0\.\d\d", printed)) == 5
+    assert len(re.findall(r"slice \d+: expected Dice [01]\.\d\d", printed)) == 5
     assert len(re.findall(r"phantom_\d+: \d+ ml liver; seconds: read", printed)) == len(
         list((tmp_path / "predict_output" / "masks").iterdir())
     )

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from liverjax.datasets.layouts import find_cases
-from liverjax.errors import InputError
+from liverjax.errors import ConfigError, InputError
 from liverjax.inference import predict
 from liverjax.inference.network import Networks
 from liverjax.inference.predict import Extras, predict_cases
@@ -104,7 +104,7 @@ def test_extras_lie_on_the_scan(model, phantom_scans, tmp_path):
         "uncertainty/phantom_000_entropy.nii.gz",
         "uncertainty/phantom_000_mutual_information.nii.gz",
     }
-    assert _files(tmp_path) == {"phantom_000.nii.gz", "uncertainty/phantom_000_doubt.csv", *maps}
+    assert _files(tmp_path) == {"phantom_000.nii.gz", "uncertainty/phantom_000_quality.csv", *maps}
     scan = nib.load(case.image)
     for name in maps:
         image = nib.load(tmp_path / name)
@@ -112,10 +112,15 @@ def test_extras_lie_on_the_scan(model, phantom_scans, tmp_path):
         assert 0 <= np.min(image.dataobj) <= np.max(image.dataobj) <= 1
     liver = np.asarray(nib.load(tmp_path / "probabilities/phantom_000_liver.nii.gz").dataobj)
     np.testing.assert_allclose(liver, outcome.prediction.probabilities()[..., 1], atol=2**-11 + 1e-6)
-    header, *rows = (tmp_path / "uncertainty/phantom_000_doubt.csv").read_text(encoding="utf-8").splitlines()
-    slices, doubt = zip(*(row.split(",") for row in rows), strict=True)
-    assert header == "slice,doubt" and sorted(map(int, slices)) == list(range(36))
-    assert list(doubt) == sorted(doubt, reverse=True)
+    header, *rows = (
+        (tmp_path / "uncertainty/phantom_000_quality.csv").read_text(encoding="utf-8").splitlines()
+    )
+    slices, quality = zip(*(row.split(",") for row in rows), strict=True)
+    assert header == "slice,expected_dice" and sorted(map(int, slices)) == list(range(36))
+    assert (
+        list(quality) == sorted(quality)
+        and list(map(int, slices)) == np.argsort(outcome.prediction.slice_quality(), kind="stable").tolist()
+    )
 
 
 def test_shards_are_all_cases_once(phantom_scans):
@@ -138,19 +143,28 @@ def test_the_output_is_never_the_scan_nor_one_file_for_several(phantom_scans, tm
 
 def test_the_manifest_lists_every_case(model, three_with_one_damaged, tmp_path):
     cases = find_cases(three_with_one_damaged)
-    records = [predict.record(outcome) for outcome in predict_cases(model, cases, tmp_path / "out")]
+    records = [outcome.record() for outcome in predict_cases(model, cases, tmp_path / "out")]
     line = predict.write_manifest(tmp_path / "out", "2/4", model, records, "RUN")
     facts = json.loads((tmp_path / "out" / "manifest_2_of_4.json").read_text(encoding="utf-8"))
     assert [case["status"] for case in facts["cases"]] == ["done", "failed", "done"]
     assert "case_1" in facts["cases"][1]["error"]
-    parts = ["read", "resample", "network", "back", "write"]
-    assert all(list(case["seconds"]) == parts for case in facts["cases"][::2])
-    for part in parts:
-        assert facts["seconds"][part] == pytest.approx(sum(c["seconds"].get(part, 0) for c in facts["cases"]))
-        assert part in line
+    stages = ["read", "resample", "network", "back", "write"]
+    assert all(list(case["seconds"]) == stages for case in facts["cases"][::2])
+    for stage in stages:
+        assert facts["seconds"][stage] == pytest.approx(
+            sum(c["seconds"].get(stage, 0) for c in facts["cases"])
+        )
+        assert stage in line
     assert (
         facts["config"]["target"]["labels"] == ["background", "liver", "tumor"] and facts["versions"]["jax"]
     )
+
+
+def test_options_that_cannot_be_used_stop_everything_before_it_starts(model, phantom_scans, tmp_path):
+    weighted = model.with_options(fusion="weighted")
+    with pytest.raises(ConfigError, match="liverjax calibrate"):
+        next(predict_cases(weighted, find_cases(phantom_scans), tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
 
 
 def test_what_is_ahead_is_described_before_it_starts(model, three_with_one_damaged):

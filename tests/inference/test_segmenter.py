@@ -13,9 +13,9 @@ import SimpleITK as sitk
 import liverjax
 from liverjax import options
 from liverjax.errors import CheckpointError, ConfigError, InputError
-from liverjax.inference.network import Networks
-from liverjax.inference.segmenter import Devices, Segmenter
+from liverjax.inference import Devices, Networks, Segmenter
 from liverjax.models import build_unet
+from liverjax.prediction import Predictor
 from liverjax.scans import nifti
 from liverjax.training.loop import train
 from liverjax.volume import Volume
@@ -134,7 +134,51 @@ def test_uncertainty_leaves_the_mask_alone(model):
     assert on_scan.shape == plain.labels.shape and 0 <= on_scan.voxels.min() < on_scan.voxels.max() <= 1
 
 
-def test_the_time_of_each_part_is_told(model):
+def test_a_model_keeps_what_was_trained(model):
+    network, variables = model.trained("coronal")
+    assert network.norm == "batch" and not network.joined and set(variables) == {"params", "batch_stats"}
+    slices = np.random.default_rng(0).normal(size=(1, 16, 16, 1)).astype(np.float32)
+    expected = network.apply(variables, slices)
+    folded = model.network.apply(model.folded.member("coronal"), slices)
+    np.testing.assert_allclose(folded, expected, atol=1e-5 * np.abs(expected).max())
+
+
+def test_other_options_fold_nothing_again(model):
+    other = model.with_options(overrides=["predict.fusion=majority"], decision="argmax")
+    assert other.config.predict.fusion == "majority" and model.config.predict.fusion == "mean"
+    assert other.folded.variables["axial"] is model.folded.variables["axial"]
+    assert isinstance(other, Predictor)
+
+
+def test_another_backend_computes_the_same_mask(model):
+    def backend(view, slices, member):
+        logits = model.network.apply(model.folded.member(view, member), slices[..., None])
+        return np.asarray(jax.nn.softmax(logits))
+
+    one, other = model.predict(_scan()), model.with_backend(backend).predict(_scan(), uncertainty=True)
+    np.testing.assert_allclose(other.grid_probabilities, one.grid_probabilities, atol=1e-5)
+    assert (other.labels.voxels != one.labels.voxels).mean() < 1e-3
+    with pytest.raises(ConfigError, match="2 samples of dropout need jax"):
+        model.with_backend(backend).predict(_scan(), uncertainty=True, mc_samples=2)
+    with pytest.raises(ConfigError, match=r"predict\.ensemble cannot change behind a backend"):
+        model.with_backend(backend).with_options(ensemble="best")
+
+
+@pytest.mark.parametrize("fusion", ["mean", "majority"])
+def test_quality_and_volumes_are_those_of_the_mask(model, fusion):
+    prediction = model.with_options(fusion=fusion, largest_component=True).predict(_scan())
+    assert (prediction.other_mean is None) == (fusion == "mean")
+    mean = model.predict(_scan()).probabilities()
+    liver, mask = 1 - mean[..., 0], prediction.labels.voxels > 0
+    shared = (liver * mask).sum((0, 1)) * 20  # mm2 of 4 x 5 mm
+    both = (liver.sum((0, 1)) + mask.sum((0, 1))) * 20
+    np.testing.assert_allclose(prediction.slice_quality(), (2 * shared + 100) / (both + 100), atol=1e-5)
+    volumes = prediction.volumes()
+    assert volumes["liver"] == pytest.approx(mask.sum() * 0.18)
+    assert volumes["tumor"] == pytest.approx((prediction.labels.voxels == 2).sum() * 0.18)
+
+
+def test_the_time_of_each_stage_is_noted(model):
     assert set(model.predict(_scan()).seconds) == {"read", "resample", "network", "back"}
 
 

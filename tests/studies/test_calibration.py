@@ -1,8 +1,12 @@
 """Calibration: measures by hand, known temperatures and weights found again, and the way through a run."""
 
 import dataclasses
+import importlib.util
 import json
+import pathlib
+import shutil
 
+import nibabel as nib
 import numpy as np
 import pytest
 
@@ -10,6 +14,7 @@ import liverjax
 from liverjax.commands.dispatch import main
 from liverjax.errors import CheckpointError, InputError
 from liverjax.inference.calibration import Calibration
+from liverjax.pretrained.bundle import write_bundle
 from liverjax.studies import calibration
 from liverjax.studies.calibration import Voxels
 from liverjax.training.loop import train
@@ -76,7 +81,7 @@ def run(tiny_config, tmp_path):
     return tmp_path / "run"
 
 
-def test_a_run_is_calibrated_and_predicts_with_it(run, phantom_scans, tmp_path, capsys):
+def test_a_run_is_calibrated_and_predicts_with_it(run, phantom_scans, caplog, capsys):
     before = liverjax.load_model(run)
     assert main(["calibrate", f"--workdir={run}", "-i", str(phantom_scans)]) == 0
     text = capsys.readouterr().out
@@ -94,6 +99,55 @@ def test_a_run_is_calibrated_and_predicts_with_it(run, phantom_scans, tmp_path, 
     scores = facts["scores"]
     assert scores["calibrated mean"]["negative_log_likelihood"] < scores["mean"]["negative_log_likelihood"]
 
+    # Networks that have changed since are not calibrated; those of the other view still are.
+    shutil.rmtree(run / "axial" / "best")
+    shutil.copytree(run / "coronal" / "best", run / "axial" / "best")
+    assert liverjax.load_model(run).calibration == Calibration()
+    assert "fitted to other checkpoints than axial has now" in caplog.text
+    assert liverjax.load_model(run, views=["coronal"]).calibration == after.calibration
+
+
+def _dicom_set(folder):
+    """A scan with its mask as CHAOS keeps them: a DICOM series and PNG files."""
+    spec = importlib.util.spec_from_file_location(
+        "chaos", pathlib.Path(__file__).parent.parent / "datasets/test_chaos.py"
+    )
+    chaos = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(chaos)
+    liver = np.zeros(chaos.SHAPE, bool)
+    liver[..., 2:] = True
+    chaos.put(folder / "MR/7/T2SPIR", liver)
+    return "MR_7_T2SPIR"
+
+
+def _dynamic_set(folder):
+    """Two phases in one file, of which one is to be chosen."""
+    voxels = np.random.default_rng(0).integers(0, 300, (12, 10, 6, 2)).astype(np.int16)
+    mask = np.zeros(voxels.shape[:3], np.uint8)
+    mask[3:9, 2:8, 1:5] = 1
+    for name, array in (("imagesTr/dce_0000", voxels), ("labelsTr/dce", mask)):
+        (folder / name).parent.mkdir(parents=True)
+        nib.Nifti1Image(array, np.diag([5.0, 5, 10, 1])).to_filename(folder / f"{name}.nii.gz")
+    return "dce"
+
+
+@pytest.mark.parametrize(("make", "phase"), [(_dicom_set, None), (_dynamic_set, "last")])
+def test_scans_of_every_layout_are_read(tiny_run, tmp_path, capsys, make, phase):
+    id = make(tmp_path / "set")
+    model = liverjax.load_model(tiny_run)
+    model.subsets = {"validation": [id], "test": [id]}
+    ((case, scan, mask),) = calibration.labelled_scans(
+        model, tmp_path / "set", "validation", phase=phase, quiet=True
+    )
+    assert case.id == id and scan.shape == mask.shape
+    voxels = calibration.sample(model, scan, mask)
+    assert voxels.logs.shape == (3, len(voxels.labels), 3) and set(voxels.labels) == {0, 1}
+    # The same, as the command is typed; a bundle knows the id by its hash.
+    write_bundle(tmp_path / "model", model, licence="CC0-1.0")
+    words = ["quality", f"--models={tmp_path / 'model'}", "-i", str(tmp_path / "set"), "--quiet"]
+    assert main([*words, f"--phase={phase}"] if phase else words) == 0
+    assert capsys.readouterr().out.splitlines()[1].split()[0] == id
+
 
 def test_what_cannot_be_calibrated_is_refused(run, phantom_scans, tmp_path):
     (tmp_path / "file").write_bytes(b"x")
@@ -102,6 +156,8 @@ def test_what_cannot_be_calibrated_is_refused(run, phantom_scans, tmp_path):
     scan = phantom_scans / "imagesTr" / "phantom_000_0000.nii.gz"
     with pytest.raises(InputError, match="holds no validation case"):
         calibration.calibrate(run, scan)
-    (run / "calibration.json").write_text('{"temperature": {"oblique": 1}, "weights": {}, "members": 1}')
+    (run / "calibration.json").write_text(
+        '{"temperature": {"oblique": 1}, "weights": {}, "members": 1, "checkpoints": {}}'
+    )
     with pytest.raises(CheckpointError, match=r"calibration\.json: not a calibration of views"):
         liverjax.load_model(run)

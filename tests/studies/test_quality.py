@@ -1,4 +1,4 @@
-"""Does doubt find poor slices: slices and rankings by hand, and the way through a run."""
+"""Does slice quality find poor slices: slices and rankings by hand, and the way through a run."""
 
 import numpy as np
 import pytest
@@ -37,29 +37,30 @@ def test_slices_of_a_case_by_hand(order, direction):
     assert found.case.tolist() == ["a"] * 3
     np.testing.assert_allclose(found.dice[::direction], [1, 2 * 5 / 15, 0])
     np.testing.assert_allclose(found.area[::direction], [60, 30, 0])
-    # s = 100 mm2 and 60 mm2 of slice: 1 - 220/220; 1 - (90 + 100)/(60 + 45 + 100); 1 - 100/(15 + 100).
-    np.testing.assert_allclose(found.doubt[::direction], [0, 1 - 190 / 205, 1 - 100 / 115], atol=1e-6)
+    # s = 100 mm2; 60 mm2 of slice, of which the mask has 60, 30 and 0 and the probabilities 60, 45 and 15:
+    # (120 + 100) / (60 + 60 + 100), (45 + 100) / (30 + 45 + 100) and 100 / (15 + 100).
+    np.testing.assert_allclose(found.quality[::direction], [1, 145 / 175, 100 / 115], atol=1e-6)
 
 
 def test_ranking_by_hand():
     case = np.array(["a", "a", "b", "b", "c", "c"])
     dice = np.array([0.5, 0.95, 0.8, 0.9, 0.2, 1.0])  # 0.9 is good enough
-    slices = Slices(case, dice, doubt=1 - dice, area=np.array([1.0, 2, 4, 5, 3, 2]))
+    slices = Slices(case, dice, quality=dice, area=np.array([1.0, 2, 4, 5, 3, 2]))
     assert slices.poor.tolist() == [True, False, True, False, True, False]
     found = quality.ranking(slices)
-    assert found["doubt"] == (1, 1, 1)
+    assert found["slice quality"] == (1, 1, 1)
     # Poor areas 1, 4, 3 against 2, 5, 2, small first: 1 before all, 4 and 3 before 5 alone: 5 of 9.
     value, low, high = found["predicted area"]
     assert value == 5 / 9 and 0 <= low < value < high <= 1
     assert found["difference"] == pytest.approx((1 - value, 1 - high, 1 - low))
     text = quality.table(slices)
     assert [line.split()[0] for line in text.splitlines()] == ["case", "a", "b", "c", "all", *["AUROC,"] * 3]
-    assert "AUROC, predicted area   0.56" in text
+    assert "AUROC, predicted area   0.56" in text and "AUROC, slice quality    1.00" in text
 
 
 def test_slices_of_one_case_alone_have_no_interval():
-    slices = Slices(np.array(["a", "a"]), np.array([0.5, 1]), np.array([1.0, 0]), np.array([1.0, 2]))
-    assert quality.ranking(slices)["doubt"] == pytest.approx((1, np.nan, np.nan), nan_ok=True)
+    slices = Slices(np.array(["a", "a"]), np.array([0.5, 1]), np.array([0, 1.0]), np.array([1.0, 2]))
+    assert quality.ranking(slices)["slice quality"] == pytest.approx((1, np.nan, np.nan), nan_ok=True)
 
 
 def test_the_test_cases_of_runs_are_judged(tiny_run, phantom_scans, capsys):
