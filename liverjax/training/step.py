@@ -153,7 +153,8 @@ def start_from(state: TrainState, variables: Mapping[str, Any]) -> tuple[TrainSt
         name = jax.tree_util.keystr(path)
         found = given.get(name)
         if found is not None and found.shape == own.shape:
-            return jax.device_put(jnp.asarray(found, own.dtype), own.sharding)
+            # A copy: the first step gives its state's memory away.
+            return jax.device_put(jnp.array(found, own.dtype, copy=True), own.sharding)
         readable = "/".join(str(key.key) for key in path)
         missing.append(f"{readable} {own.shape}, given {'none' if found is None else found.shape}")
         return own
