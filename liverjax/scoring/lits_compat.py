@@ -22,7 +22,7 @@ import numpy as np
 
 from liverjax import labels
 from liverjax.objects.components import Spacing
-from liverjax.objects.matching import Match, Matching, match_lesions, shared_voxels
+from liverjax.objects.matching import Match, match_lesions, shared_voxels
 from liverjax.scoring import lits, overlap
 
 #: Stands for "very wrong" in the scorer's means.
@@ -52,10 +52,11 @@ def score(prediction: np.ndarray, reference: np.ndarray, spacing: Spacing) -> Ca
     if not tumors[1].any():
         return None
     matching = match_lesions(*tumors, spacing)
+    shared = shared_voxels(matching.predicted_ids, matching.referenced_ids)
     n, m = len(matching.predicted), len(matching.referenced)
     counts, kept = {}, []
     for threshold in (0.0, 0.5):
-        detected, kept = _detected(matching, threshold)
+        detected, kept = _detected(matching.matches, shared, threshold)
         counts[threshold] = (detected, n - detected, m - detected)
     pairs = []
     for match in kept:
@@ -65,14 +66,13 @@ def score(prediction: np.ndarray, reference: np.ndarray, spacing: Spacing) -> Ca
     return Case(counts, pairs, overlap.count(*tumors), lits.burden(reference) - of_prediction)
 
 
-def _detected(matching: Matching, threshold: float) -> tuple[int, list[Match]]:
+def _detected(matches: list[Match], shared: np.ndarray, threshold: float) -> tuple[int, list[Match]]:
     """Returns the scorer's number of detected lesions, and the matches that it keeps."""
-    shared = shared_voxels(matching.predicted_ids, matching.referenced_ids)
     # The mask of detected lesions: the predictions that have a reference lesion's id.
-    bearers = {match.references[0]: list(match.predictions) for match in matching.matches}
-    detected = len(matching.matches)
+    bearers = {match.references[0]: list(match.predictions) for match in matches}
+    detected = len(matches)
     # The scorer visits the pairs in the order of their first predictions, and drops those that fail.
-    for match in sorted(matching.matches, key=lambda match: match.predictions):
+    for match in sorted(matches, key=lambda match: match.predictions):
         mistaken, references = bearers.get(match.predictions[0], []), list(match.references)
         union = (
             shared[mistaken].sum() + shared[:, references].sum() - shared[np.ix_(mistaken, references)].sum()
@@ -80,7 +80,7 @@ def _detected(matching: Matching, threshold: float) -> tuple[int, list[Match]]:
         if match.voxels_both / union <= threshold:
             del bearers[references[0]]
             detected -= len(references)
-    return detected, [match for match in matching.matches if match.references[0] in bearers]
+    return detected, [match for match in matches if match.references[0] in bearers]
 
 
 def table(cases: Sequence[Case | None]) -> dict:
