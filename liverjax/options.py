@@ -145,13 +145,8 @@ class Augment:
 
     def __post_init__(self):
         _require(self.flip <= 1, "augment.flip", self.flip, "a probability in [0, 1]")
-        for field in dataclasses.fields(self):
-            _require(
-                getattr(self, field.name) >= 0,
-                f"augment.{field.name}",
-                getattr(self, field.name),
-                "0 or more",
-            )
+        for name, value in vars(self).items():
+            _require(value >= 0, f"augment.{name}", value, "0 or more")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -377,12 +372,8 @@ class Config:
         multiple = 2 ** (levels - 1)
         ok = rows % multiple == 0 and columns % multiple == 0
         _require(ok, "batch.patch", self.batch.patch, f"multiples of {multiple} for {levels} levels")
-        _require(
-            self.predict.bucket % multiple == 0,
-            "predict.bucket",
-            self.predict.bucket,
-            f"a multiple of {multiple}",
-        )
+        bucket = self.predict.bucket
+        _require(bucket % multiple == 0, "predict.bucket", bucket, f"a multiple of {multiple}")
 
 
 #: Fields that may differ between a run and its resumption: none of them changes what a step of training computes.
