@@ -45,11 +45,11 @@ class Preprocess:
     #: "ct" or "mr": whether intensities are HU, or without a unit.
     modality: str = "ct"
     #: Voxel size in mm of the working grid, along right, anterior, superior.
-    spacing: tuple[float, ...] = (2.0, 2.0, 2.0)
+    spacing: tuple[float, float, float] = (2.0, 2.0, 2.0)
     #: CT: the HU range that is scaled to [-1, 1]; values outside are clipped.
-    window: tuple[float, ...] = (-160.0, 240.0)
+    window: tuple[float, float] = (-160.0, 240.0)
     #: MR: the percentiles of the body's voxels in each scan that take the place of the window.
-    percentiles: tuple[float, ...] = (0.5, 99.5)
+    percentiles: tuple[float, float] = (0.5, 99.5)
 
     def __post_init__(self):
         _choose("preprocess.modality", self.modality, ("ct", "mr"))
@@ -89,7 +89,7 @@ class Batch:
     #: Slices in the global batch, over all devices and hosts.
     size: int = 16
     #: Rows and columns of the patch; slices are padded with air or cropped to it.
-    patch: tuple[int, ...] = (192, 192)
+    patch: tuple[int, int] = (192, 192)
     #: Shares of the slices that are drawn from those with tumour, with liver, and without either; the others are drawn
     #: from all slices.
     tumor_share: float = 0.0

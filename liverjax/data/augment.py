@@ -26,15 +26,17 @@ def draw_keys(key: jax.Array) -> dict[str, jax.Array]:
     Each draw has its key whether or not it is on: switching one change on leaves the draws of the others as they were.
     """
     affine, intensity, elastic, flip, bias_field, blur, low_resolution = jax.random.split(key, 7)
-    names = ("rotation", "scale", "shift")
-    keys = dict(zip(names, jax.random.split(affine, 3), strict=True))
-    names = ("contrast", "brightness", "gamma", "noise_level", "noise")
-    keys |= dict(zip(names, jax.random.split(intensity, 5), strict=True))
-    keys["elastic_rows"], keys["elastic_columns"] = jax.random.split(elastic)
-    return {**keys, "flip": flip, "bias_field": bias_field, "blur": blur, "low_resolution": low_resolution}
+    keys = {"flip": flip, "bias_field": bias_field, "blur": blur, "low_resolution": low_resolution}
+    for several, names in (
+        (affine, ("rotation", "scale", "shift")),
+        (intensity, ("contrast", "brightness", "gamma", "noise_level", "noise")),
+        (elastic, ("elastic_rows", "elastic_columns")),
+    ):
+        keys |= dict(zip(names, jax.random.split(several, len(names)), strict=True))
+    return keys
 
 
-def normalise(stored: jax.Array, window: jax.Array) -> jax.Array:
+def normalise(stored: jax.Array | np.ndarray, window: jax.Array | np.ndarray) -> jax.Array:
     """Returns slices (N, H, W, 1) float32 in [-1, 1] of voxels as stored (N, H, W).
 
     Args:
@@ -90,7 +92,7 @@ def augment(
     return images[..., None], labels
 
 
-def _smooth_field(key: jax.Array, shape: tuple[int, int], limit: float, cell: int = 32) -> jax.Array:
+def _smooth_field(key: jax.Array, shape: tuple[int, ...], limit: float, cell: int = 32) -> jax.Array:
     """Returns a smooth random field (H, W) within +-limit: control points every ``cell`` pixels, interpolated."""
     rows, columns = (_spline_weights(size, cell) for size in shape)
     control = _symmetric(key, limit, (rows.shape[1], columns.shape[1]))
@@ -121,8 +123,10 @@ def _blur(image: jax.Array, sigma: jax.Array, largest: float) -> jax.Array:
     offsets = jnp.arange(-radius, radius + 1)
     kernel = jax.nn.softmax(-0.5 * (offsets / jnp.maximum(sigma, 1e-3)) ** 2)
     padded = jnp.pad(image, radius, mode="edge")
-    rows = sum(kernel[i] * padded[i : i + image.shape[0]] for i in range(2 * radius + 1))
-    return sum(kernel[i] * rows[:, i : i + image.shape[1]] for i in range(2 * radius + 1))
+    rows = [kernel[i] * padded[i : i + image.shape[0]] for i in range(2 * radius + 1)]
+    blurred = sum(rows[1:], rows[0])
+    columns = [kernel[i] * blurred[:, i : i + image.shape[1]] for i in range(2 * radius + 1)]
+    return sum(columns[1:], columns[0])
 
 
 def _coarser(image: jax.Array, factor: jax.Array) -> jax.Array:
@@ -139,12 +143,12 @@ def _coarser(image: jax.Array, factor: jax.Array) -> jax.Array:
     return (1 - t) * sample(first) + t * sample(first + 1)
 
 
-def _symmetric(key: jax.Array, limit: float, shape: tuple[int, ...] = ()) -> jax.Array:
+def _symmetric(key: jax.Array, limit: float | jax.Array, shape: tuple[int, ...] = ()) -> jax.Array:
     return jax.random.uniform(key, shape, minval=-limit, maxval=limit)
 
 
 def _affine_coordinates(
-    keys: dict[str, jax.Array], shape: tuple[int, int], options: Augment
+    keys: dict[str, jax.Array], shape: tuple[int, ...], options: Augment
 ) -> tuple[jax.Array, jax.Array]:
     """Returns for each pixel of the result the row and column that it is taken from, (H, W) each."""
     angle = jnp.deg2rad(_symmetric(keys["rotation"], options.rotation))
@@ -176,7 +180,7 @@ def _change_intensity(keys: dict[str, jax.Array], image: jax.Array, options: Aug
     return jnp.clip(image, -1, 1)
 
 
-def _white_noise(key: jax.Array, shape: tuple[int, int]) -> jax.Array:
+def _white_noise(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     """Returns noise (H, W) of mean 0 and deviation 1: of each pixel the sum of eight random bytes.
 
     Such a sum is nearly normal: it has an excess kurtosis of -0.15 and reaches to 4.9 deviations either way. An inverse

@@ -36,10 +36,10 @@ class _Batches:
     def __len__(self) -> int:
         return self._steps
 
-    def __getitem__(self, step: int) -> dict[str, np.ndarray]:
+    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
         batch = blank_batch(len(self._rows), self._patch)
         for place, row in enumerate(self._rows):
-            draw = self._sampler.draw(step, row)
+            draw = self._sampler.draw(index, row)
             case = self._cases[draw.case]
             try:
                 place_slice(batch, place, case, draw.view, draw.slice, (draw.row, draw.column))
@@ -53,7 +53,7 @@ def merge_labels(label: np.ndarray, keep_tumor: bool) -> np.ndarray:
     return label if keep_tumor else np.minimum(label, label_ids.LIVER)
 
 
-def blank_batch(rows: int, patch: tuple[int, int]) -> dict[str, np.ndarray]:
+def blank_batch(rows: int, patch: Sequence[int]) -> dict[str, np.ndarray]:
     """Returns a batch of air without labels.
 
     Returns:
@@ -153,8 +153,10 @@ def _prepare_worker(_index: int, _count: int) -> None:
 
 
 def _end_with_parent() -> None:
-    multiprocessing.parent_process().join()
-    os._exit(1)
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def validation_batches(

@@ -23,6 +23,7 @@ import pathlib
 import shutil
 import tempfile
 import threading
+from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -74,11 +75,11 @@ class StoredCase:
     counts: dict[str, np.ndarray]
     shapes: dict[str, tuple[int, int, int]]
 
-    def image(self, view: str) -> np.ndarray:
+    def image(self, view: str) -> np.memmap:
         """Returns the slices of a view, int16 (slice, row, column), as a memory map."""
         return self._open(f"{view}.npy", np.int16, self.shapes[view])
 
-    def labels(self, view: str) -> np.ndarray:
+    def labels(self, view: str) -> np.memmap:
         """Returns the labels of a view's slices, uint8 (slice, row, column), as a memory map."""
         return self._open(f"{view}_labels.npy", np.uint8, self.shapes[view])
 
@@ -96,7 +97,7 @@ class StoredCase:
         low, high = self.window
         return low / self.scale, high / self.scale
 
-    def _open(self, name: str, dtype: type, shape: tuple[int, int, int]) -> np.ndarray:
+    def _open(self, name: str, dtype: type, shape: tuple[int, int, int]) -> np.memmap:
         path = self.folder / name
         try:
             with _LOCK:
@@ -206,7 +207,7 @@ _LOCK = threading.Lock()
 
 # Each map holds a file open, and systems commonly allow a process 1024.
 @functools.lru_cache(maxsize=768)
-def _memory_map(path: pathlib.Path, modified_ns: int) -> np.ndarray:
+def _memory_map(path: pathlib.Path, modified_ns: int) -> np.memmap:
     """Opens an array once, and again when its file has been replaced."""
     del modified_ns
     return np.load(path, mmap_mode="r", allow_pickle=False)
@@ -219,8 +220,9 @@ def _read_ahead(stack: np.memmap, index: int) -> None:
     size = stack.strides[0]
     start = stack.offset + index * size
     before = start % mmap.PAGESIZE
+    mapped: Any = stack.base
     with contextlib.suppress(OSError):
-        stack.base.madvise(mmap.MADV_WILLNEED, start - before, before + size)
+        mapped.madvise(mmap.MADV_WILLNEED, start - before, before + size)
 
 
 def _read_json(path: pathlib.Path) -> dict:
@@ -261,8 +263,12 @@ def _open_case(folder: pathlib.Path, options: Preprocess) -> StoredCase:
 
 def _differences(stored: dict, wanted: dict) -> str:
     """Returns the fields in which two identities differ, as text; "" if they are the same."""
+
+    def shown(value: object) -> str:
+        return str(tuple(value) if isinstance(value, list) else value)
+
     return ", ".join(
-        f"{field} {stored.get(field)}, now {value}"
+        f"{field} {shown(stored.get(field))}, now {shown(value)}"
         for field, value in wanted.items()
         if stored.get(field) != value
     )
@@ -297,7 +303,7 @@ def _prepare_case(
     stated = {
         "format": _FORMAT,
         "identity": store_identity(options, target),
-        "fingerprint": [sha256(case.image), sha256(case.label)],
+        "fingerprint": [sha256(path) for path in (case.image, case.label) if path],
         "phase": phase,
         "id": case.id,
         "patient": case.patient,
@@ -326,7 +332,8 @@ def _is_prepared(place: pathlib.Path, stated: dict[str, object], options: Prepro
             return False
         stored = _open_case(place, options)
         for view in VIEWS:
-            stored.image(view), stored.labels(view)
+            stored.image(view)
+            stored.labels(view)
     except (InputError, KeyError, TypeError, ValueError):
         return False
     return True

@@ -191,12 +191,12 @@ def _pairing(
 
 def _check_case(case: Case, phase: int | str | None) -> tuple[list[Finding], _Facts | None]:
     findings = []
-    scan = facts = mask = None
-    try:
-        with _notices() as notices:
+    scan = facts = None
+    with _notices() as notices:
+        try:
             scan = case.read_image(phase=phase)
-    except InputError as error:
-        findings.append(_finding("scan", (case.id,), (case.image,), str(error)))
+        except InputError as error:
+            findings.append(_finding("scan", (case.id,), (case.image,), str(error)))
     findings += [_finding(kind, (case.id,), (case.image,), text) for kind, text in notices]
     if scan is not None:
         low, high = float(scan.voxels.min()), float(scan.voxels.max())
@@ -205,27 +205,27 @@ def _check_case(case: Case, phase: int | str | None) -> tuple[list[Finding], _Fa
             message = f"{case.image}: every voxel is {low:g}"
             findings.append(_finding("constant", (case.id,), (case.image,), message))
     if case.label is not None:
-        mask, problems = _read_mask(case)
+        mask, problems = _read_mask(case, case.label)
         findings += problems
-    if mask is not None:
-        findings += _check_mask(case, scan, mask)
+        if mask is not None:
+            findings += _check_mask(case, case.label, scan, mask)
     return findings, facts
 
 
-def _read_mask(case: Case) -> tuple[Volume | None, list[Finding]]:
+def _read_mask(case: Case, file: Path) -> tuple[Volume | None, list[Finding]]:
     with _notices():  # the scan has the same ones
         try:
             return case.read_mask(), []
         except InputError as error:
             kind, message = "label_values", str(error)
         try:
-            scans.read(case.label)  # then it is its values that are wrong
+            scans.read(file)  # then it is its values that are wrong
         except InputError:
             kind = "mask"
-    return None, [_finding(kind, (case.id,), (case.label,), message)]
+    return None, [_finding(kind, (case.id,), (file,), message)]
 
 
-def _check_mask(case: Case, scan: Volume | None, mask: Volume) -> Iterator[Finding]:
+def _check_mask(case: Case, file: Path, scan: Volume | None, mask: Volume) -> Iterator[Finding]:
     liver = mask.voxels != BACKGROUND
     fits = False
     if scan is not None:
@@ -234,20 +234,18 @@ def _check_mask(case: Case, scan: Volume | None, mask: Volume) -> Iterator[Findi
             fits = True
         except InputError as error:
             kind = "shape" if scan.shape != mask.shape else "affine"
-            yield _finding(kind, (case.id,), (case.image, case.label), str(error))
+            yield _finding(kind, (case.id,), (case.image, file), str(error))
     if not liver.any():
-        yield _finding("empty_mask", (case.id,), (case.label,), f"{case.label}: holds no liver and no tumour")
+        yield _finding("empty_mask", (case.id,), (file,), f"{file}: holds no liver and no tumour")
         return
     volume = mask.millilitres(liver)
     if volume < TINY_LIVER_ML:
         tumor = mask.millilitres(mask.voxels == TUMOR)
-        message = f"{case.label}: the liver has {volume:.3g} ml ({tumor:.3g} ml of it tumour)"
-        yield _finding("tiny_mask", (case.id,), (case.label,), message)
+        message = f"{file}: the liver has {volume:.3g} ml ({tumor:.3g} ml of it tumour)"
+        yield _finding("tiny_mask", (case.id,), (file,), message)
     if fits and (right := _offset_to_the_right(liver, mask.affine)) < -MIRRORED_MM:
-        message = (
-            f"{case.label}: the liver's centroid lies {-right:.0f} mm to the patient's left of the middle"
-        )
-        yield _finding("mirrored", (case.id,), (case.image, case.label), message)
+        message = f"{file}: the liver's centroid lies {-right:.0f} mm to the patient's left of the middle"
+        yield _finding("mirrored", (case.id,), (case.image, file), message)
 
 
 def _offset_to_the_right(mask: np.ndarray, affine: np.ndarray) -> float:
@@ -262,7 +260,7 @@ def _offset_to_the_right(mask: np.ndarray, affine: np.ndarray) -> float:
 def _digest(scan: Volume) -> str:
     """Returns a hash of shape and values, whatever the type they are stored in."""
     digest = hashlib.sha256(repr(scan.shape).encode())
-    digest.update(np.ascontiguousarray(scan.voxels.T, dtype=np.float32))
+    digest.update(np.ascontiguousarray(scan.voxels.T, dtype=np.float32).data)
     return digest.hexdigest()
 
 

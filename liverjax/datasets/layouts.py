@@ -25,6 +25,7 @@ import os
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from liverjax.datasets import chaos
 from liverjax.datasets.case import Case
@@ -157,8 +158,11 @@ def _msd(root: Path) -> Listing:
 
 def _lits(root: Path) -> Listing:
     files = [file for folder in (root, *_folders(root)) for file in _files(folder)]
-    kinds = (re.compile(prefix + r"\d+$") for prefix in (_LITS_SCAN, _LITS_MASK))
-    return Listing(*([file for file in files if kind.match(_stem(file[1]))] for kind in kinds))
+    images, masks = (
+        [file for file in files if re.fullmatch(prefix + r"\d+", _stem(file[1]))]
+        for prefix in (_LITS_SCAN, _LITS_MASK)
+    )
+    return Listing(images, masks)
 
 
 def _chaos(root: Path) -> Listing:
@@ -221,7 +225,7 @@ def _files(folder: Path) -> list[tuple[str, Path]]:
     return [(case_id(entry), entry) for entry in entries if entry not in further]
 
 
-def _listed_files(training: object, kind: str, source: Path) -> list[tuple[str, Path]]:
+def _listed_files(training: Any, kind: str, source: Path) -> list[tuple[str, Path]]:
     """Returns the scans or masks that the `training` list of a `dataset.json` names, relative to it."""
     try:
         names = [PurePosixPath(entry[kind]) for entry in training]

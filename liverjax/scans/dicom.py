@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import importlib
 import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import Any, cast
 
 import numpy as np
 
@@ -232,13 +234,14 @@ def _slice(header, path: Path) -> Slice:
         raise InputError(
             f"{path}: ImageOrientationPatient is {directions.tolist()}, expected two unit vectors"
         )
+    rows, columns = _numbers(header, "PixelSpacing", 2, path)
     return Slice(
         path,
         str(header.get("StudyInstanceUID", "")),
         str(header.get("SeriesInstanceUID", "")),
         (str(header.get("SeriesNumber", "")), str(header.get("SeriesDescription", ""))),
         (int(header.Rows), int(header.Columns)),
-        tuple(_numbers(header, "PixelSpacing", 2, path)),
+        (rows, columns),
         directions / lengths[:, None],
         np.array(_numbers(header, "ImagePositionPatient", 3, path)),
         _number(header.get("SliceThickness")) or _number(header.get("SpacingBetweenSlices")) or 0,
@@ -257,7 +260,7 @@ def _numbers(header, name: str, count: int, path: Path) -> list[float]:
     return numbers
 
 
-def _number(value: object) -> float | None:
+def _number(value: Any) -> float | None:
     try:
         return float(value)
     except (TypeError, ValueError):
@@ -308,7 +311,7 @@ def _in_time(places: list[list[Slice]]) -> list[list[Slice]]:
             len(values) == len(place) and None not in values
             for values, place in zip(times, places, strict=True)
         ):
-            return [sorted(place, key=lambda slice_: slice_.times[index]) for place in places]
+            return [sorted(place, key=lambda slice_: cast(float, slice_.times[index])) for place in places]
     if len(places[0]) == 1:
         return places
     one, other, *_ = (slice_.path.name for slice_ in places[0])
@@ -318,7 +321,9 @@ def _in_time(places: list[list[Slice]]) -> list[list[Slice]]:
     )
 
 
-def _check_even(stack: Sequence[Slice], positions: np.ndarray, step: np.ndarray, folder: Path) -> None:
+def _check_even(
+    stack: Sequence[Slice], positions: np.ndarray, step: np.ndarray, folder: str | os.PathLike
+) -> None:
     tilt = np.degrees(np.arccos(min(step @ stack[0].normal / np.linalg.norm(step), 1)))
     if tilt > TILT_TOLERANCE:
         raise InputError(
@@ -343,12 +348,12 @@ def _check_even(stack: Sequence[Slice], positions: np.ndarray, step: np.ndarray,
 def _pixels(slice_: Slice) -> np.ndarray:
     """Returns the rescaled (rows, columns) float32 values of a slice."""
     pydicom = _pydicom()
-    from pydicom.pixels import get_decoder
+    pixels = importlib.import_module("pydicom.pixels")
 
     try:
         data = pydicom.dcmread(slice_.path)
         syntax = data.file_meta.TransferSyntaxUID
-        if syntax.is_compressed and not get_decoder(syntax).is_available:
+        if syntax.is_compressed and not pixels.get_decoder(syntax).is_available:
             raise InputError(
                 f"{slice_.path}: compressed as {syntax.name}, for which no decoder is installed, expected "
                 "plain voxels; pip install 'pylibjpeg[all]' pyjpegls"

@@ -156,12 +156,12 @@ def labels_on_scan(
     labels = np.zeros([m.shape[0] for m in maps], np.uint8, order="F")
     # Where all voxels that enter a mean are background, so is the mean, by either rule: only the rest has to be
     # interpolated.
-    foreground = decide(np.moveaxis(probabilities, -1, 0), decision) != BACKGROUND
+    foreground = decide(list(np.moveaxis(probabilities, -1, 0)), decision) != BACKGROUND
     if foreground.any():
         x, y, z = box = _touched(maps, foreground)
         inside = [weights[along] for weights, along in zip(maps, box, strict=True)]
         for k, classes in _interpolated_slices(probabilities, inside):
-            labels[x, y, z.start + k] = decide(classes, decision)
+            labels[x, y, z.start + k] = decide(list(classes), decision)
     return scan.with_voxels(np.asfortranarray(from_canonical(labels, scan)))
 
 
@@ -281,8 +281,8 @@ def _touched(maps: Sequence[scipy.sparse.csr_array], chosen: np.ndarray) -> list
     """Returns the box of target voxels to which one of the `chosen` (x, y, z) source voxels contributes."""
     box = []
     for axis, weights in enumerate(maps):
-        along = chosen.any(axis=tuple({0, 1, 2} - {axis}))
-        rows = np.flatnonzero(weights @ along.astype(np.float32))
+        along = np.asarray(chosen.any(axis=tuple({0, 1, 2} - {axis})), np.float32)
+        rows = np.flatnonzero(weights @ along)
         box.append(slice(int(rows[0]), int(rows[-1]) + 1))
     return box
 

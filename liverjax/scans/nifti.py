@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import io
 import math
 import os
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO
 
 import nibabel as nib
 import numpy as np
@@ -190,7 +190,7 @@ def _check_suffix(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def _open(path: Path) -> Iterator[BinaryIO]:
+def _open(path: Path) -> Iterator[io.BufferedIOBase]:
     """Opens the decompressed bytes of the file; failures while they are read become an `InputError`."""
     _check_suffix(path)
     zipped = path.name.lower().endswith(".gz")
@@ -224,9 +224,9 @@ def _check_size(declared: int, header: nib.Nifti1Header, path: Path, max_bytes: 
         raise InputError(f"{what}, more than a file of {size} bytes can hold: it is truncated")
 
 
-def _fill(stream: BinaryIO, array: np.ndarray, path: Path) -> None:
+def _fill(stream: io.BufferedIOBase, array: np.ndarray, path: Path) -> None:
     """Reads exactly `array.nbytes` bytes into the memory of a Fortran-ordered array."""
-    target = memoryview(array.reshape(-1, order="F").view(np.uint8))
+    target = array.reshape(-1, order="F").view(np.uint8).data
     done = 0
     while done < len(target):
         count = stream.readinto(target[done : done + _CHUNK])
@@ -235,7 +235,7 @@ def _fill(stream: BinaryIO, array: np.ndarray, path: Path) -> None:
         done += count
 
 
-def _skip(stream: BinaryIO, count: int, path: Path) -> None:
+def _skip(stream: io.BufferedIOBase, count: int, path: Path) -> None:
     while count > 0:
         skipped = len(stream.read(min(count, _CHUNK)))
         if not skipped:

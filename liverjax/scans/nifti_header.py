@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import Literal
 
 import nibabel as nib
 import numpy as np
+from nibabel.spatialimages import HeaderDataError
 
 from liverjax.errors import InputError
 from liverjax.volume import corner_distance
@@ -23,15 +26,16 @@ SHEAR_TOLERANCE = 0.01
 
 #: Types of voxels that are read and written.
 DTYPES = tuple(np.dtype(t) for t in ("u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f4", "f8"))
+_BYTE_ORDERS: tuple[tuple[Literal["little", "big"], str], ...] = (("little", "<"), ("big", ">"))
 _UNITS_TO_MM = {0: 1.0, 1: 1e3, 2: 1.0, 3: 1e-3}  # unknown, metre, millimetre, micrometre
 
 
-def read_header(stream: BinaryIO, path: Path) -> nib.Nifti1Header:
+def read_header(stream: io.BufferedIOBase, path: Path) -> nib.Nifti1Header:
     """Reads the header of either version and byte order from the start of `stream`."""
     start = stream.read(4)
     for header_class in (nib.Nifti1Header, nib.Nifti2Header):
         size = header_class.template_dtype.itemsize
-        for order, sign in (("little", "<"), ("big", ">")):
+        for order, sign in _BYTE_ORDERS:
             if len(start) == 4 and int.from_bytes(start, order) == size:
                 block = start + stream.read(size - 4)
                 if len(block) < size:
@@ -67,7 +71,7 @@ def checked_dtype(header: nib.Nifti1Header, path: Path) -> np.dtype:
     """Returns the type of the voxels as stored, byte order included."""
     try:
         dtype = header.get_data_dtype()
-    except (nib.spatialimages.HeaderDataError, KeyError):
+    except (HeaderDataError, KeyError):
         dtype = None
     if dtype is None or dtype.newbyteorder("=") not in DTYPES:
         what = f"code {int(header['datatype'])}" if dtype is None else str(dtype)
@@ -104,7 +108,7 @@ def checked_affine(
     check_axes(affine, path)
     forms = _coded_forms(header, path)
     if len(forms) == 2:
-        apart = corner_distance(*forms, shape)
+        apart = corner_distance(forms[0], forms[1], shape)
         if not apart <= FORM_TOLERANCE_MM:
             message = "%s: sform and qform lie up to %.3g mm apart; the sform is used"
             _LOG.warning(message, path, apart, extra={"kind": "forms_disagree"})
@@ -130,12 +134,12 @@ def _coded_forms(header: nib.Nifti1Header, path: Path | str) -> list[np.ndarray]
     """Returns sform and qform in mm, those of the two that are coded."""
     try:
         forms = header.get_sform(coded=True)[0], header.get_qform(coded=True)[0]
-    except (ValueError, nib.spatialimages.HeaderDataError) as error:
+    except (ValueError, HeaderDataError) as error:
         raise InputError(f"{path}: its qform cannot be read ({error})") from None
     return [_in_mm(form, header, path) for form in forms if form is not None]
 
 
-def check_axes(affine: np.ndarray, path: Path | str) -> None:
+def check_axes(affine: np.ndarray, path: str | os.PathLike) -> None:
     """Refuses an affine whose axes are not finite, not independent, or not at right angles."""
     steps = affine[:3, :3]
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -155,11 +159,11 @@ def check_axes(affine: np.ndarray, path: Path | str) -> None:
 
 def _with_spacing(affine: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
     """Returns the affine with other voxel sizes in mm; the directions and the origin are kept."""
-    spacing = np.asarray(spacing, dtype=np.float64)
-    if spacing.shape != (3,) or not np.isfinite(spacing).all() or not spacing.min() > 0:
-        raise InputError(f"spacing is {spacing.tolist()}, expected three sizes in mm above 0")
+    sizes = np.asarray(spacing, dtype=np.float64)
+    if sizes.shape != (3,) or not np.isfinite(sizes).all() or not sizes.min() > 0:
+        raise InputError(f"spacing is {sizes.tolist()}, expected three sizes in mm above 0")
     changed = affine.copy()
-    changed[:3, :3] *= spacing / np.linalg.norm(affine[:3, :3], axis=0)
+    changed[:3, :3] *= sizes / np.linalg.norm(affine[:3, :3], axis=0)
     return changed
 
 

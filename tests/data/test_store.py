@@ -155,7 +155,7 @@ def test_a_store_of_another_modality_grid_or_region_is_refused_and_not_overwritt
     for other, message in (
         (
             _with(tiny_config, spacing=(9.0, 9.0, 9.0)),
-            r"preprocess.spacing \[8.0, 8.0, 8.0\], now \[9.0, 9.0, 9.0\]",
+            r"preprocess.spacing \(8.0, 8.0, 8.0\), now \(9.0, 9.0, 9.0\)",
         ),
         (_with(tiny_config, modality="mr"), "preprocess.modality ct, now mr"),
         (_with(tiny_config, target=Target(region="liver")), "target.region scan, now liver"),

@@ -72,7 +72,7 @@ class Tumor:
         offset = [c - np.float32(o) for c, o in zip(world, self.center, strict=True)]
         distance = np.sqrt(sum(c * c for c in offset)) + np.float32(1e-6)
         x, y, z = (c / distance for c in offset)
-        s = np.float32(tensor)
+        s = np.asarray(tensor, np.float32)
         bulge = s[0, 0] * x * x + s[1, 1] * y * y + s[2, 2] * z * z
         bulge += 2 * (s[0, 1] * x * y + s[0, 2] * x * z + s[1, 2] * y * z) + np.float32(cubic) * x * y * z
         return distance - np.float32(self.diameter / 2) * np.cbrt(1 + bulge)
@@ -155,10 +155,11 @@ class Patient:
         to_frame = self.rotation / self.scale
         matrix, start = to_frame @ affine[:3, :3], to_frame @ (affine[:3, 3] - self.shift)
         straight = grid_points(np.c_[matrix, start], shape)
-        return tuple(
-            c + waves.on_grid(affine, shape).real * np.float32(size)
+        x, y, z = (
+            c + np.real(waves.on_grid(affine, shape)) * np.float32(size)
             for c, (waves, size) in zip(straight, self.warps, strict=True)
         )
+        return x, y, z
 
     def world_box(self, low, high) -> tuple[np.ndarray, np.ndarray]:
         """Returns the corners of a box in world mm that holds the box `low` to `high` of the frame."""
@@ -310,8 +311,8 @@ class Patient:
         low, high = self.world_box(self.liver_center - self.liver_radii, self.liver_center + self.liver_radii)
         affine = np.diag([_LATTICE_MM] * 3 + [1.0])
         affine[:3, 3] = low
-        shape = tuple(int(n) for n in np.ceil((high - low) / _LATTICE_MM))
-        return affine, self.liver(self.points(affine, shape)) < 0
+        x, y, z = (int(n) for n in np.ceil((high - low) / _LATTICE_MM))
+        return affine, self.liver(self.points(affine, (x, y, z))) < 0
 
     @property
     def liver_volume(self) -> float:

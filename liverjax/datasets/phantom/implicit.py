@@ -51,7 +51,8 @@ def smooth_min(a: np.ndarray, b: np.ndarray, width: float) -> np.ndarray:
 def ellipsoid(p: Points, center, radii) -> np.ndarray:
     """Approximate distance to an ellipsoid with axes along the frame's."""
     scaled = sum(
-        ((c - o) * np.float32(1 / r)) ** 2 for c, o, r in zip(p, np.float32(center), radii, strict=True)
+        ((c - o) * np.float32(1 / r)) ** 2
+        for c, o, r in zip(p, np.asarray(center, np.float32), radii, strict=True)
     )
     return (np.sqrt(scaled) - 1) * np.float32(np.prod(radii) ** (1 / 3))
 
@@ -64,7 +65,8 @@ def column(p: Points, center, radii) -> np.ndarray:
 
 def capsule(p: Points, start, end, radii: tuple[float, float]) -> np.ndarray:
     """Distance to a tube with round ends from `start` to `end` whose radius runs between `radii`."""
-    start, axis = np.float32(start), np.float32(end) - np.float32(start)
+    start = np.asarray(start, np.float32)
+    axis = np.asarray(end, np.float32) - start
     offset = [c - o for c, o in zip(p, start, strict=True)]
     along = sum(c * np.float32(a) for c, a in zip(offset, axis / max(axis @ axis, 1e-6), strict=True))
     along = np.clip(along, 0, 1)
@@ -95,7 +97,9 @@ def rotation_matrix(x: float, y: float, z: float) -> np.ndarray:
 def grid_points(affine: np.ndarray, shape: tuple[int, int, int]) -> Points:
     """Returns the voxel centres of a grid: three (x, y, z) float32 arrays. The affine has at least 3 rows."""
     i, j, k = np.ix_(*(np.arange(n, dtype=np.float32) for n in shape))
-    return tuple((row[0] * i + row[3]) + row[1] * j + row[2] * k for row in np.float32(affine[:3]))
+    return tuple(
+        (row[0] * i + row[3]) + row[1] * j + row[2] * k for row in np.asarray(affine[:3], np.float32)
+    )
 
 
 def box_corners(low, high) -> np.ndarray:

@@ -54,7 +54,7 @@ def scan_patient(patient: Patient, modality: str, affine: np.ndarray, shape: tup
         tissue=_draw_tissue(rng, scan),
         affine=affine,
         points=patient.points(affine, shape),
-        texture=patient.texture.on_grid(affine, shape).real,
+        texture=np.real(patient.texture.on_grid(affine, shape)),
         image=np.zeros(shape, np.float32),
         mask=np.full(shape, labels.BACKGROUND, np.uint8),
     )
@@ -167,7 +167,7 @@ def _paint_bowel(canvas: _Canvas, abdomen: np.ndarray) -> None:
     canvas.fill(np.maximum(tube, room), "gut")
     lumen = np.maximum(tube + 3.5, room + 3)
     canvas.fill(lumen, "chyme", texture=0.1)
-    gas = (np.float32(0.9) - canvas.field(patient.bowel_gas).real) * 15
+    gas = (np.float32(0.9) - np.real(canvas.field(patient.bowel_gas))) * 15
     canvas.fill(np.maximum(lumen + 1, gas - np.float32(0.15) * y), "gas")
 
 
@@ -264,10 +264,10 @@ def _finish_ct(canvas: _Canvas, rng: np.random.Generator, noise: np.random.Gener
 def _finish_mr(canvas: _Canvas, rng: np.random.Generator, noise: np.random.Generator) -> np.ndarray:
     """Multiplies by a smooth bias field and a scale, adds Rician noise. Returns int16, arbitrary units."""
     coil = implicit.Waves(rng, (280, 600), 12)
-    strength, level, scale = np.float32(
-        [rng.uniform(0.15, 0.4), rng.uniform(0.02, 0.05), rng.uniform(250, 1500)]
+    strength, level, scale = (
+        np.float32(rng.uniform(low, high)) for low, high in ((0.15, 0.4), (0.02, 0.05), (250, 1500))
     )
-    signal = np.maximum(canvas.image, 0) * np.exp(strength * canvas.field(coil).real)
+    signal = np.maximum(canvas.image, 0) * np.exp(strength * np.real(canvas.field(coil)))
     real = signal + level * noise.standard_normal(signal.shape, dtype=np.float32)
     imaginary = level * noise.standard_normal(signal.shape, dtype=np.float32)
     return np.round(np.clip(np.hypot(real, imaginary) * scale, 0, 32000)).astype(np.int16)
