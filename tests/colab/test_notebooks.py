@@ -10,6 +10,10 @@ COLAB = pathlib.Path(__file__).parent.parent.parent / "colab"
 _COARSE = {
     "shape=(96, 80, 72), spacing=(4.0, 4.0, 4.0)": "shape=(48, 40, 36), spacing=(8.0, 8.0, 8.0)",
 }
+_NARROW = {
+    "config.train.steps = steps": "config.train.steps, config.preprocess.spacing = steps, (8.0, 8.0, 8.0); "
+    "config.batch.patch, config.model.features = (48, 48), (4, 8)",
+}
 
 
 def _execute(name: str, smaller: dict[str, str], folder: pathlib.Path) -> tuple[list[bytes], str]:
@@ -27,10 +31,7 @@ def _execute(name: str, smaller: dict[str, str], folder: pathlib.Path) -> tuple[
 
 
 def test_quickstart_runs_and_shows_its_pictures(tmp_path):
-    network = "config.batch.patch = (48, 48)\nconfig.model.features = (4, 8)\n"
-    steps = f"config.preprocess.spacing = (8.0, 8.0, 8.0)\n{network}config.train.steps = steps"
-    smaller = _COARSE | {"16, 200": "8, 6", "config.train.steps = steps": steps}
-    pictures, printed = _execute("quickstart.ipynb", smaller, tmp_path)
+    pictures, printed = _execute("quickstart.ipynb", _COARSE | _NARROW | {"16, 200": "8, 6"}, tmp_path)
     assert len(pictures) == 3
     assert all(picture.startswith(b"\x89PNG") for picture in pictures)
     assert "liver of phantom_" in printed and "dice" in printed.lower()
