@@ -30,8 +30,6 @@ from liverjax.inference.network import Networks
 from liverjax.inference.segmenter import Segmenter
 from liverjax.options import Config
 
-#: Customary ending of a bundle's name.
-SUFFIX = ".safetensors"
 #: Types that arrays can be stored in, with their names in the file.
 DTYPES = {"float16": "F16", "float32": "F32"}
 

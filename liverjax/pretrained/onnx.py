@@ -4,11 +4,10 @@ The packages `onnx` and `onnxruntime` come with the extra ``liverjax[onnx]`` and
 ``slices`` (N, 1, H, W) float32 in [-1, 1] and gives ``probabilities`` (N, C, H, W): N, H and W are free, H and W
 multiples of 2**(levels - 1).
 
-Graphs are written here and not by jax2onnx (0.17.1), which cannot take H and W that are free multiples of 8: "No
-symbolic dim origin registered". Slices in the form (N, H/8, 8, W/8, 8, 1) get through, once in a process (the second
-network fails), after 9 CPU seconds of conversion. Its probabilities are equal then (1.6e-6, no label differs), but take
-2.32 CPU seconds, ours 2.28 (4 slices of 256 x 256, default widths; 0.25 and 0.24 with 16 to 128 channels):
-`python tests/benchmarks/onnx_writers.py 64,128,256,512`.
+Graphs are written here and not by jax2onnx (0.17.1), which takes no H and W that are free multiples of 8 ("No symbolic
+dim origin registered"). Slices in the form (N, H/8, 8, W/8, 8, 1) get through for one network in a process, not for a
+second; probabilities are then as close to the network's as ours, and no faster. `tests/benchmarks/onnx_writers.py`
+measures it.
 """
 
 from __future__ import annotations
