@@ -9,6 +9,7 @@ import math
 import os
 import pathlib
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from liverjax.errors import CheckpointError, ConfigError
 from liverjax.files import write_json
@@ -68,7 +69,7 @@ def to_json(calibration: Calibration) -> dict:
     }
 
 
-def from_json(values: object, config: Config, where: str | os.PathLike) -> Calibration:
+def from_json(values: Any, config: Config, where: str | os.PathLike) -> Calibration:
     """Returns the calibration that `to_json` gave.
 
     Raises:
