@@ -67,7 +67,7 @@ def restarts(config):
 
 
 def decision(config):
-    """How probabilities become labels: liver with its tumours first, or the largest class; without any training."""
+    """How probabilities become labels: liver with its tumours first, or the largest class; nothing is trained."""
     yield from _vary("predict.decision", config.predict.decision, ("nested", "argmax"))
 
 

@@ -235,8 +235,9 @@ def describe(model: Segmenter, cases: Sequence[Case], extras: Extras = MASKS_ONL
     needs = []
     for case in cases:
         with contextlib.suppress(Exception):
-            image = nib.load(case.image)
-            needs.append(model.memory(image.shape[:3], image.affine, uncertainty=extras.uncertainty))
+            image = nib.Nifti1Image.load(case.image)
+            affine = np.asarray(image.affine, float)
+            needs.append(model.memory(image.shape[:3], affine, uncertainty=extras.uncertainty))
     if not needs:
         return line
     most = memory.Memory(*(max(need) / 2**30 for need in zip(*needs, strict=True)))
