@@ -6,26 +6,42 @@ import dataclasses
 import logging
 import math
 from collections.abc import Sequence
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 
-from liverjax.data.store import StoredCase
 from liverjax.errors import ConfigError, did_you_mean
 from liverjax.options import Split
 
 _LOG = logging.getLogger("liverjax")
 
 
+class SplitCase(Protocol):
+    """What a split needs to know of a case, be it of a data set or of a store."""
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def patient(self) -> str: ...
+
+    @property
+    def liver_only(self) -> bool: ...
+
+
+AnyCase = TypeVar("AnyCase", bound=SplitCase)
+
+
 @dataclasses.dataclass(frozen=True)
-class Subsets:
+class Subsets(Generic[AnyCase]):
     """The cases of each subset of a split."""
 
-    train: tuple[StoredCase, ...]
-    validation: tuple[StoredCase, ...]
-    test: tuple[StoredCase, ...]
+    train: tuple[AnyCase, ...]
+    validation: tuple[AnyCase, ...]
+    test: tuple[AnyCase, ...]
 
 
-def usable_cases(cases: Sequence[StoredCase], labels: Sequence[str]) -> list[StoredCase]:
+def usable_cases(cases: Sequence[AnyCase], labels: Sequence[str]) -> list[AnyCase]:
     """Returns the cases whose masks distinguish all classes; the others would teach that tumour is liver."""
     left_out = [case.id for case in cases if case.liver_only and "tumor" in labels]
     if left_out:
@@ -35,7 +51,7 @@ def usable_cases(cases: Sequence[StoredCase], labels: Sequence[str]) -> list[Sto
     return [case for case in cases if case.id not in left_out]
 
 
-def split_cases(cases: Sequence[StoredCase], options: Split, seed: int = 0) -> Subsets:
+def split_cases(cases: Sequence[AnyCase], options: Split, seed: int = 0) -> Subsets[AnyCase]:
     """Divides the cases of a store.
 
     Patients are ranked in the order of the store. The test subset is the patients whose rank modulo ``folds`` is
@@ -74,7 +90,7 @@ def split_cases(cases: Sequence[StoredCase], options: Split, seed: int = 0) -> S
     drawn = np.random.default_rng(seed).permutation(len(train))[: math.ceil(options.train_share * len(train))]
     train = {train[index] for index in drawn}
 
-    def subset(chosen: set[str]) -> tuple[StoredCase, ...]:
+    def subset(chosen: set[str]) -> tuple[AnyCase, ...]:
         return tuple(case for case in cases if case.patient in chosen)
 
     return Subsets(subset(train), subset(validation), subset(test))

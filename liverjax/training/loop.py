@@ -24,7 +24,7 @@ from liverjax.checkpoint.runs import Checkpoints
 from liverjax.config import resolve
 from liverjax.data.pipeline import train_batches, validation_batches
 from liverjax.data.splits import Subsets, split_cases, usable_cases
-from liverjax.data.store import open_store
+from liverjax.data.store import StoredCase, open_store
 from liverjax.errors import ConfigError, Interrupted, LiverjaxError, TrainingError
 from liverjax.options import Config
 from liverjax.signals import StopSignals
@@ -113,7 +113,7 @@ class _Job:
     config: Config
     name: str  # a view, or "shared"
     folder: pathlib.Path
-    subsets: Subsets
+    subsets: Subsets[StoredCase]
     mesh: Mesh
     init: Any
     limit: float  # seconds, over all calls

@@ -17,7 +17,7 @@ import numpy as np
 from liverjax.checkpoint.manifest import environment, read_manifest, write_manifest
 from liverjax.config import differences, resolve, to_dict
 from liverjax.data.splits import Subsets
-from liverjax.data.store import Store
+from liverjax.data.store import Store, StoredCase
 from liverjax.errors import CheckpointError, ConfigError, did_you_mean
 from liverjax.files import locked, write_json
 from liverjax.options import FIELDS_FREE_ON_RESUME, Config
@@ -44,7 +44,7 @@ def start_or_resume(
     workdir: pathlib.Path,
     config: Config,
     store: Store,
-    subsets: Subsets,
+    subsets: Subsets[StoredCase],
     init: Mapping[str, Any] | None = None,
     resume: str = "auto",
 ) -> None:
