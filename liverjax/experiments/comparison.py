@@ -10,7 +10,6 @@ from __future__ import annotations
 import collections
 import csv
 import dataclasses
-import io
 import math
 import pathlib
 import re
@@ -61,14 +60,10 @@ class Comparison:
     def save(self, folder: pathlib.Path) -> None:
         """Writes ``table.csv``, ``table.md`` and ``trials.csv`` into a folder, each atomically."""
         sections = [f"### {title}\n\n{_markdown(rows)}" for title, rows in self.tables().items()]
-        texts = {
-            "table.csv": _csv(self.rows),
-            "trials.csv": _csv(self.trials),
-            "table.md": "\n".join(sections),
-        }
-        for name, text in texts.items():
-            with files.replacing(folder / name) as temporary:
-                temporary.write_text(text, encoding="utf-8")
+        files.write_csv(folder / "table.csv", self.rows, list(self.rows[0]))
+        files.write_csv(folder / "trials.csv", self.trials, list(self.trials[0]))
+        with files.replacing(folder / "table.md") as temporary:
+            temporary.write_text("\n".join(sections), encoding="utf-8")
 
 
 def compare(sweep: Sweep, *, seed: int = 0) -> Comparison:
@@ -214,11 +209,3 @@ def _markdown(rows: Sequence[Mapping[str, str]]) -> str:
     lines = [list(rows[0]), ["---"] * len(rows[0]), *(list(row.values()) for row in rows)]
     cells = ([cell.replace("|", "/").strip() for cell in line] for line in lines)
     return "".join(f"| {' | '.join(line)} |\n" for line in cells)
-
-
-def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()

@@ -33,7 +33,7 @@ from liverjax.experiments.ablation import load_ablation
 from liverjax.experiments.runner import Command
 from liverjax.files import sha256, write_json
 from liverjax.options import FIELDS_FREE_ON_RESUME, Config, Predict
-from liverjax.scoring import case as scoring
+from liverjax.scoring import metrics
 from liverjax.views import VIEWS
 
 
@@ -183,7 +183,9 @@ def plan_sweep(
     """
     if seeds < 1:
         raise ConfigError(f"seeds is {seeds}, expected 1 or more")
-    scoring.metric(metric)
+    metrics.metric(metric)
+    if not metrics.is_tested(metric):
+        raise ConfigError(f"metric is {metric!r}, expected one of which it is known whether more is better")
     dataset, workdir = pathlib.Path(dataset).resolve(), pathlib.Path(workdir).resolve()
     file, colon, argument = spec.partition(":")
     spec = f"{pathlib.Path(file).resolve() if file.endswith('.py') else file}{colon}{argument}"

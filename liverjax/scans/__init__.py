@@ -33,7 +33,8 @@ __getattr__, _, _attached = lazy.attach(
         "intensity": ("intensity_window", "normalise"),
     },
 )
-__all__ = ["read", *_attached]
+__all__ = ["read"]
+__all__ += _attached
 
 
 def __dir__() -> list[str]:

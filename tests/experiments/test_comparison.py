@@ -54,11 +54,6 @@ def test_the_table_by_hand(tmp_path):
     assert math.isnan(new["ci_low"]) and math.isnan(new["difference_high"])
 
 
-def test_intervals_depend_on_the_seed_alone(tmp_path):
-    sweep = _sweep(tmp_path, LIVER)
-    assert str(compare(sweep, seed=1).rows) == str(compare(sweep, seed=1).rows)
-
-
 def test_p_values_are_adjusted_for_the_number_of_variants_without_the_baseline(tmp_path):
     third = {("third", seed): dict.fromkeys(PATIENTS, 0.1) for seed in (0, 1)}
     rows = compare(_sweep(tmp_path, LIVER | third)).rows
