@@ -1,5 +1,4 @@
-"""The slice networks at prediction: those of all views as one tree, folded, padding without influence, dropout on
-request."""
+"""The networks of all views as one pytree; folding them; applying them so that padding has no influence."""
 
 from __future__ import annotations
 

@@ -232,6 +232,8 @@ class Segmenter:
         )
         if self._backend and config.predict.ensemble != self.config.predict.ensemble:
             raise ConfigError("predict.ensemble cannot change behind a backend; choose it before")
+        if config == self.config:
+            return self
         other = copy.copy(self)
         other._configure(config)
         return other
