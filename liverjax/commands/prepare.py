@@ -34,9 +34,8 @@ def run(args: flags.FlagValues) -> None:
     config = override(load_config(args.config), args.override)
     store = prepare(args.input, args.output, config, layout=args.layout, phase=args.phase, quiet=args.quiet)
     if not args.quiet:
-        print(
-            f"{args.output}: {len(store.cases)} cases at {' x '.join(map(str, config.preprocess.spacing))} mm"
-        )
+        spacing, region = " x ".join(map(str, config.preprocess.spacing)), config.target.region
+        print(f"{args.output}: {len(store.cases)} cases at {spacing} mm, region {region}")
     if args.preview:
         from liverjax.data.preview import augmented_slices
         from liverjax.report.figures import contact_sheet

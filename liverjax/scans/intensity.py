@@ -42,7 +42,8 @@ def _body(voxels: np.ndarray) -> np.ndarray:
     itself, or Otsu's, cuts into dim livers.
     """
     darkest = float(voxels.min())
-    bright = _ARTEFACT * (float(np.percentile(voxels, 99.5)) - darkest)
+    # Of every seventh voxel, since only the order of magnitude matters.
+    bright = _ARTEFACT * (float(np.percentile(voxels.ravel(order="K")[::7], 99.5)) - darkest)
     counted = np.minimum(voxels, darkest + bright) if bright else voxels
     return voxels[voxels >= darkest + (counted.mean(dtype=np.float64) - darkest) / 4]
 
