@@ -68,7 +68,7 @@ def restarts(config):
 
 
 def decision(config):
-    """How probabilities become labels: liver with its tumours first, or the largest class; nothing is trained for it."""
+    """How probabilities become labels: liver with its tumours first, or the largest class; nothing is trained."""
     yield from _vary("predict.decision", config.predict.decision, ("nested", "argmax"))
 
 

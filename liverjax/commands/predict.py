@@ -8,13 +8,14 @@ scan that cannot be used is reported, and the others go on. Research use only.
 """
 
 import sys
+from typing import Any
 
 from absl import flags
 
 
 def define(values: flags.FlagValues) -> None:
     """Defines the command's flags."""
-    on = {"flag_values": values}
+    on: dict[str, Any] = {"flag_values": values}
     string, choice, boolean = flags.DEFINE_string, flags.DEFINE_enum, flags.DEFINE_bool
     string("model", None, "folder of a training run, or a bundle", **on)
     string("input", None, "scan, or folder of scans in any known layout", short_name="i", **on)

@@ -20,7 +20,7 @@ from jax import lax
 from liverjax.inference.calibration import UNCALIBRATED, Calibration
 from liverjax.inference.memory import accumulates_on_host
 from liverjax.inference.network import Networks
-from liverjax.inference.plan import Fused, FusionPlan, ViewSettings
+from liverjax.inference.plan import Array, Fused, FusionPlan, ViewSettings
 from liverjax.views import from_stack, slice_axis, to_stack
 
 #: A function of a view, its slices (N, H, W) float32 and the index of a member that returns the member's calibrated
@@ -79,7 +79,8 @@ def orthomean(
         def backend_scores(slab: np.ndarray, view: str, pass_index: int) -> jax.Array:
             member, _ = plan.member_and_sample(pass_index)
             mirror = functools.partial(plan.mirror, extent=views[view].extent[1:], pass_index=pass_index)
-            return _scores(mirror(backend(view, mirror(slab), member)), views[view].weights, plan=plan)
+            softmax = backend(view, np.asarray(mirror(slab)), int(member))
+            return _scores(mirror(softmax), views[view].weights, plan=plan)
 
         fused = _fused_on_host(views, padded, plan, backend_scores)
     elif accumulates_on_host(padded.shape, plan, device):
@@ -92,7 +93,7 @@ def orthomean(
     else:
         fused = _fused_on_device(networks, views, jax.device_put(padded, device), plan=plan)
     inside = tuple(slice(size) for size in voxels.shape)
-    return Fused(*(None if values is None else np.asarray(values)[inside] for values in fused))
+    return jax.tree.map(lambda values: np.asarray(values)[inside], fused)
 
 
 def _extent(shape: tuple[int, ...], view: str, multiple: int) -> np.ndarray:
@@ -133,7 +134,7 @@ def _pass_scores(networks, settings, slab, pass_index, *, plan: FusionPlan) -> j
 
 
 @functools.partial(jax.jit, static_argnames="plan")
-def _scores(softmax: jax.Array, weights: jax.Array, *, plan: FusionPlan) -> jax.Array:
+def _scores(softmax: Array, weights: Array, *, plan: FusionPlan) -> jax.Array:
     return plan.scores(softmax, weights)
 
 

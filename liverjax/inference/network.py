@@ -1,8 +1,8 @@
-"""The slice networks at prediction: those of all views as one tree, folded, padding without influence, dropout on
-request."""
+"""The networks of all views as one pytree; folding them; applying them so that padding has no influence."""
 
 from __future__ import annotations
 
+import typing
 from collections.abc import Iterator, Mapping, Sequence
 
 import jax
@@ -75,6 +75,7 @@ class Networks:
 
     def fold(self, network: UNet) -> tuple[UNet, Networks]:
         """Returns what `fold` makes of every network of this architecture."""
+        architecture = network
         folded: dict[str, list[dict]] = {view: [] for view in self.views}
         for view, _, variables in self.each():
             architecture, own = fold(network, variables)
@@ -177,7 +178,8 @@ def apply_within(
         # Between an up-convolution and the convolution that it is folded into, maps are dropped.
         network, rngs = network.clone(joined=False), {"dropout": dropout}
     with nn.intercept_methods(changed):
-        return network.apply(variables, _cut(slices[..., None], slices, extent), rngs=rngs)
+        logits = network.apply(variables, _cut(slices[..., None], slices, extent), rngs=rngs)
+    return typing.cast(jax.Array, logits)
 
 
 def _cut(features: jax.Array, slices: jax.Array, extent: jax.Array) -> jax.Array:

@@ -15,6 +15,8 @@ from liverjax.options import Predict
 from liverjax.prediction import Uncertainty
 from liverjax.views import VIEWS
 
+Array = jax.Array | np.ndarray
+
 #: Weight of the softmax as a tie-break between classes with equal votes.
 _TIE_BREAK = 0.01
 
@@ -29,9 +31,9 @@ class ViewSettings(NamedTuple):
       weights: (C,) float32, weight of each class; used by the fusion "weighted".
     """
 
-    extent: np.ndarray
-    temperature: np.ndarray
-    weights: np.ndarray
+    extent: Array
+    temperature: Array
+    weights: Array
 
 
 class Fused(NamedTuple):
@@ -154,8 +156,9 @@ class FusionPlan:
         index = pass_index // self.mirrors
         return index % self.members, index // self.members
 
-    def mirror(self, stack: jax.Array, extent: jax.Array, pass_index: jax.Array | int) -> jax.Array:
+    def mirror(self, stack: Array, extent: Array, pass_index: jax.Array | int) -> jax.Array:
         """Returns (N, H, W, ...) mirrored within the extent (2,) as in a pass; applied twice, it is as it was."""
+        stack = jnp.asarray(stack)
         if self.flips:
             for axis in (1, 2):
                 mirrored = jnp.roll(jnp.flip(stack, axis), extent[axis - 1], axis)
@@ -166,7 +169,7 @@ class FusionPlan:
         self,
         networks: Networks,
         settings: ViewSettings,
-        slices: jax.Array,
+        slices: Array,
         view: str,
         pass_index: jax.Array | int,
     ) -> jax.Array:
@@ -178,8 +181,9 @@ class FusionPlan:
         logits = apply_within(self.network, networks.member(view, member), mirrored, extent, dropout)
         return jax.nn.softmax(self.mirror(logits, extent, pass_index) / settings.temperature)
 
-    def scores(self, softmax: jax.Array, weights: jax.Array) -> jax.Array:
+    def scores(self, softmax: Array, weights: Array) -> jax.Array:
         """Returns what a softmax map (N, H, W, C) adds to the sum: (N, H, W, channels)."""
+        softmax = jnp.asarray(softmax)
         if self.fusion == "weighted":
             parts = [softmax * weights[None, None, None], softmax]
         elif self.fusion == "majority":

@@ -35,7 +35,7 @@ _STAGES = ("read", "resample", "network", "back", "write")
 _ENDINGS = (".nii", ".nii.gz")
 # Cases that are read or written while every device is busy with one: more would only cost memory.
 _WAITING = 2
-# Maps are stored in steps of this: they compress to a fraction, and no more is known of them.
+# Maps are rounded to multiples of this: they compress to a fraction, and are not more precise.
 _MAP_STEP = np.float32(2**-10)
 
 
@@ -63,7 +63,7 @@ MASKS_ONLY = Extras()
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What became of one case.
+    """The result of one case.
 
     Attributes:
       case: the case.
@@ -198,7 +198,7 @@ def predict_cases(
         except (LiverjaxError, OSError) as error:
             return Outcome(case, path, error=error)
         except Exception as error:
-            # Whatever it is, such as too little memory for this scan: the other cases are not to suffer.
+            # Whatever it is, such as too little memory for this scan, the other cases go on.
             _LOG.debug("case %s", case.id, exc_info=error)
             message = f"{case.image}: {type(error).__name__}: {error}"
             return Outcome(case, path, error=LiverjaxError(message))
@@ -211,7 +211,7 @@ def predict_cases(
                 _start_next(threads, work, waiting, running)
             while running:
                 outcome = running.popleft().result()
-                # Only now: so that no more results wait to be fetched than there are threads.
+                # Only now, so that no more results are held than there are threads.
                 _start_next(threads, work, waiting, running)
                 yield outcome
                 del outcome
@@ -226,17 +226,18 @@ def default_devices() -> list[jax.Device]:
 
 
 def describe(model: Segmenter, cases: Sequence[Case], extras: Extras = MASKS_ONLY) -> str:
-    """Returns a line on what is ahead: cases, devices, and the memory that the largest case takes.
+    """Returns a line that says how many cases, which devices, and how much memory the largest case takes.
 
-    Only headers are read, and what cannot be read is passed over: it is reported in its turn.
+    Only headers are read; files that cannot be read are skipped, and reported when they are predicted.
     """
     devices = default_devices()
     line = f"{len(cases)} case{'s' * (len(cases) != 1)} on {len(devices)} x {devices[0].device_kind}"
     needs = []
     for case in cases:
         with contextlib.suppress(Exception):
-            image = nib.load(case.image)
-            needs.append(model.memory(image.shape[:3], image.affine, uncertainty=extras.uncertainty))
+            image = nib.Nifti1Image.load(case.image)
+            affine = np.asarray(image.affine, float)
+            needs.append(model.memory(image.shape[:3], affine, uncertainty=extras.uncertainty))
     if not needs:
         return line
     most = memory.Memory(*(max(need) / 2**30 for need in zip(*needs, strict=True)))

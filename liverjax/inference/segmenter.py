@@ -134,20 +134,21 @@ class Segmenter:
         with _timed(seconds, "resample"):
             voxels, grid = self.network_input(volume)
         with (devices or Devices(jax.local_devices()[:1])).one() as device, _timed(seconds, "network"):
-            fused = self._fused(voxels, plan, device)
-            if uncertainty:
-                sampled = self.plan(member_entropy=True, samples=mc_samples)
-                maps = (self._fused(voxels, sampled, device) if mc_samples else fused).uncertainty()
+            fused = sampled = self._fused(voxels, plan, device)
+            if uncertainty and mc_samples:
+                plan = self.plan(member_entropy=True, samples=mc_samples)
+                sampled = self._fused(voxels, plan, device)
+            maps = sampled.uncertainty() if uncertainty else None
         with _timed(seconds, "back"):
             options = self.config.predict
             labels = labels_on_scan(fused.probabilities, grid, volume, decision=options.decision)
-            labels = labels.with_voxels(clean(labels.voxels, labels.spacing, options))
+            labels = labels.with_voxels(clean(labels.voxels, labels.spacing.tolist(), options))
         return Prediction(
             labels,
             volume,
             fused.probabilities,
             grid,
-            maps if uncertainty else None,
+            maps,
             fused.other_mean,
             seconds,
         )
@@ -231,6 +232,8 @@ class Segmenter:
         )
         if self._backend and config.predict.ensemble != self.config.predict.ensemble:
             raise ConfigError("predict.ensemble cannot change behind a backend; choose it before")
+        if config == self.config:
+            return self
         other = copy.copy(self)
         other._configure(config)
         return other

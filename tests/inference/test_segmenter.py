@@ -55,11 +55,11 @@ def _orientations():
             yield np.eye(3)[:, order] * signs
 
 
-@pytest.mark.parametrize("turn", [np.eye(3), OBLIQUE], ids=["straight", "oblique"])
-def test_the_mask_has_shape_and_affine_of_the_scan_in_every_orientation(model, turn, tmp_path):
+@pytest.mark.parametrize("rotation", [np.eye(3), OBLIQUE], ids=["straight", "oblique"])
+def test_the_mask_has_shape_and_affine_of_the_scan_in_every_orientation(model, rotation, tmp_path):
     for directions in _orientations():
         affine = np.eye(4)
-        affine[:3, :3] = turn @ directions * (7.0, 8.0, 9.0)
+        affine[:3, :3] = rotation @ directions * (7.0, 8.0, 9.0)
         affine[:3, 3] = (-40.0, 25.5, 310.25)
         image = nib.Nifti1Image(_scan((10, 12, 9)).voxels, affine)
         image.set_qform(affine, code=1)
@@ -126,11 +126,11 @@ def test_single_slices_and_scans_smaller_than_a_patch(model, shape):
 
 def test_uncertainty_leaves_the_mask_alone(model):
     plain = model.predict(_scan())
-    doubted = model.predict(_scan(), uncertainty=True, mc_samples=3)
+    with_maps = model.predict(_scan(), uncertainty=True, mc_samples=3)
     assert plain.uncertainty is None
-    assert np.array_equal(doubted.labels.voxels, plain.labels.voxels)
-    np.testing.assert_allclose(doubted.grid_probabilities, plain.grid_probabilities, atol=1e-6)
-    on_scan = doubted.on_scan(doubted.uncertainty.entropy)
+    assert np.array_equal(with_maps.labels.voxels, plain.labels.voxels)
+    np.testing.assert_allclose(with_maps.grid_probabilities, plain.grid_probabilities, atol=1e-6)
+    on_scan = with_maps.on_scan(with_maps.uncertainty.entropy)
     assert on_scan.shape == plain.labels.shape and 0 <= on_scan.voxels.min() < on_scan.voxels.max() <= 1
 
 
