@@ -74,4 +74,4 @@ def test_the_runtime_gives_the_same_masks_and_maps(flips):
     )
     assert (other.labels.voxels != one.labels.voxels).mean() < 1e-3
     with pytest.raises(ConfigError, match="dropout need jax"):
-        with_onnx_runtime(model).predict(scan, mc_samples=2)
+        with_onnx_runtime(model).predict(scan, uncertainty=True, mc_samples=2)
