@@ -128,6 +128,7 @@ class Segmenter:
           ConfigError: as `plan`.
         """
         plan = self.plan(member_entropy=uncertainty)
+        plan_of_samples = self.plan(member_entropy=True, samples=mc_samples)
         seconds: dict[str, float] = {}
         with _timed(seconds, "read"):
             volume = scan if isinstance(scan, Volume) else scans.read(scan, phase=phase)
@@ -136,13 +137,12 @@ class Segmenter:
         with (devices or Devices(jax.local_devices()[:1])).one() as device, _timed(seconds, "network"):
             fused = sampled = self._fused(voxels, plan, device)
             if uncertainty and mc_samples:
-                plan = self.plan(member_entropy=True, samples=mc_samples)
-                sampled = self._fused(voxels, plan, device)
-            maps = sampled.uncertainty() if uncertainty else None
+                sampled = self._fused(voxels, plan_of_samples, device)
         with _timed(seconds, "back"):
             options = self.config.predict
             labels = labels_on_scan(fused.probabilities, grid, volume, decision=options.decision)
             labels = labels.with_voxels(clean(labels.voxels, labels.spacing.tolist(), options))
+            maps = sampled.uncertainty() if uncertainty else None
         return Prediction(
             labels,
             volume,

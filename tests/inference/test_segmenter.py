@@ -159,7 +159,7 @@ def test_another_backend_computes_the_same_mask(model):
     np.testing.assert_allclose(other.grid_probabilities, one.grid_probabilities, atol=1e-5)
     assert (other.labels.voxels != one.labels.voxels).mean() < 1e-3
     with pytest.raises(ConfigError, match="2 samples of dropout need jax"):
-        model.with_backend(backend).predict(_scan(), uncertainty=True, mc_samples=2)
+        model.with_backend(backend).predict(_scan(), mc_samples=2)
     with pytest.raises(ConfigError, match=r"predict\.ensemble cannot change behind a backend"):
         model.with_backend(backend).with_options(ensemble="best")
 
