@@ -34,7 +34,7 @@ from liverjax.config import resolve
 from liverjax.datasets.case import Case
 from liverjax.datasets.layouts import find_cases
 from liverjax.errors import ConfigError, InputError
-from liverjax.files import sha256, write_json
+from liverjax.files import locked, sha256, write_json
 from liverjax.options import Config, Preprocess, Target
 from liverjax.scans import intensity
 from liverjax.scans.grid import box_grid, to_grid, working_grid
@@ -153,25 +153,27 @@ def prepare(
 
     Raises:
       InputError: a scan or mask cannot be used, or the folder holds a store of another modality, spacing or region.
+      LockedError: another process prepares this store.
     """
     folder, config = pathlib.Path(folder), resolve(config)
     cases = find_cases(source, layout, labelled=True)
     identity = store_identity(config.preprocess, config.target)
-    _refuse_another_store(folder, identity)
-    _remove_leftovers(folder)
-    work = functools.partial(
-        _prepare_case, folder=folder, options=config.preprocess, target=config.target, phase=phase
-    )
-    with concurrent.futures.ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
-        futures = [pool.submit(work, case) for case in cases]
-        try:
-            for future in tqdm(futures, desc="prepare", unit="case", disable=quiet):
-                future.result()
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
-    index = {"format": _FORMAT, "identity": identity, "cases": [case.id for case in cases]}
-    write_json(folder / "index.json", index)
+    with locked(folder / ".prepare.lock"):
+        _refuse_another_store(folder, identity)
+        _remove_leftovers(folder)
+        work = functools.partial(
+            _prepare_case, folder=folder, options=config.preprocess, target=config.target, phase=phase
+        )
+        with concurrent.futures.ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
+            futures = [pool.submit(work, case) for case in cases]
+            try:
+                for future in tqdm(futures, desc="prepare", unit="case", disable=quiet):
+                    future.result()
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+        index = {"format": _FORMAT, "identity": identity, "cases": [case.id for case in cases]}
+        write_json(folder / "index.json", index)
     return open_store(folder, config.preprocess, config.target)
 
 

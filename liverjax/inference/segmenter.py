@@ -154,7 +154,16 @@ class Segmenter:
         )
 
     def network_input(self, volume: Volume) -> tuple[np.ndarray, Grid]:
-        """Returns what the networks see: (X, Y, Z) float32 in [-1, 1], and the working grid it lies on."""
+        """Returns what the networks see: (X, Y, Z) float32 in [-1, 1], and the working grid it lies on.
+
+        Raises:
+          ConfigError: the networks were trained on the liver's box, which is not known of a scan alone.
+        """
+        if self.config.target.region != "scan":
+            raise ConfigError(
+                f"target.region is {self.config.target.region!r}: this model knows only the box around the liver, and "
+                "cannot segment a whole scan; expected a model with target.region 'scan'"
+            )
         options = self.config.preprocess
         on_grid = to_grid(volume, options.spacing)
         low, high = intensity_window(on_grid.voxels, options)

@@ -28,8 +28,8 @@ def _with(config, *, target=None, **preprocess):
 
 
 def _contents(folder):
-    """The hash of each file of a store."""
-    files = (path for path in folder.rglob("*") if path.is_file())
+    """The hash of each file of a store, but for its lock."""
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name != ".prepare.lock")
     return {str(path.relative_to(folder)): sha256(path) for path in files}
 
 

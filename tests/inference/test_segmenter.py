@@ -240,3 +240,10 @@ def test_a_view_that_was_not_trained_is_refused(model):
     only = Segmenter(config, model.networks.select(["axial"]))
     with pytest.raises(ConfigError, match="views names 'coronal', but the model has only axial"):
         only.with_options(views=["axial", "coronal"])
+
+
+def test_a_model_of_the_livers_box_does_not_segment_a_whole_scan(model):
+    target = dataclasses.replace(CONFIG.target, region="liver")
+    inside = Segmenter(dataclasses.replace(CONFIG, target=target), model.networks)
+    with pytest.raises(ConfigError, match="target.region is 'liver': this model knows only the box"):
+        inside.predict(_scan())
