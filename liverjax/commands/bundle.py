@@ -3,8 +3,8 @@
   liverjax bundle --workdir=RUN -o liver.safetensors --licence=CC-BY-SA-4.0 --scores=SCORES/summary.json
 
 The file holds the networks and, as JSON in its metadata, config, calibration, versions, licence and, if given, scores;
-its checksum is verified whenever it is read, and nothing in it can run. It names no case and no folder: of the cases
-that trained, chose and tested the model it holds hashes, by which `predict --subset=test` knows them again.
+its checksum is verified whenever it is read, and nothing in it can run. It names no case and no folder, so that
+`predict --subset=test` needs the folder of the run.
 """
 
 from absl import flags

@@ -51,7 +51,7 @@ def run(args: flags.FlagValues) -> int:
 
     cases = find_cases(args.input)
     changes = {name: args[name].value for name in ("fusion", "ensemble", "flips", "accumulator")}
-    model = load_model(args.model).with_options(args.views, args.override, **changes)
+    model = load_model(args.model, views=args.views).with_options(None, args.override, **changes)
     if args.runtime == "onnx":
         model = with_onnx_runtime(model)
     if args.subset:

@@ -13,7 +13,7 @@ from absl import flags
 
 def define(values: flags.FlagValues) -> None:
     """Defines the command's flags."""
-    flags.DEFINE_list("models", None, "folders of training runs, or bundles", flag_values=values)
+    flags.DEFINE_list("models", None, "folders of training runs", flag_values=values)
     flags.DEFINE_string("input", None, "data set with their test cases", short_name="i", flag_values=values)
     flags.DEFINE_string("phase", None, "of 4D scans, the phase: an index from 0, or last", flag_values=values)
     flags.DEFINE_bool("quiet", False, "no progress bar", flag_values=values)

@@ -123,9 +123,10 @@ def subset(model: Segmenter, cases: Sequence[Case], name: str) -> list[Case]:
     """Returns the cases of a subset of the model's split: "train", "validation" or "test".
 
     Raises:
-      InputError: there are none.
+      InputError: there are none, or the model does not list its cases.
     """
-    chosen = [case for case in cases if case.id in model.subsets.get(name, ())]
+    ids = model.subset(name)
+    chosen = [case for case in cases if case.id in ids]
     if not chosen:
         raise InputError(
             f"--subset={name}: none of the {len(cases)} cases is in the {name} subset of the model"

@@ -14,11 +14,10 @@ from typing import Any
 
 import jax
 import numpy as np
-from ml_collections import ConfigDict
 
 from liverjax import scans
-from liverjax.config import differences, override, resolve, to_dict
-from liverjax.errors import ConfigError
+from liverjax.config import differences, override
+from liverjax.errors import ConfigError, InputError
 from liverjax.inference import memory
 from liverjax.inference.calibration import UNCALIBRATED, Calibration
 from liverjax.inference.fuse import Backend, orthomean
@@ -213,6 +212,18 @@ class Segmenter:
         grid = working_grid(nothing, self.config.preprocess.spacing)
         return memory.estimate(shape, grid.shape, self.plan(member_entropy=uncertainty))
 
+    def subset(self, name: str) -> Sequence[str]:
+        """Returns the ids of the cases that trained, chose the checkpoint ("validation"), or were held out ("test").
+
+        Raises:
+          InputError: the model is from a bundle, which names no cases.
+        """
+        if name not in self.subsets:
+            raise InputError(
+                f"the model does not list its {name} cases, as none of a bundle does; expected the folder of its run"
+            )
+        return self.subsets[name]
+
     def with_options(
         self, views: Sequence[str] | None = None, overrides: Sequence[str] = (), **changes: Any
     ) -> Segmenter:
@@ -229,7 +240,7 @@ class Segmenter:
         """
         given = self.config
         if overrides:
-            given = resolve(override(ConfigDict(to_dict(given)), overrides))
+            given = override(given, overrides)
             trained = dataclasses.replace(given, views=self.config.views, predict=self.config.predict)
             for change in differences(self.config, trained).values():
                 raise ConfigError(f"{change}: fixed by training; a prediction can change predict.* and views")

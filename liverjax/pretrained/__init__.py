@@ -11,7 +11,7 @@ __getattr__, __dir__, __all__ = lazy.attach(
     __name__,
     {
         "load": ("load_model",),
-        "bundle": ("HashedIds", "describe", "read_facts", "read_scores", "write_bundle"),
+        "bundle": ("describe", "read_facts", "read_scores", "write_bundle"),
         "export": ("export_model",),
         "onnx": ("with_onnx_runtime",),
     },

@@ -1,20 +1,20 @@
 """A model in one file to pass on: a `.safetensors` file of float16 arrays, with all else as JSON in its metadata.
 
-Nothing in it can run, and it names neither cases nor folders: of the ids of its cases it holds salted hashes, so that
-membership can be tested but ids cannot be listed. Reading trusts nothing: the header is bounded, and names, types and
-shapes are those of the network that the config describes, before any array is read; a SHA-256 covers arrays and
-metadata; all values are finite. What is not understood is refused: another format, a newer version, an unknown field.
+Nothing in it can run, and it names neither cases nor folders: it counts the cases that trained, and does not even hash
+their ids, for a hash confirms a guess, and in a hospital an id may be a patient's number. Reading trusts nothing: the
+header is bounded, and names, types and shapes are those of the network that the config describes, before any array is
+read; a SHA-256 covers arrays and metadata; all values are finite. What is not understood is refused: another format, a
+newer version, an unknown field.
 """
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import hashlib
 import json
 import os
 import pathlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NoReturn
 
 import jax
@@ -57,34 +57,6 @@ _MAX_HEADER_BYTES = 16 * 2**20
 _SCORES = ("scores", "lits", "liverjax_version")
 
 
-@dataclasses.dataclass(frozen=True)
-class HashedIds:
-    """Case ids of which only hashes are known: ``id in ids`` works, but they cannot be listed.
-
-    Attributes:
-      salt: what is hashed with each id, so that equal ids of other data have other hashes.
-      hashes: SHA-256 of salt and id in hexadecimal.
-    """
-
-    salt: str
-    hashes: frozenset[str]
-
-    @classmethod
-    def of(cls, ids: Iterable[str], salt: str) -> HashedIds:
-        """Returns the hashes of these ids."""
-        return cls(salt, frozenset(_hash(id, salt) for id in ids))
-
-    def __contains__(self, id: object) -> bool:
-        return isinstance(id, str) and _hash(id, self.salt) in self.hashes
-
-    def __len__(self) -> int:
-        return len(self.hashes)
-
-
-def _hash(id: str, salt: str) -> str:
-    return hashlib.sha256(f"{salt}/{id}".encode()).hexdigest()
-
-
 def write_bundle(
     path: str | os.PathLike,
     model: Segmenter,
@@ -112,11 +84,6 @@ def write_bundle(
         raise ConfigError(f"dtype is {dtype!r}, expected one of {', '.join(DTYPES)}")
     config = to_dict(model.config)
     del config["store"]  # a folder of the machine that trained
-    data = str(model.about.get("data", ""))
-    hashed = {
-        subset: ids if isinstance(ids, HashedIds) else HashedIds.of(ids, data)
-        for subset, ids in model.subsets.items()
-    }
     facts = {
         "format": _FORMAT,
         "version": _VERSION,
@@ -125,8 +92,8 @@ def write_bundle(
         "labels": model.config.labels,
         "members": model.networks.members,
         "calibration": to_json(model.calibration),
-        "data": data,
-        "cases": {subset: sorted(ids.hashes) for subset, ids in hashed.items()},
+        "data": str(model.about.get("data", "")),
+        "cases": model.about.get("cases") or {subset: len(ids) for subset, ids in model.subsets.items()},
         "versions": model.about.get("versions", {}),
         "scores": scores,
         "licence": licence,
@@ -172,9 +139,6 @@ def read_bundle(
             lambda keys, like, view=view: arrays[f"{view}/{_name(keys)}"].astype(like.dtype), tree
         )
         for view in config.views
-    }
-    facts["cases"] = {
-        subset: HashedIds(facts["data"], frozenset(hashes)) for subset, hashes in facts["cases"].items()
     }
     return config, Networks(variables, facts["members"]), calibration, facts
 
@@ -241,7 +205,7 @@ def describe(path: str | os.PathLike) -> str:
     config: Config = facts["config"]
     spacing = " x ".join(f"{value:g}" for value in config.preprocess.spacing)
     members = f", {facts['members']} networks each" if facts["members"] > 1 else ""
-    cases = ", ".join(f"{len(hashes)} {subset}" for subset, hashes in facts["cases"].items())
+    cases = ", ".join(f"{count} {subset}" for subset, count in facts["cases"].items())
     lines = [
         f"{path}: {', '.join(config.labels[1:])} in {config.preprocess.modality.upper()} at {spacing} mm; "
         f"{len(config.views)} views{members}; {os.path.getsize(path) / 1e6:.1f} MB in {facts['dtype']}",
@@ -300,12 +264,11 @@ def _facts(metadata: Mapping[str, str], path: str | os.PathLike) -> dict[str, An
         )
     for name in sorted(set(facts) ^ set(_FIELDS)):
         raise CheckpointError(f"{path}: field {name!r} of its metadata is missing or unknown")
-    subsets = facts["cases"].values() if isinstance(facts["cases"], dict) else [None]
     sound = all(
         isinstance(value, _FIELDS[name]) and not isinstance(value, bool) for name, value in facts.items()
     )
-    listed = all(isinstance(ids, list) and all(isinstance(id, str) for id in ids) for ids in subsets)
-    if not sound or not listed or version != _VERSION or facts["dtype"] not in DTYPES:
+    counted = sound and all(type(count) is int for count in facts["cases"].values())
+    if not counted or version != _VERSION or facts["dtype"] not in DTYPES:
         raise CheckpointError(f"{path}: no model bundle (a field of its metadata has another type or value)")
     try:
         return {**facts, "config": resolve(facts["config"])}

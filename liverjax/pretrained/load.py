@@ -44,7 +44,7 @@ def load_model(path: str | os.PathLike, *, views: Sequence[str] | None = None) -
     if path.is_file():
         config, networks, calibration, about = read_bundle(path, _template)
         chosen = _choose(config, views)
-        return Segmenter(chosen, networks.select(chosen.views), about["cases"], calibration, about)
+        return Segmenter(chosen, networks.select(chosen.views), None, calibration, about)
     facts = read_manifest(path / "run.json")
     config = resolve(facts["config"])
     chosen = _choose(config, views)

@@ -22,7 +22,6 @@ from liverjax.errors import InputError
 from liverjax.inference.calibration import Calibration, write_calibration
 from liverjax.inference.segmenter import Segmenter
 from liverjax.pretrained.load import load_model
-from liverjax.scans import nifti
 from liverjax.scans.grid import to_grid
 from liverjax.volume import Volume
 
@@ -139,16 +138,14 @@ def labelled_scans(
     Raises:
       InputError: there are none, or a scan and its mask cannot be read or lie elsewhere.
     """
-    cases = [case for case in find_cases(source) if case.label and case.id in model.subsets[subset]]
+    ids = model.subset(subset)
+    cases = [case for case in find_cases(source) if case.label and case.id in ids]
     if not cases:
-        count = len(model.subsets[subset])
         raise InputError(
-            f"{source}: holds no {subset} case with a mask, expected some of the model's {count}"
+            f"{source}: holds no {subset} case with a mask, expected some of the model's {len(ids)}"
         )
     for case in tqdm(cases, desc=subset, unit="case", disable=quiet):
-        scan, mask = case.read_image(phase=phase), case.read_mask()
-        nifti.require_same_geometry(scan, mask)
-        yield case, scan, mask
+        yield case, *case.read_pair(phase=phase)
 
 
 def sample(model: Segmenter, scan: Volume, mask: Volume) -> Voxels:

@@ -55,7 +55,7 @@ def held_out_slices(
     """Predicts the test cases of each model; returns the slices of all together.
 
     Args:
-      models: folders of runs, or bundles; such as the folds of a cross-validation.
+      models: folders of runs, such as the folds of a cross-validation.
       source: data set with their test cases and masks.
       phase: of dynamic scans, the phase from 0, or "last".
       quiet: show no progress bar.
