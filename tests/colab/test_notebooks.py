@@ -2,6 +2,7 @@
 
 import base64
 import pathlib
+import re
 
 import nbformat
 from nbclient import NotebookClient
@@ -45,3 +46,11 @@ def test_ablation_runs_two_variants_and_shows_table_and_plot(tmp_path):
     assert printed.count("liverjax train --config=demo") == 2 and "[7/7] evaluate no short skips" in printed
     assert "Dice of the tumor" in printed and "baseline" in printed
     assert (tmp_path / "ablation_output" / "work" / "ablations" / "skips" / "table.md").exists()
+
+
+def test_predict_shows_masks_uncertainty_and_times(tmp_path):
+    pictures, printed = _execute("predict.ipynb", _COARSE | _NARROW | {"16, 200": "6, 4"}, tmp_path)
+    assert len(pictures) == 2 and all(picture.startswith(b"\x89PNG") for picture in pictures)
+    assert len(re.findall(r"slice \d+: expected Dice [01]\.\d\d", printed)) == 5
+    masks = list((tmp_path / "predict_output" / "masks").iterdir())
+    assert len(re.findall(r"phantom_\d+: \d+ ml liver; seconds: read", printed)) == len(masks) > 0

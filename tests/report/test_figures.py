@@ -263,7 +263,7 @@ def test_reliability_is_drawn_to_scale(tmp_path):
     image = pixels(figures.reliability(curves, tmp_path / "a.png"))
     assert (image == pixels((tmp_path / "a.png").read_bytes())).all()
     # Below the legend the curve goes from (0.4, 0.5) to (0.9, 0.8), and axes are as long as they are high.
-    (top, bottom), (left, right) = span(has_color(image[60:], figures.BLUE, 0.05))
+    (top, bottom), (left, right) = span(has_color(image[60:], canvas.BLUE, 0.05))
     marker = 4 / 72 * 100
     assert (bottom - top - marker) / 3 == pytest.approx((right - left - marker) / 5, rel=0.08)
     assert has_color(image, "0.8", 0.02).any()

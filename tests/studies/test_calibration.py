@@ -14,7 +14,6 @@ import liverjax
 from liverjax.commands.dispatch import main
 from liverjax.errors import CheckpointError, InputError
 from liverjax.inference.calibration import Calibration
-from liverjax.pretrained.bundle import write_bundle
 from liverjax.studies import calibration
 from liverjax.studies.calibration import Voxels
 from liverjax.training.loop import train
@@ -134,17 +133,20 @@ def _dynamic_set(folder):
 @pytest.mark.parametrize(("make", "phase"), [(_dicom_set, None), (_dynamic_set, "last")])
 def test_scans_of_every_layout_are_read(tiny_run, tmp_path, capsys, make, phase):
     id = make(tmp_path / "set")
-    model = liverjax.load_model(tiny_run)
-    model.subsets = {"validation": [id], "test": [id]}
+    run = tmp_path / "run"
+    shutil.copytree(tiny_run, run)
+    facts = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    facts["data"] |= {"validation": [id], "test": [id]}
+    (run / "run.json").write_text(json.dumps(facts), encoding="utf-8")
+    model = liverjax.load_model(run)
     ((case, scan, mask),) = calibration.labelled_scans(
         model, tmp_path / "set", "validation", phase=phase, quiet=True
     )
     assert case.id == id and scan.shape == mask.shape
     voxels = calibration.sample(model, scan, mask)
     assert voxels.logs.shape == (3, len(voxels.labels), 3) and set(voxels.labels) == {0, 1}
-    # The same, as the command is typed; a bundle knows the id by its hash.
-    write_bundle(tmp_path / "model", model, licence="CC0-1.0")
-    words = ["quality", f"--models={tmp_path / 'model'}", "-i", str(tmp_path / "set"), "--quiet"]
+    # The same, as the command is typed.
+    words = ["quality", f"--models={run}", "-i", str(tmp_path / "set"), "--quiet"]
     assert main([*words, f"--phase={phase}"] if phase else words) == 0
     assert capsys.readouterr().out.splitlines()[1].split()[0] == id
 

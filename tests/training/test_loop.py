@@ -118,7 +118,7 @@ def test_views_can_be_trained_by_separate_calls(uninterrupted, tmp_path):
 
 def test_a_store_of_another_grid_is_refused(tiny_config, tmp_path):
     other = dataclasses.replace(tiny_config.preprocess, spacing=(4.0, 4.0, 4.0))
-    with pytest.raises(ConfigError, match=r"preprocess.spacing \[8.0, 8.0, 8.0\], now \[4.0, 4.0, 4.0\]"):
+    with pytest.raises(ConfigError, match=r"preprocess.spacing \(8.0, 8.0, 8.0\), now \(4.0, 4.0, 4.0\)"):
         train(dataclasses.replace(tiny_config, preprocess=other), tmp_path, quiet=True)
     assert not any(tmp_path.iterdir())
 
