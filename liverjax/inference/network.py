@@ -38,7 +38,8 @@ class Networks:
     def stack(cls, members: Mapping[str, Sequence[dict]]) -> Networks:
         """Returns the networks of which ``members`` lists the variables, equally many for each view."""
         (count,) = {len(own) for own in members.values()}
-        stacked = {view: jax.tree.map(lambda *a: jnp.stack(a), *own) for view, own in members.items()}
+        # In NumPy, here and below: for each shape of an array jax would compile a program of its own.
+        stacked = {view: jax.tree.map(lambda *a: np.stack(a), *own) for view, own in members.items()}
         return cls(stacked, count)
 
     @property
@@ -53,9 +54,13 @@ class Networks:
 
     def member(self, view: str, index: jax.Array | int = 0) -> dict:
         """Returns the variables of one network of a view; ``index`` may be traced."""
-        return jax.tree.map(
-            lambda array: lax.dynamic_index_in_dim(array, index, keepdims=False), self.variables[view]
-        )
+
+        def one(array):
+            if isinstance(index, int) or self.members == 1:  # no copy in each turn of a loop
+                return array[index if self.members > 1 else 0]
+            return lax.dynamic_index_in_dim(array, index, keepdims=False)
+
+        return jax.tree.map(one, self.variables[view])
 
     def each(self) -> Iterator[tuple[str, int, dict]]:
         """Yields the view, the index and the variables of every network, view by view."""
@@ -89,6 +94,7 @@ def fold(network: UNet, variables: dict) -> tuple[UNet, dict]:
     Batch norms go into the convolutions before them, and up-convolutions into those behind them (`JoinedConv`). What
     was joined stays among the variables, for draws of dropout, which need both steps by themselves.
     """
+    variables = jax.tree.map(np.asarray, variables)
     params = variables["params"]
     if network.norm == "batch":
         network, params = network.clone(norm="none"), _folded(params, variables["batch_stats"])
@@ -125,7 +131,7 @@ def _folded(params: dict, statistics: dict) -> dict:
         norm(K * x) = s (K * x - mean) + bias = (s K) * x + (bias - s mean)
     """
     if "norm" in params:
-        scale = params["norm"]["scale"] / jnp.sqrt(statistics["norm"]["var"] + _EPSILON)
+        scale = params["norm"]["scale"] / np.sqrt(statistics["norm"]["var"] + _EPSILON)
         kernel = params["conv"]["kernel"] * scale[None, None, None]
         return {
             "conv": {"kernel": kernel, "bias": params["norm"]["bias"] - scale * statistics["norm"]["mean"]}
