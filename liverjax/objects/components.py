@@ -91,7 +91,8 @@ def largest(mask: np.ndarray, connectivity: Connectivity = 26) -> np.ndarray:
     """Returns the mask, (x, y, z) bool, of the largest component; of equally large ones the first (see `label`)."""
     ids = _components(mask, connectivity)
     inside = ids != 0
-    voxels = np.bincount(ids[inside])  # of the component ids: few of a scan's voxels, and faster than cc3d.statistics
+    # Of the mask's voxels alone, which are few of a scan's: much faster than cc3d.statistics.
+    voxels = np.bincount(ids[inside])
     if len(voxels) <= 2:
         return inside
     if np.count_nonzero(voxels == voxels.max()) > 1:
