@@ -90,15 +90,23 @@ def lesions(ids: np.ndarray, spacing: Spacing, corner: Sequence[int] = (0, 0, 0)
 def largest(mask: np.ndarray, connectivity: Connectivity = 26) -> np.ndarray:
     """Returns the mask, (x, y, z) bool, of the largest component; of equally large ones the first (see `label`)."""
     ids = _components(mask, connectivity)
-    inside = ids != 0
-    # Of the mask's voxels alone, which are few of a scan's: much faster than cc3d.statistics.
-    voxels = np.bincount(ids[inside])
-    if len(voxels) <= 2:
-        return inside
+    if ids.max(initial=0) <= 1:
+        return ids != 0
+    voxels = _counts(ids)
     if np.count_nonzero(voxels == voxels.max()) > 1:
         ids = label(mask, connectivity)
-        voxels = np.bincount(ids[ids != 0])
-    return ids == voxels.argmax()
+        voxels = _counts(ids)
+    return ids == voxels.argmax() + 1
+
+
+def _counts(ids: np.ndarray) -> np.ndarray:
+    """Returns the number of voxels of the ids from 1, much faster than cc3d.statistics.
+
+    Slice by slice, as they lie in memory: NumPy copies what it counts into 64 bits.
+    """
+    slices = np.moveaxis(ids, int(np.argmax(ids.strides)), 0)
+    size = int(ids.max()) + 1
+    return np.sum([np.bincount(one.ravel(order="K"), minlength=size) for one in slices], axis=0)[1:]
 
 
 def touching(mask: np.ndarray, seeds: np.ndarray, connectivity: Connectivity = 26) -> np.ndarray:
