@@ -63,7 +63,7 @@ def test_a_killed_process_leaves_no_lock(holder, tmp_path):
     process.kill()
     process.wait()
     with locked(tmp_path / "run" / ".lock"):
-        pass
+        assert (tmp_path / "run" / ".lock").read_text().startswith(f"process {os.getpid()} on ")
 
 
 def test_a_process_that_inherited_the_lock_keeps_it(holder, tmp_path):
