@@ -9,6 +9,8 @@ RUN/calibration.png. The printed scores of each validation case are of a fit to 
 
 from absl import flags
 
+from liverjax.commands import reading
+
 
 def define(values: flags.FlagValues) -> None:
     """Defines the command's flags."""
@@ -16,7 +18,7 @@ def define(values: flags.FlagValues) -> None:
     flags.DEFINE_string(
         "input", None, "data set with the validation cases", short_name="i", flag_values=values
     )
-    flags.DEFINE_string("phase", None, "of 4D scans, the phase: an index from 0, or last", flag_values=values)
+    reading.define(values)
     flags.DEFINE_enum(
         "ensemble", None, ["all", "best"], "of several restarts, those to calibrate", flag_values=values
     )
@@ -31,7 +33,9 @@ def run(args: flags.FlagValues) -> None:
     from liverjax.report.figures import reliability
     from liverjax.studies.calibration import calibrate
 
-    found = calibrate(args.workdir, args.input, ensemble=args.ensemble, phase=args.phase, quiet=args.quiet)
+    found = calibrate(
+        args.workdir, args.input, ensemble=args.ensemble, reading=reading.reading(args), quiet=args.quiet
+    )
     curves = {
         f"{name}: ECE {found.scores[name]['expected_calibration_error']:.4f}": (confidence, accuracy)
         for name, (confidence, accuracy, _) in found.curves.items()

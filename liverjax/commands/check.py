@@ -8,6 +8,8 @@ Every scan and mask is read. A data set with errors cannot be used; the exit sta
 
 from absl import flags
 
+from liverjax.commands import reading
+
 
 def define(values: flags.FlagValues) -> None:
     """Defines the command's flags."""
@@ -20,7 +22,7 @@ def define(values: flags.FlagValues) -> None:
     flags.DEFINE_enum(
         "modality", "auto", ["auto", "ct", "mr"], "what kind of scans these are", flag_values=values
     )
-    flags.DEFINE_string("phase", None, "of 4D scans, the phase: an index from 0, or last", flag_values=values)
+    reading.define(values)
     flags.DEFINE_bool("json", False, "print the findings as JSON", flag_values=values)
     flags.DEFINE_bool("quiet", False, "no progress bar", flag_values=values)
     flags.mark_flags_as_required(["input"], flag_values=values)
@@ -34,7 +36,11 @@ def run(args: flags.FlagValues) -> int:
     from liverjax.datasets.check import check_data_set
 
     report = check_data_set(
-        args.input, layout=args.layout, modality=args.modality, phase=args.phase, quiet=args.quiet
+        args.input,
+        layout=args.layout,
+        modality=args.modality,
+        reading=reading.reading(args),
+        quiet=args.quiet,
     )
     if args.json:
         print(json.dumps(dataclasses.asdict(report), indent=1))

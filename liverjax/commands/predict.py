@@ -12,6 +12,8 @@ from typing import Any
 
 from absl import flags
 
+from liverjax.commands import reading
+
 
 def define(values: flags.FlagValues) -> None:
     """Defines the command's flags."""
@@ -20,7 +22,7 @@ def define(values: flags.FlagValues) -> None:
     string("model", None, "folder of a training run, or a bundle", **on)
     string("input", None, "scan, or folder of scans in any known layout", short_name="i", **on)
     string("output", None, "mask file for one scan, or folder", short_name="o", **on)
-    string("phase", None, "of 4D scans, the phase: an index from 0, or last", **on)
+    reading.define(values)
     choice("subset", None, ["train", "validation", "test"], "only this subset of the run's split", **on)
     boolean("skip_existing", False, "leave cases alone whose mask is there", **on)
     string("shard", "1/1", "i/n: every n-th case from the i-th, for n jobs side by side", **on)
@@ -49,18 +51,17 @@ def run(args: flags.FlagValues) -> int:
     from liverjax.pretrained.onnx import with_onnx_runtime
     from liverjax.report.figures import preview
 
-    cases = find_cases(args.input)
+    cases = find_cases(args.input, reading=reading.reading(args))
     changes = {name: args[name].value for name in ("fusion", "ensemble", "flips", "accumulator")}
     model = load_model(args.model, views=args.views).with_options(None, args.override, **changes)
-    if args.runtime == "onnx":
-        model = with_onnx_runtime(model)
+    model = with_onnx_runtime(model) if args.runtime == "onnx" else model
     if args.subset:
         cases = predict.subset(model, cases, args.subset)
     cases = predict.shard(cases, args.shard)
     extras = predict.Extras(args.save_probabilities, args.save_uncertainty, args.mc_samples)
     if not args.quiet:
         print(predict.describe(model, cases, extras), file=sys.stderr)
-    settings = {"phase": args.phase, "extras": extras, "skip_existing": args.skip_existing}
+    settings = {"extras": extras, "skip_existing": args.skip_existing}
     records = []
     with tqdm(total=len(cases), desc="predict", unit="case", disable=args.quiet) as bar:
         for outcome in predict.predict_cases(model, cases, args.output, **settings):

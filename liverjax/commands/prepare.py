@@ -10,6 +10,8 @@ augmentations by the config.
 
 from absl import flags
 
+from liverjax.commands import reading
+
 
 def define(values: flags.FlagValues) -> None:
     """Defines the command's flags."""
@@ -20,7 +22,7 @@ def define(values: flags.FlagValues) -> None:
     flags.DEFINE_string(
         "layout", "auto", "how the folder is laid out: auto, plain, nnunet, ...", flag_values=values
     )
-    flags.DEFINE_string("phase", None, "of 4D scans, the phase: an index from 0, or last", flag_values=values)
+    reading.define(values)
     flags.DEFINE_bool("preview", False, "write pictures of augmented slices", flag_values=values)
     flags.DEFINE_bool("quiet", False, "no progress bar", flag_values=values)
     flags.mark_flags_as_required(["input", "output", "config"], flag_values=values)
@@ -32,7 +34,9 @@ def run(args: flags.FlagValues) -> None:
     from liverjax.data.store import prepare
 
     config = override(load_config(args.config), args.override)
-    store = prepare(args.input, args.output, config, layout=args.layout, phase=args.phase, quiet=args.quiet)
+    store = prepare(
+        args.input, args.output, config, layout=args.layout, reading=reading.reading(args), quiet=args.quiet
+    )
     if not args.quiet:
         spacing, region = " x ".join(map(str, config.preprocess.spacing)), config.target.region
         print(f"{args.output}: {len(store.cases)} cases at {spacing} mm, region {region}")

@@ -10,12 +10,14 @@ as slices of one case are alike.
 
 from absl import flags
 
+from liverjax.commands import reading
+
 
 def define(values: flags.FlagValues) -> None:
     """Defines the command's flags."""
     flags.DEFINE_list("models", None, "folders of training runs", flag_values=values)
     flags.DEFINE_string("input", None, "data set with their test cases", short_name="i", flag_values=values)
-    flags.DEFINE_string("phase", None, "of 4D scans, the phase: an index from 0, or last", flag_values=values)
+    reading.define(values)
     flags.DEFINE_bool("quiet", False, "no progress bar", flag_values=values)
     flags.mark_flags_as_required(["models", "input"], flag_values=values)
 
@@ -24,5 +26,5 @@ def run(args: flags.FlagValues) -> None:
     """Runs the command."""
     from liverjax.studies import quality
 
-    slices = quality.held_out_slices(args.models, args.input, phase=args.phase, quiet=args.quiet)
+    slices = quality.held_out_slices(args.models, args.input, reading=reading.reading(args), quiet=args.quiet)
     print(quality.table(slices))

@@ -36,7 +36,7 @@ from liverjax.datasets.layouts import find_cases
 from liverjax.errors import ConfigError, InputError
 from liverjax.files import locked, sha256, write_json
 from liverjax.options import Config, Preprocess, Target
-from liverjax.scans import intensity
+from liverjax.scans import AS_STORED, Reading, intensity
 from liverjax.scans.grid import box_grid, to_grid, working_grid
 from liverjax.views import VIEWS, to_stack
 
@@ -134,7 +134,7 @@ def prepare(
     config: Config | ConfigDict,
     *,
     layout: str = "auto",
-    phase: int | str | None = None,
+    reading: Reading = AS_STORED,
     quiet: bool = False,
 ) -> Store:
     """Writes the cases of a folder of scans and masks into a store, and returns it.
@@ -148,7 +148,7 @@ def prepare(
       config: its ``preprocess`` and ``target`` say what is stored. With ``target.region`` "liver", that is the box
         around the liver of the mask.
       layout: name of the layout, or "auto".
-      phase: of dynamic scans, the phase to take: an index from 0, or "last".
+      reading: phase, series and spacing of all scans, where their files leave them open.
       quiet: show no progress bar.
 
     Raises:
@@ -156,13 +156,13 @@ def prepare(
       LockedError: another process prepares this store.
     """
     folder, config = pathlib.Path(folder), resolve(config)
-    cases = find_cases(source, layout, labelled=True)
+    cases = find_cases(source, layout, labelled=True, reading=reading)
     identity = store_identity(config.preprocess, config.target)
     with locked(folder / ".prepare.lock"):
         _refuse_another_store(folder, identity)
         _remove_leftovers(folder)
         work = functools.partial(
-            _prepare_case, folder=folder, options=config.preprocess, target=config.target, phase=phase
+            _prepare_case, folder=folder, options=config.preprocess, target=config.target
         )
         with concurrent.futures.ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
             futures = [pool.submit(work, case) for case in cases]
@@ -297,16 +297,14 @@ def _remove_leftovers(folder: pathlib.Path) -> None:
             leftover.unlink()
 
 
-def _prepare_case(
-    case: Case, *, folder: pathlib.Path, options: Preprocess, target: Target, phase: int | str | None
-) -> None:
+def _prepare_case(case: Case, *, folder: pathlib.Path, options: Preprocess, target: Target) -> None:
     """Writes a case into the store, unless it is there already and whole."""
     place = folder / "cases" / case.id
     stated = {
         "format": _FORMAT,
         "identity": store_identity(options, target),
         "fingerprint": [sha256(path) for path in (case.image, case.label) if path],
-        "phase": phase,
+        "reading": [case.reading.phase, case.reading.series, list(case.reading.spacing or ())],
         "id": case.id,
         "patient": case.patient,
         "liver_only": case.liver_only,
@@ -319,7 +317,7 @@ def _prepare_case(
     with tempfile.TemporaryDirectory(prefix=".partial-", dir=folder) as temporary:
         new, old = pathlib.Path(temporary) / "new", pathlib.Path(temporary) / "old"
         new.mkdir()
-        facts = _write_arrays(case, new, options, target, phase)
+        facts = _write_arrays(case, new, options, target)
         write_json(new / "case.json", {**stated, **facts})
         with contextlib.suppress(FileNotFoundError):
             os.replace(place, old)
@@ -341,11 +339,9 @@ def _is_prepared(place: pathlib.Path, stated: dict[str, object], options: Prepro
     return True
 
 
-def _write_arrays(
-    case: Case, folder: pathlib.Path, options: Preprocess, target: Target, phase: int | str | None
-) -> dict[str, object]:
+def _write_arrays(case: Case, folder: pathlib.Path, options: Preprocess, target: Target) -> dict[str, object]:
     """Writes the slices of a case, and returns what opening them needs."""
-    scan, mask = case.read_pair(phase=phase)
+    scan, mask = case.read_pair()
     whole = working_grid(scan, options.spacing)
     grid = whole
     if target.region == "liver":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +27,7 @@ class Case:
       label_map: pairs of a value in the mask file and the label id that it means.
       liver_only: the mask does not distinguish tumours from the liver.
       voxel_on_voxel: the mask lies on its scan voxel on voxel, whatever its own affine says.
+      reading: phase, series and spacing of the scan, where its files leave them open.
     """
 
     id: str
@@ -37,10 +37,11 @@ class Case:
     label_map: tuple[tuple[int, int], ...] = OWN_LABELS
     liver_only: bool = False
     voxel_on_voxel: bool = False
+    reading: scans.Reading = scans.AS_STORED
 
-    def read_image(self, *, phase: int | str | None = None, spacing: Sequence[float] | None = None) -> Volume:
+    def read_image(self) -> Volume:
         """Reads the scan, from NIfTI or DICOM; see `liverjax.scans.read`."""
-        return scans.read(self.image, phase=phase, spacing=spacing)
+        return self.reading.read(self.image)
 
     def read_mask(self) -> Volume:
         """Reads the mask, as uint8 label ids.
@@ -50,18 +51,18 @@ class Case:
             is not the scan's where the case is `voxel_on_voxel`.
         """
         mask = self._stored_mask()
-        return self._placed_on(self.read_image(phase=0), mask) if self.voxel_on_voxel else mask
+        if not self.voxel_on_voxel:
+            return mask
+        # All phases lie alike.
+        return self._placed_on(dataclasses.replace(self.reading, phase=0).read(self.image), mask)
 
-    def read_pair(self, *, phase: int | str | None = None) -> tuple[Volume, Volume]:
+    def read_pair(self) -> tuple[Volume, Volume]:
         """Reads the scan and its mask.
-
-        Args:
-          phase: of a dynamic scan, the phase from 0, or "last"; not needed where there is only one.
 
         Raises:
           InputError: one of them cannot be used, or they do not lie voxel on voxel.
         """
-        scan, mask = self.read_image(phase=phase), self._stored_mask()
+        scan, mask = self.read_image(), self._stored_mask()
         if self.voxel_on_voxel:
             mask = self._placed_on(scan, mask)
         nifti.require_same_geometry(scan, mask)

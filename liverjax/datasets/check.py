@@ -119,7 +119,7 @@ def check_data_set(
     *,
     layout: str = "auto",
     modality: str = "auto",
-    phase: int | str | None = None,
+    reading: scans.Reading = scans.AS_STORED,
     quiet: bool = True,
 ) -> Report:
     """Reads every scan and mask of a data set, and returns all findings.
@@ -128,7 +128,7 @@ def check_data_set(
       path: folder of the data set.
       layout: as `layouts.find_cases`.
       modality: "ct", "mr", or "auto": CT if half of the scans have values below 0.
-      phase: of dynamic scans, the phase to read.
+      reading: phase, series and spacing of all scans, where their files leave them open.
       quiet: no progress bar.
     """
     path = Path(path)
@@ -140,15 +140,18 @@ def check_data_set(
     findings = list(_pairing(images, masks, layouts.group(listing.scans)))
     stated, facts = {}, []
     try:
-        stated = case_facts(path / "cases.json", images)
+        stated = case_facts(path / "cases.json", images, reading)
     except InputError as error:
         findings.append(_finding("cases_json", (), (path / "cases.json",), str(error)))
     for id, files in tqdm(images.items(), desc="check", unit="case", disable=quiet):
         mask = masks.get(id, [None])[0]
         case = Case(
-            id, files[0], mask, **{"patient": id, "label_map": listing.label_map, **stated.get(id, {})}
+            id,
+            files[0],
+            mask,
+            **{"patient": id, "label_map": listing.label_map, "reading": reading, **stated.get(id, {})},
         )
-        problems, fact = _check_case(case, phase)
+        problems, fact = _check_case(case)
         findings += problems
         facts += [fact] if fact else []
     if modality == "auto":
@@ -189,12 +192,12 @@ def _pairing(
         yield _finding("missing_scan", (id,), masks[id], f"{masks[id][0]} has no scan")
 
 
-def _check_case(case: Case, phase: int | str | None) -> tuple[list[Finding], _Facts | None]:
+def _check_case(case: Case) -> tuple[list[Finding], _Facts | None]:
     findings = []
     scan = facts = None
     with _notices() as notices:
         try:
-            scan = case.read_image(phase=phase)
+            scan = case.read_image()
         except InputError as error:
             findings.append(_finding("scan", (case.id,), (case.image,), str(error)))
     findings += [_finding(kind, (case.id,), (case.image,), text) for kind, text in notices]

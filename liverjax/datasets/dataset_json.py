@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import collections
+import dataclasses
 import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from liverjax.errors import InputError, did_you_mean
 from liverjax.labels import BACKGROUND, LIVER, TUMOR
+from liverjax.scans import AS_STORED, Reading
 
 #: Meaning of the label names of a `dataset.json`; any other name, such as another organ's, is background.
 _LABEL_NAMES = {
@@ -19,6 +22,10 @@ _LABEL_NAMES = {
 OWN_LABELS = ((BACKGROUND, BACKGROUND), (LIVER, LIVER), (TUMOR, TUMOR))
 #: Keys of a `cases.json` that list the cases of which a field of `Case` is true.
 _CASE_LISTS = ("liver_only", "voxel_on_voxel")
+#: Keys of a `cases.json` that state a field of `scans.Reading` by case.
+_CHOICES = {
+    "phase": "number or 'last'", "series": "number, UID or 'largest'", "spacing": "list of three sizes in mm",
+}  # fmt: skip
 
 
 def read_json(path: Path) -> dict:
@@ -61,8 +68,13 @@ def label_map(path: Path) -> tuple[tuple[int, int], ...]:
     return tuple(sorted(meanings.items()))
 
 
-def case_facts(path: Path, cases: Iterable[str]) -> dict[str, dict]:
+def case_facts(path: Path, cases: Iterable[str], reading: Reading = AS_STORED) -> dict[str, dict]:
     """Returns the facts that a `cases.json` states of each case, as fields of `Case`; none if there is no such file.
+
+    Args:
+      path: the file.
+      cases: ids of all cases.
+      reading: of cases of which the file states none, or not all of it.
 
     Raises:
       InputError: it cannot be read, has an unknown key or a value of another kind, or names a case that is not there.
@@ -75,14 +87,38 @@ def case_facts(path: Path, cases: Iterable[str]) -> dict[str, dict]:
                 raise InputError(f"{path}: 'patients' is {value!r}, expected {{case: patient}}")
             for case, patient in value.items():
                 facts[case]["patient"] = patient
+        elif key in _CHOICES:
+            for case, choice in _choices(path, key, value).items():
+                facts[case]["reading"] = dataclasses.replace(
+                    facts[case].get("reading", reading), **{key: choice}
+                )
         elif key in _CASE_LISTS:
             if not (isinstance(value, list) and all(isinstance(case, str) for case in value)):
                 raise InputError(f"{path}: {key!r} is {value!r}, expected a list of cases")
             for case in value:
                 facts[case][key] = True
         else:
-            raise InputError(f"{path}: {key!r} is unknown{did_you_mean(key, ('patients', *_CASE_LISTS))}")
+            raise InputError(
+                f"{path}: {key!r} is unknown{did_you_mean(key, ('patients', *_CASE_LISTS, *_CHOICES))}"
+            )
     for case in facts:
         if case not in cases:
             raise InputError(f"{path}: no case {case!r}{did_you_mean(case, cases)}")
     return dict(facts)
+
+
+def _choices(path: Path, key: str, value: object) -> dict[str, Any]:
+    """Returns what a `cases.json` states of the reading of each case."""
+
+    def fits(choice: object) -> bool:
+        if key == "spacing":
+            return (
+                isinstance(choice, list)
+                and len(choice) == 3
+                and all(type(size) in (int, float) for size in choice)
+            )
+        return type(choice) in (int, str)
+
+    if not (isinstance(value, dict) and all(map(fits, value.values()))):
+        raise InputError(f"{path}: {key!r} is {value!r}, expected {{case: {_CHOICES[key]}}}")
+    return {case: tuple(map(float, choice)) if key == "spacing" else choice for case, choice in value.items()}

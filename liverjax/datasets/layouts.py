@@ -12,8 +12,10 @@
 
 `.nii` and `.nii.gz` are read alike; hidden files are skipped. A file `cases.json` beside the data may state
 what file names cannot: `{"patients": {"<case>": "<patient>"}}` for several scans of a patient,
-`{"liver_only": ["<case>"]}` for masks that do not distinguish tumours from the liver, and
-`{"voxel_on_voxel": ["<case>"]}` for masks that fit their scan although their header says otherwise.
+`{"liver_only": ["<case>"]}` for masks that do not distinguish tumours from the liver,
+`{"voxel_on_voxel": ["<case>"]}` for masks that fit their scan although their header says otherwise, and
+`{"phase": {"<case>": 2}}`, `{"series": {"<case>": "largest"}}`, `{"spacing": {"<case>": [0.8, 0.8, 5]}}` for what
+`scans.Reading` takes.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ from liverjax.datasets import chaos
 from liverjax.datasets.case import Case
 from liverjax.datasets.dataset_json import OWN_LABELS, case_facts, label_map, read_json
 from liverjax.errors import InputError, did_you_mean
-from liverjax.scans import dicom
+from liverjax.scans import AS_STORED, Reading, dicom
 
 _LOG = logging.getLogger("liverjax")
 
@@ -58,7 +60,12 @@ class Listing:
     patient: Callable[[str], str] = str
 
 
-def find_cases(path: str | os.PathLike, layout: str = "auto", labelled: bool = False) -> list[Case]:
+def find_cases(
+    path: str | os.PathLike,
+    layout: str = "auto",
+    labelled: bool = False,
+    reading: Reading = AS_STORED,
+) -> list[Case]:
     """Returns the cases of a data set, or of a single scan, in natural order of their ids.
 
     Args:
@@ -66,6 +73,7 @@ def find_cases(path: str | os.PathLike, layout: str = "auto", labelled: bool = F
       layout: a name of the table above, or "auto": the first that finds a scan.
       labelled: scans and masks for training: each needs the other, and test sets without masks are left out.
         Otherwise all scans are returned, with their masks where there are some.
+      reading: phase, series and spacing of all scans; what `cases.json` states of a case goes before it.
 
     Raises:
       InputError: no scans, an unknown layout, files without partner (all are listed), an id that occurs
@@ -86,13 +94,18 @@ def find_cases(path: str | os.PathLike, layout: str = "auto", labelled: bool = F
     if labelled:
         _require_pairs(images, masks, path)
     everything = _by_id([*listing.scans, *listing.test], path)
-    facts = case_facts(path / "cases.json", everything)
+    facts = case_facts(path / "cases.json", everything, reading)
     return [
         Case(
             id,
             everything[id],
             masks.get(id),
-            **{"patient": listing.patient(id), "label_map": listing.label_map, **facts.get(id, {})},
+            **{
+                "patient": listing.patient(id),
+                "label_map": listing.label_map,
+                "reading": reading,
+                **facts.get(id, {}),
+            },
         )
         for id in sorted(images if labelled else everything, key=natural_key)
     ]

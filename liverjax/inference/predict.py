@@ -151,7 +151,6 @@ def predict_cases(
     cases: Sequence[Case],
     output: str | os.PathLike,
     *,
-    phase: int | str | None = None,
     extras: Extras = MASKS_ONLY,
     skip_existing: bool = False,
     devices: Sequence[jax.Device] | None = None,
@@ -164,7 +163,6 @@ def predict_cases(
       model: the model.
       cases: see `scans.layouts.find_cases`.
       output: a folder, or the mask file of a single case.
-      phase: as for `Segmenter.predict`.
       extras: what to write beside the masks.
       skip_existing: leave cases alone whose mask is already there.
       devices: that share the cases; see `default_devices`.
@@ -184,7 +182,7 @@ def predict_cases(
         try:
             prediction = model.predict(
                 case.image,
-                phase=phase,
+                reading=case.reading,
                 uncertainty=extras.uncertainty,
                 mc_samples=extras.mc_samples,
                 devices=shared,

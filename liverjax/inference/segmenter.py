@@ -15,7 +15,6 @@ from typing import Any
 import jax
 import numpy as np
 
-from liverjax import scans
 from liverjax.config import differences, override
 from liverjax.errors import ConfigError, InputError
 from liverjax.inference import memory
@@ -27,6 +26,7 @@ from liverjax.inference.postprocess import clean
 from liverjax.models import UNet, build_unet
 from liverjax.options import Config
 from liverjax.prediction import Prediction
+from liverjax.scans import AS_STORED, Reading
 from liverjax.scans.grid import Grid, labels_on_scan, to_grid, working_grid
 from liverjax.scans.intensity import intensity_window, normalise
 from liverjax.volume import Volume
@@ -107,7 +107,7 @@ class Segmenter:
         self,
         scan: str | os.PathLike | Volume,
         *,
-        phase: int | str | None = None,
+        reading: Reading = AS_STORED,
         uncertainty: bool = False,
         mc_samples: int = 0,
         devices: Devices | None = None,
@@ -116,7 +116,7 @@ class Segmenter:
 
         Args:
           scan: a NIfTI file or a folder with a DICOM series, or a `Volume` (voxels in HU for CT, and the affine).
-          phase: of a 4D file, the phase to segment: an index from 0, or "last".
+          reading: phase, series and spacing of the scan, where its files leave them open.
           uncertainty: also make the maps of uncertainty. Labels and probabilities are the same with and without.
           mc_samples: number of draws of dropout of each network that the maps rest on; 0: they rest on the networks
             without dropout.
@@ -130,7 +130,7 @@ class Segmenter:
         plan_of_samples = self.plan(member_entropy=True, samples=mc_samples)
         seconds: dict[str, float] = {}
         with _timed(seconds, "read"):
-            volume = scan if isinstance(scan, Volume) else scans.read(scan, phase=phase)
+            volume = scan if isinstance(scan, Volume) else reading.read(scan)
         with _timed(seconds, "resample"):
             voxels, grid = self.network_input(volume)
         with (devices or Devices(jax.local_devices()[:1])).one() as device, _timed(seconds, "network"):

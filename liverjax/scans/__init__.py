@@ -3,6 +3,7 @@
 Public, imported on first use:
 
     read(path) -> Volume                            a NIfTI file or a folder with a DICOM series
+    Reading(phase, series, spacing)                 the choices of a user that reading may need
     read_mask(path) -> Volume                       label ids of a NIfTI file
     read_series(folder) -> Volume                   DICOM, with the choice of a series and a phase
     require_same_geometry(a, b)                     refuses volumes whose voxels do not coincide
@@ -14,12 +15,14 @@ Public, imported on first use:
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from liverjax import lazy
+from liverjax.errors import InputError
 
 if TYPE_CHECKING:
     from liverjax.volume import Volume
@@ -33,12 +36,35 @@ __getattr__, _, _attached = lazy.attach(
         "intensity": ("intensity_window", "normalise"),
     },
 )
-__all__ = ["read"]
+__all__ = ["Reading", "read"]
 __all__ += _attached
 
 
 def __dir__() -> list[str]:
     return sorted(__all__)
+
+
+@dataclasses.dataclass(frozen=True)
+class Reading:
+    """What a user states of a scan that its files leave open; fields that are None leave it to the files.
+
+    Attributes:
+      phase: of a dynamic scan, the phase from 0, or "last"; not needed where there is only one.
+      series: of a folder with several DICOM series, the number or the UID of one, or "largest".
+      spacing: (3,) voxel size in mm of a NIfTI file without geometry, along the axes of its array.
+    """
+
+    phase: int | str | None = None
+    series: int | str | None = None
+    spacing: tuple[float, float, float] | None = None
+
+    def read(self, path: str | os.PathLike) -> Volume:
+        """Reads a scan with these choices, as `read`."""
+        return read(path, phase=self.phase, series=self.series, spacing=self.spacing)
+
+
+#: Nothing is stated.
+AS_STORED = Reading()
 
 
 def read(
@@ -53,16 +79,20 @@ def read(
     Args:
       path: a `.nii` or `.nii.gz` file, or a folder.
       phase: of a dynamic scan, the phase from 0, or "last"; not needed where there is only one.
-      spacing: of a file without geometry, its voxel size in mm.
-      series: of a folder with several series, the number or UID of one.
+      spacing: of a NIfTI file without geometry, its voxel size in mm.
+      series: of a folder with several series, the number or UID of one, or "largest".
 
     Raises:
-      InputError: as `nifti.read` and `dicom.read_series`.
+      InputError: as `nifti.read` and `dicom.read_series`; or a series of a file, or the spacing of a folder, is stated.
     """
     if Path(path).is_dir():
         from liverjax.scans import dicom
 
+        if spacing is not None:
+            raise InputError(f"{path}: a DICOM series states its spacing, expected none to be given")
         return dicom.read_series(path, phase=phase, series=series)
+    if series is not None:
+        raise InputError(f"{path}: is a file, and holds no series, expected none to be chosen")
     from liverjax.scans import nifti
 
     return nifti.read(path, phase=phase, spacing=spacing)

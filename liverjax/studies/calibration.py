@@ -22,6 +22,7 @@ from liverjax.errors import InputError
 from liverjax.inference.calibration import Calibration, write_calibration
 from liverjax.inference.segmenter import Segmenter
 from liverjax.pretrained.load import load_model
+from liverjax.scans import AS_STORED, Reading
 from liverjax.scans.grid import to_grid
 from liverjax.volume import Volume
 
@@ -72,7 +73,7 @@ def calibrate(
     source: str | os.PathLike,
     *,
     ensemble: str | None = None,
-    phase: int | str | None = None,
+    reading: Reading = AS_STORED,
     quiet: bool = False,
 ) -> Fit:
     """Fits a run's calibration, and writes ``calibration.json`` beside its networks.
@@ -81,7 +82,7 @@ def calibrate(
       workdir: folder of the run.
       source: data set with the run's validation cases and their masks.
       ensemble: another value for ``predict.ensemble``: a calibration is that of all members, or of the best alone.
-      phase: of dynamic scans, the phase from 0, or "last".
+      reading: phase, series and spacing of all scans, where their files leave them open.
       quiet: show no progress bar.
 
     Raises:
@@ -92,7 +93,7 @@ def calibrate(
         raise InputError(f"{workdir}: is a file, expected the folder of a run (bundle it after calibration)")
     model = load_model(workdir).with_options(ensemble=ensemble)
     cases, samples = [], []
-    for case, scan, mask in labelled_scans(model, source, "validation", phase=phase, quiet=quiet):
+    for case, scan, mask in labelled_scans(model, source, "validation", reading=reading, quiet=quiet):
         cases.append(case.id)
         samples.append(sample(model, scan, mask))
     views = [view for view in model.config.views for _ in range(model.networks.members)]
@@ -123,7 +124,7 @@ def labelled_scans(
     source: str | os.PathLike,
     subset: str,
     *,
-    phase: int | str | None = None,
+    reading: Reading = AS_STORED,
     quiet: bool = False,
 ) -> Iterator[tuple[Case, Volume, Volume]]:
     """Yields the cases of a data set that have a mask and are in a subset of the model's split: case, scan, mask.
@@ -132,20 +133,20 @@ def labelled_scans(
       model: the model.
       source: the data set.
       subset: "train", "validation" or "test".
-      phase: of dynamic scans, the phase from 0, or "last".
+      reading: phase, series and spacing of all scans, where their files leave them open.
       quiet: show no progress bar.
 
     Raises:
       InputError: there are none, or a scan and its mask cannot be read or lie elsewhere.
     """
     ids = model.subset(subset)
-    cases = [case for case in find_cases(source) if case.label and case.id in ids]
+    cases = [case for case in find_cases(source, reading=reading) if case.label and case.id in ids]
     if not cases:
         raise InputError(
             f"{source}: holds no {subset} case with a mask, expected some of the model's {len(ids)}"
         )
     for case in tqdm(cases, desc=subset, unit="case", disable=quiet):
-        yield case, *case.read_pair(phase=phase)
+        yield case, *case.read_pair()
 
 
 def sample(model: Segmenter, scan: Volume, mask: Volume) -> Voxels:

@@ -16,6 +16,7 @@ import numpy as np
 
 from liverjax.prediction import Prediction
 from liverjax.pretrained.load import load_model
+from liverjax.scans import AS_STORED, Reading
 from liverjax.scoring import overlap
 from liverjax.scoring.statistics import auroc, clustered_interval
 from liverjax.studies.calibration import labelled_scans
@@ -49,7 +50,7 @@ def held_out_slices(
     models: Sequence[str | os.PathLike],
     source: str | os.PathLike,
     *,
-    phase: int | str | None = None,
+    reading: Reading = AS_STORED,
     quiet: bool = False,
 ) -> Slices:
     """Predicts the test cases of each model; returns the slices of all together.
@@ -57,7 +58,7 @@ def held_out_slices(
     Args:
       models: folders of runs, such as the folds of a cross-validation.
       source: data set with their test cases and masks.
-      phase: of dynamic scans, the phase from 0, or "last".
+      reading: phase, series and spacing of all scans, where their files leave them open.
       quiet: show no progress bar.
 
     Raises:
@@ -67,7 +68,7 @@ def held_out_slices(
     found = []
     for path in models:
         model = load_model(path)
-        for case, scan, mask in labelled_scans(model, source, "test", phase=phase, quiet=quiet):
+        for case, scan, mask in labelled_scans(model, source, "test", reading=reading, quiet=quiet):
             found.append(scored_slices(case.id, model.predict(scan), mask.voxels))
     return Slices(*(np.concatenate(column) for column in zip(*found, strict=True)))
 

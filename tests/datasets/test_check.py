@@ -10,6 +10,7 @@ import pytest
 
 from liverjax.commands.dispatch import main
 from liverjax.datasets.check import KINDS, check_data_set
+from liverjax.scans import Reading
 
 SHAPE = (40, 32, 24)
 AFFINE = np.array([[-5.0, 0, 0, 100], [0, 5, 0, -80], [0, 0, 6, -70], [0, 0, 0, 1]])  # LAS, as most CTs
@@ -179,7 +180,7 @@ def test_scans_without_masks_are_for_prediction(tmp_path):
 def test_series_of_phases(tmp_path):
     save(tmp_path / "a.nii.gz", np.stack([make_case(0)[0]] * 3, -1))
     assert found(check_data_set(tmp_path)) == {("scan", ("a",))}
-    assert check_data_set(tmp_path, phase="last").findings == ()
+    assert check_data_set(tmp_path, reading=Reading(phase="last")).findings == ()
 
 
 def test_the_known_overlap_of_lits_and_3d_ircadb(tmp_path):

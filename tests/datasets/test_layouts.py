@@ -1,5 +1,6 @@
 """Data sets in every layout, and what is wrong with some."""
 
+import dataclasses
 import json
 import logging
 
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from liverjax.datasets import layouts
 from liverjax.datasets.layouts import find_cases
 from liverjax.errors import InputError
+from liverjax.scans import Reading
 
 
 def put(root, *names, voxels=None):
@@ -286,7 +288,9 @@ def test_the_phase_of_a_pair(tmp_path):
     put(tmp_path, "images/a.nii", voxels=phases)
     put(tmp_path, "labels/a.nii", voxels=np.ones((3, 4, 5), np.uint8))
     (case,) = find_cases(tmp_path)
-    np.testing.assert_array_equal(case.read_pair(phase="last")[0].voxels, phases[..., 1])
+    np.testing.assert_array_equal(
+        dataclasses.replace(case, reading=Reading(phase="last")).read_pair()[0].voxels, phases[..., 1]
+    )
     with pytest.raises(InputError, match="holds 2 phases and none is chosen"):
         case.read_pair()
 
@@ -328,3 +332,23 @@ def test_the_real_data_sets(real_data):
     if not layouts_found:
         pytest.skip("no data set in nnU-Net's or LiTS's layout among the real scans")
     assert all(layouts_found.values())
+
+
+def test_cases_json_states_how_scans_are_read(tmp_path):
+    phases = np.arange(2 * 24, dtype=np.int16).reshape(2, 3, 4, 2)
+    for id in "ab":
+        put(tmp_path, f"images/{id}.nii.gz", voxels=phases)
+    facts = {"phase": {"a": "last"}, "spacing": {"a": [0.5, 0.5, 4]}}
+    (tmp_path / "cases.json").write_text(json.dumps(facts))
+    a, b = find_cases(tmp_path, reading=Reading(phase=0))
+    assert a.reading == Reading(phase="last", spacing=(0.5, 0.5, 4.0)) and b.reading == Reading(phase=0)
+    assert np.array_equal(a.read_image().voxels, phases[..., 1]) and a.read_image().spacing[2] == 4
+    assert np.array_equal(b.read_image().voxels, phases[..., 0])
+
+
+@pytest.mark.parametrize("facts", [{"phase": ["a"]}, {"spacing": {"a": [1, 2]}}, {"series": {"a": None}}])
+def test_a_choice_of_another_kind_is_refused(tmp_path, facts):
+    put(tmp_path, "images/a.nii.gz")
+    (tmp_path / "cases.json").write_text(json.dumps(facts))
+    with pytest.raises(InputError, match=rf"cases.json: '{next(iter(facts))}' is .*, expected {{case: "):
+        find_cases(tmp_path)

@@ -16,7 +16,7 @@ from liverjax.errors import CheckpointError, ConfigError, InputError
 from liverjax.inference import Devices, Networks, Segmenter
 from liverjax.models import build_unet
 from liverjax.prediction import Predictor
-from liverjax.scans import nifti
+from liverjax.scans import Reading, nifti
 from liverjax.training.loop import train
 from liverjax.volume import Volume
 
@@ -109,7 +109,7 @@ def test_a_phase_of_a_dynamic_series_is_segmented_as_if_alone(model, tmp_path):
     phases = [_scan().voxels, np.roll(_scan().voxels, 7, axis=0)]
     nib.Nifti1Image(np.stack(phases, -1), _scan().affine).to_filename(tmp_path / "dce.nii.gz")
     for phase, voxels in ((0, phases[0]), ("last", phases[1])):
-        mask = model.predict(tmp_path / "dce.nii.gz", phase=phase).labels
+        mask = model.predict(tmp_path / "dce.nii.gz", reading=Reading(phase=phase)).labels
         assert np.array_equal(mask.voxels, model.predict(_scan().with_voxels(voxels)).labels.voxels)
         nifti.write(tmp_path / "mask.nii.gz", mask)
         assert nib.load(tmp_path / "mask.nii.gz").shape == (20, 24, 15)

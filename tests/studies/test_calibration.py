@@ -14,6 +14,7 @@ import liverjax
 from liverjax.commands.dispatch import main
 from liverjax.errors import CheckpointError, InputError
 from liverjax.inference.calibration import Calibration
+from liverjax.scans import Reading
 from liverjax.studies import calibration
 from liverjax.studies.calibration import Voxels
 from liverjax.training.loop import train
@@ -140,7 +141,7 @@ def test_scans_of_every_layout_are_read(tiny_run, tmp_path, capsys, make, phase)
     (run / "run.json").write_text(json.dumps(facts), encoding="utf-8")
     model = liverjax.load_model(run)
     ((case, scan, mask),) = calibration.labelled_scans(
-        model, tmp_path / "set", "validation", phase=phase, quiet=True
+        model, tmp_path / "set", "validation", reading=Reading(phase=phase), quiet=True
     )
     assert case.id == id and scan.shape == mask.shape
     voxels = calibration.sample(model, scan, mask)
