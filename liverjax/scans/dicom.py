@@ -175,8 +175,17 @@ def _check_rescale(stack: Sequence[Slice], folder: Path) -> None:
                 f"{folder}: {absent[0]} ({len(absent)} slices) states no {name}, but {stated[0]} does; expected it in "
                 "all slices or in none"
             )
-    if stack[0].modality == "CT" and stack[0].rescale == (None, None):
+    if stack[0].modality != "CT":
+        return
+    if stack[0].rescale == (None, None):
         _LOG.warning("%s: a CT without RescaleSlope and RescaleIntercept, its values are taken as HU", folder)
+    usual, count = collections.Counter(slice_.rescale for slice_ in stack).most_common(1)[0]
+    if count < len(stack):
+        odd = next(slice_ for slice_ in stack if slice_.rescale != usual)
+        _LOG.warning(
+            "%s: %s states slope and intercept %s, but %d of %d slices %s",
+            folder, odd.path.name, odd.rescale, count, len(stack), usual,
+        )  # fmt: skip
 
 
 def _in_time(places: list[list[Slice]], folder: Path) -> list[list[Slice]]:

@@ -32,7 +32,8 @@ SLICE_CLASSES = {_STORAGE + end for end in ("2", "2.1", "2.2", "4", "4.1", "4.4"
 #: mappings, measurements, reports, encapsulated documents, radiotherapy; then directories and protocols.
 _OTHER_CLASSES = re.compile(
     re.escape(_STORAGE)
-    + r"(4\.2|9|11|66|67|68|78|79|80|88|104|200|481)(\.\d+)*|1\.2\.840\.10008\.(1\.3\.10|5\.1\.4\.(34|38|39|43|44|45)(\.\d+)*)"
+    + r"(4\.2|9|11|66|67|68|78|79|80|88|104|200|481)(\.\d+)*"
+    + r"|1\.2\.840\.10008\.(1\.3\.10|5\.1\.4\.(34|38|39|43|44|45)(\.\d+)*)"
 )
 _CLASS = re.compile(
     rb"(?:\x02\x00\x02\x00UI..|\x08\x00\x16\x00(?:UI..|..\x00\x00)|\x00\x08\x00\x16UI..)([0-9.]{1,64})",
@@ -88,11 +89,11 @@ def find_folders(root: str | os.PathLike) -> list[Path]:
             raise InputError(
                 f"{root}: holds more than {MAX_ENTRIES} files and folders, expected a data set; name a folder in it"
             )
-        visible = [entry for entry in content if entry.name[0] != "."]
-        if any(_is_slice(Path(entry)) for entry in visible if entry.is_file()):
+        visible = [Path(entry) for entry in content if entry.name[0] != "."]
+        if any(_is_slice(path) for path in visible if path.is_file()):
             found.append(folder)
         if len(above) < MAX_DEPTH:
-            waiting += [(Path(e), (*above, here)) for e in reversed(visible) if e.is_dir()]
+            waiting += [(path, (*above, here)) for path in reversed(visible) if path.is_dir()]
     return found
 
 

@@ -34,6 +34,7 @@ ORDERS = (
 )  # fmt: skip
 
 _SUFFIXES = (".dcm", ".dicom", ".ima")
+_CUT = "without Rows and Columns"
 #: So many series are listed in a message, the largest ones.
 _LISTED = 20
 
@@ -104,7 +105,7 @@ def read_slices(folder: Path, series: str | int | None = None) -> list[Slice]:
       InputError: no or several series, or a file that is damaged, or of no use, and may belong to the series.
     """
     left_out: dict[str, list[Path]] = collections.defaultdict(list)
-    groups = _grouped(_read_headers(folder, left_out), left_out)
+    groups = _grouped(_read_headers(folder, left_out), left_out, series is not None)
     chosen = _choose(groups, series, folder) if groups else []
     if left_out:
         kinds = [f"{len(paths)} {kind} (such as {paths[0].name})" for kind, paths in left_out.items()]
@@ -151,7 +152,7 @@ def _read_headers(folder: Path, left_out: dict[str, list[Path]]) -> list[_Header
 def _fault(data: Any, uid: str) -> str:
     """Returns why a file of a SOP class can be no slice of a stack, or ""."""
     if _number(data, "Rows") is None or _number(data, "Columns") is None:
-        return "without Rows and Columns"
+        return _CUT
     if not _text(data, "PhotometricInterpretation").startswith("MONOCHROME"):
         return "not of grey values"
     if (_number(data, "NumberOfFrames") or 1) > 1 and uid in dicom_files.SLICE_CLASSES:
@@ -166,7 +167,7 @@ def _kind(uid: str) -> str:
 # --- the choice of a series ---------------------------------------------------------------------------------
 
 
-def _grouped(headers: list[_Header], left_out: dict[str, list[Path]]) -> list[list[_Header]]:
+def _grouped(headers: list[_Header], left_out: dict[str, list[Path]], chosen: bool) -> list[list[_Header]]:
     """Returns the series; files and series that can be no slices are added to `left_out`."""
     wanted = dicom_files.SLICE_CLASSES | {header.sop_class for header in headers if not header.fault}
     by_uid: dict[str, list[_Header]] = collections.defaultdict(list)
@@ -196,6 +197,8 @@ def _grouped(headers: list[_Header], left_out: dict[str, list[Path]]) -> list[li
         sound.append(slices)
     for group in by_uid.values() if sound else []:
         if all(header.fault for header in group):
+            if group[0].fault == _CUT and not chosen:
+                _slice(group[0])  # raises: it may belong to any series, if its UID is cut, too
             left_out[f"{_kind(group[0].sop_class)} {group[0].fault}"] += [header.path for header in group]
     return sound or list(by_uid.values())
 
