@@ -172,8 +172,8 @@ def _check_rescale(stack: Sequence[Slice], folder: Path) -> None:
         absent = [slice_.path.name for slice_ in stack if slice_.rescale[k] is None]
         if stated and absent:
             raise InputError(
-                f"{folder}: {absent[0]} ({len(absent)} slices) states no {name}, but {stated[0]} does; expected it in "
-                "all slices or in none"
+                f"{folder}: {absent[0]} ({len(absent)} of {len(stack)} slices) states no {name}, but {stated[0]} does; "
+                "expected it in all slices or in none"
             )
     if stack[0].modality != "CT":
         return

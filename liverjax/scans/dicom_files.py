@@ -89,11 +89,11 @@ def find_folders(root: str | os.PathLike) -> list[Path]:
             raise InputError(
                 f"{root}: holds more than {MAX_ENTRIES} files and folders, expected a data set; name a folder in it"
             )
-        visible = [Path(entry) for entry in content if entry.name[0] != "."]
-        if any(_is_slice(path) for path in visible if path.is_file()):
+        inside, below = _files_and_folders(content)
+        if any(map(_is_slice, inside)):
             found.append(folder)
         if len(above) < MAX_DEPTH:
-            waiting += [(path, (*above, here)) for path in reversed(visible) if path.is_dir()]
+            waiting += [(path, (*above, here)) for path in reversed(below)]
     return found
 
 
@@ -162,6 +162,17 @@ def _start(path: Path) -> bytes:
             return file.read(_START)
     except OSError as error:
         raise InputError(f"{path}: cannot be opened ({error.strerror})") from None
+
+
+def _files_and_folders(entries: list[os.DirEntry[str]]) -> tuple[list[Path], list[Path]]:
+    """Returns the files and the folders, but no hidden entries, pipes, devices and links that lead nowhere."""
+    kinds: tuple[list[Path], list[Path]] = [], []
+    for entry in entries:
+        if entry.name[0] != ".":
+            with contextlib.suppress(OSError):  # a link to itself
+                if entry.is_file() or entry.is_dir():
+                    kinds[entry.is_dir()].append(Path(entry))
+    return kinds
 
 
 def _is_slice(path: Path) -> bool:

@@ -197,8 +197,9 @@ def _grouped(headers: list[_Header], left_out: dict[str, list[Path]], chosen: bo
         sound.append(slices)
     for group in by_uid.values() if sound else []:
         if all(header.fault for header in group):
-            if group[0].fault == _CUT and not chosen:
-                _slice(group[0])  # raises: it may belong to any series, if its UID is cut, too
+            damaged = group[0].fault == _CUT or _kind(group[0].sop_class) == group[0].sop_class
+            if damaged and not chosen:
+                _slice(group[0])  # raises: it may belong to any series, if its UID is damaged, too
             left_out[f"{_kind(group[0].sop_class)} {group[0].fault}"] += [header.path for header in group]
     return sound or list(by_uid.values())
 
@@ -207,8 +208,8 @@ def _choose(groups: list[list[_Header]], wanted: str | int | None, folder: Path)
     if wanted is None:
         chosen = groups
     elif wanted == "largest":
-        most = max(map(len, groups))
-        chosen = [group for group in groups if len(group) == most]
+        most = max(map(_size, groups))
+        chosen = [group for group in groups if _size(group) == most]
     else:
         chosen = [group for group in groups if str(wanted) in (group[0].uid, group[0].series[0])]
     if len(chosen) == 1:
@@ -220,12 +221,17 @@ def _choose(groups: list[list[_Header]], wanted: str | int | None, folder: Path)
                 )  # fmt: skip
         return chosen[0]
     asked = "none is chosen" if wanted is None else f"series {wanted} is chosen"
-    by_size = sorted(groups, key=len, reverse=True)
+    by_size = sorted(groups, key=_size, reverse=True)
     more = f"; and {len(groups) - _LISTED} smaller ones" if len(groups) > _LISTED else ""
     raise InputError(
         f"{folder}: holds {len(groups)} series and {asked}; expected --series=NUMBER|UID|largest, one of: "
         f"{'; '.join(map(_described, by_size[:_LISTED]))}{more}"
     )
+
+
+def _size(group: list[_Header]) -> int:
+    """Returns the number of slices, those of enhanced files included."""
+    return sum(int(_number(header.data, "NumberOfFrames") or 1) for header in group)
 
 
 def _described(group: list[_Header]) -> str:

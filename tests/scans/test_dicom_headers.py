@@ -125,6 +125,24 @@ def test_an_unknown_representation_of_any_element_is_an_error_of_the_file(series
                 assert np.array_equal(volume.affine, expected.affine)
 
 
+def test_random_damage_to_a_header_is_refused_named_or_harmless(series, caplog):
+    expected, last = dicom.read_series(series), files_by_position(series)[-1]
+    sound, random = last.read_bytes(), np.random.default_rng(0)
+    for _ in range(80):
+        data = bytearray(sound)
+        for at in random.integers(128, len(data) - 80, size=random.integers(1, 4)):
+            data[at] = random.integers(256)
+        last.write_bytes(data)
+        caplog.clear()
+        try:
+            volume = dicom.read_series(series)
+        except InputError as error:
+            assert str(series) in str(error)
+            assert str(error).isprintable()
+        else:
+            assert volume.shape == expected.shape or last.name in caplog.text
+
+
 def test_a_slice_without_a_series_is_refused(series):
     path = files_by_position(series)[-1]
     edit(path, SeriesInstanceUID="")
@@ -209,9 +227,11 @@ def test_rescaling_in_a_part_of_the_slices_is_refused(series, name, absent):
     else:
         del data[name]
     data.save_as(path)
-    message = rf"{path.name} \(1 slices\) states no {name}, but IM\d+ does"
+    message = rf"{path.name} \(1 of 6 slices\) states no {name}, but IM\d+ does"
     with pytest.raises(InputError, match=message):
         dicom.read_series(series)
+    edit(path, **{name: pydicom.dcmread(files_by_position(series)[0])[name].value})
+    assert dicom.read_series(series).voxels.min() == -1024
 
 
 @pytest.mark.parametrize("modality", ["CT", "MR"])

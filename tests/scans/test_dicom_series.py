@@ -11,6 +11,7 @@ from tests.scans.dicom_series import (
     DIRECTIONS,
     SHAPE,
     add,
+    document,
     edit,
     files_by_position,
     image_of,
@@ -201,3 +202,14 @@ def test_slices_that_went_astray_are_named(series, caplog):
     edit(path, SeriesInstanceUID="1.2.3.4")
     assert dicom.read_series(series, series="largest").shape[2] == 5
     assert f"1 other files, such as {path.name}, have the same number and description" in caplog.text
+
+
+def test_an_enhanced_file_counts_by_its_frames(series):
+    """Else the largest series would be the localizer beside it."""
+    add(series, image_of(np.eye(3))[:, :, :1], **{"0020|000e": "1.2.3.4"})
+    (path,) = series.glob("second*")
+    document(path, "1.2.840.10008.5.1.4.1.1.2.1", path, NumberOfFrames=7)
+    with pytest.raises(InputError, match="1 slices of 7 x 5 and 7 frames"):
+        dicom.read_series(series)
+    with pytest.raises(InputError, match="holds several frames"):
+        dicom.read_series(series, series="largest")
