@@ -8,6 +8,7 @@ scans with the same masks. Test sets have no `Ground`. Credit: Kavur et al. 2021
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -48,8 +49,9 @@ def find_series(root: Path) -> list[tuple[str, Path, Path | None]]:
 
 
 def patient(id: str) -> str:
-    """Returns the patient that a case id names: `MR_12` of `MR_12_T1DUAL_InPhase`."""
-    return "_".join(id.split("_")[:2])
+    """Returns the patient that a case id names: `MR_12` of `MR_12_T1DUAL_InPhase`, `CT_case_3` of `CT_case_3`."""
+    named = re.match(rf"MR_.+?(?=_(?:{'|'.join(_SEQUENCES)})(?:_|$))|CT_\d+(?=_)", id)
+    return named[0] if named else id
 
 
 def read_mask(folder: Path, scan: Path, *, series: int | str | None = None) -> Volume:
@@ -68,14 +70,14 @@ def read_mask(folder: Path, scan: Path, *, series: int | str | None = None) -> V
         masks of a dynamic series differ among its phases.
     """
     phases = dicom.find_phases(scan, series=series)
-    files = sorted(folder.glob("[!.]*.png"))
+    files = sorted(folder.glob("[!.]*.png"), key=_by_name)
     count = len(phases[0])
     if len(files) == count:
         of_phases = [files] * len(phases)
     elif len(files) == count * len(phases):
-        by_name = sorted((slice_.path.name, k) for k, phase in enumerate(phases) for slice_ in phase)
+        scans = sorted((_by_name(slice_.path), k) for k, phase in enumerate(phases) for slice_ in phase)
         of_phases = [
-            [file for file, (_, k) in zip(files, by_name, strict=True) if k == number]
+            [file for file, (_, k) in zip(files, scans, strict=True) if k == number]
             for number in range(len(phases))
         ]
     else:
@@ -96,10 +98,16 @@ def read_mask(folder: Path, scan: Path, *, series: int | str | None = None) -> V
 def _stacked(stack: Sequence[Slice], files: Sequence[Path]) -> np.ndarray:
     """Returns the grey values (x, y, z) of masks which belong to the slices in the order of their names."""
     voxels = np.empty((*stack[0].shape[::-1], len(stack)), np.uint8, order="F")
-    by_name = sorted(range(len(stack)), key=lambda k: stack[k].path.name)
-    for file, k in zip(files, by_name, strict=True):
+    order = sorted(range(len(stack)), key=lambda k: _by_name(stack[k].path))
+    for file, k in zip(files, order, strict=True):
         voxels[:, :, k] = _grey_values(file, stack[k]).T
     return voxels
+
+
+def _by_name(file: Path) -> tuple[list[tuple[bool, int, str]], str]:
+    """Returns a key in which numbers count as such: files and masks may be padded with zeros or not."""
+    parts = re.split(r"(\d+)", file.name)
+    return [(part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in parts], file.name
 
 
 def _grey_values(file: Path, slice_: Slice) -> np.ndarray:

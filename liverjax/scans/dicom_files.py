@@ -44,6 +44,7 @@ _FIRST_ELEMENT = re.compile(
     rb"\x02\x00[\x00-\x02]\x00(UL|OB|UI)|\x08\x00[\x00-\x70]\x00([A-Z]{2}|..\x00\x00)|\x00\x08\x00[\x00-\x70][A-Z]{2}",
     re.DOTALL,
 )
+_META = re.compile(rb"\x02\x00\x00\x00UL")  # after a mark that is damaged
 _DEFLATED = b"1.2.840.10008.1.2.1.99"
 
 
@@ -114,7 +115,7 @@ def sop_class(path: Path) -> str | None:
     start = _start(path)
     if start[128:132] == b"DICM":
         start = start[132:]
-    elif not (_FIRST_ELEMENT.match(start) and b"1.2.840.10008." in start):
+    elif not (b"1.2.840.10008." in start and (_FIRST_ELEMENT.match(start) or _META.match(start, 132))):
         return None
     stated = _CLASS.search(start)
     return stated[1].decode() if stated else ""

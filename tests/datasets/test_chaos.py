@@ -8,7 +8,7 @@ import pytest
 import SimpleITK as sitk
 from PIL import Image
 
-from liverjax.datasets.chaos import read_mask
+from liverjax.datasets.chaos import patient, read_mask
 from liverjax.datasets.layouts import find_cases
 from liverjax.errors import InputError
 from tests.scans.dicom_series import edit, write_series
@@ -201,3 +201,28 @@ def test_folders_are_named_as_they_are_given(tmp_path, liver, monkeypatch):
     assert [case.id for case in find_cases(tmp_path / "CT/5", labelled=True)] == ["CT_5"]
     monkeypatch.chdir(tmp_path / "CT/5")
     assert [case.id for case in find_cases(".", labelled=True)] == ["CT_5"]
+
+
+def test_names_with_and_without_zeros_before_their_numbers(tmp_path, liver):
+    """In the order of letters, 10.dcm comes before 9.dcm, but 010.png after 009.png."""
+    put(tmp_path / "CT/1", liver, grey=255)
+    for number, file in enumerate(sorted((tmp_path / "CT/1/DICOM_anon").iterdir())):
+        file.rename(file.with_name(f"{number + 8}.dcm"))
+    for number, file in enumerate(sorted((tmp_path / "CT/1/Ground").iterdir())):
+        file.rename(file.with_name(f"{number + 8:03d}.png"))
+    assert np.array_equal(find_cases(tmp_path)[0].read_mask().voxels, liver)
+
+
+@pytest.mark.parametrize(
+    ("id", "name"),
+    [
+        ("MR_12_T1DUAL_InPhase", "MR_12"),
+        ("MR_12_T2SPIR", "MR_12"),
+        ("MR_case_3_T1DUAL_OutPhase", "MR_case_3"),  # else all patients would be MR_case
+        ("CT_case_3", "CT_case_3"),
+        ("CT_3", "CT_3"),
+        ("CT_3_late", "CT_3"),
+    ],
+)
+def test_the_patient_of_a_case(id, name):
+    assert patient(id) == name

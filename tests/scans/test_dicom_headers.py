@@ -96,6 +96,10 @@ def test_a_slice_that_is_cut_anywhere_is_not_passed_over(series, suffix):
         with pytest.raises(InputError, match=last.name) as caught:
             dicom.read_series(series)
         assert "\n" not in str(caught.value)
+    for mark in (b"DICN", bytes(4)):
+        last.write_bytes(data[:128] + mark + data[132:])
+        with pytest.raises(InputError, match=last.name):
+            dicom.read_series(series)
     last.write_bytes(data[: data.index(b"\x28\0\x10\0\x02\0")])  # before Rows
     with pytest.raises(InputError, match="remove it if the series is whole without it"):
         dicom.read_series(series)
