@@ -197,8 +197,15 @@ def _flat(root: Path) -> Listing:
 
 
 def _dicom(root: Path) -> Listing:
-    folders = [root.resolve()] if dicom.holds_dicom(root) else filter(dicom.holds_dicom, _folders(root))
-    return Listing([(folder.name, folder) for folder in folders])
+    """Names a series by its folders, as `PATIENT_STUDY_SERIES`; the data set's own folder only if it holds slices."""
+    folders = dicom.find_folders(root)
+    here = Path(os.path.abspath(root))
+    start = here.parent if root in folders else here
+    parts = [Path(os.path.abspath(folder)).relative_to(start).parts for folder in folders]
+    ids = ["_".join(names) for names in parts]
+    if len(set(ids)) < len(ids):  # as a_b/c and a/b_c
+        ids = ["__".join(names) for names in parts]
+    return Listing(list(zip(ids, folders, strict=True)))
 
 
 #: In the order in which "auto" tries them.
