@@ -127,7 +127,7 @@ def check_voxels(volume: Volume) -> None:
     Raises:
       InputError: voxels that are not finite, or beyond `LARGEST_INTENSITY`.
     """
-    voxels = volume.voxels
+    voxels = require_volume(volume).voxels
     if voxels.dtype.kind != "f" and voxels.dtype.itemsize < 8:
         return
     # One NaN makes both comparisons false.
@@ -156,7 +156,7 @@ def label_voxels(volume: Volume, labels: Iterable[int]) -> np.ndarray:
     Raises:
       InputError: a value is not one of ``labels``; the message lists such values.
     """
-    voxels, labels = volume.voxels, sorted(set(labels))
+    voxels, labels = require_volume(volume).voxels, sorted(set(labels))
     if voxels.dtype == np.uint8 and labels == list(range(len(labels))) and voxels.max() < len(labels):
         return voxels
     allowed = np.isin(np.arange(256), labels)
@@ -262,7 +262,8 @@ def _directions(steps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return np.zeros((3, 3)), np.zeros(3)
     scaled = steps / largest
     lengths = np.linalg.norm(scaled, axis=0)
-    return scaled / np.where(lengths > 0, lengths, 1), lengths * largest
+    with np.errstate(over="ignore"):
+        return scaled / np.where(lengths > 0, lengths, 1), lengths * largest
 
 
 def _outer_axis(voxels: np.ndarray) -> int:

@@ -61,7 +61,8 @@ def check_voxel_sizes(volume: Volume) -> None:
     Raises:
       InputError: voxels that are not of `VOXEL_SIZES`, or a field of view above `LONGEST`.
     """
-    sizes, extent = volume.spacing, volume.spacing * volume.shape
+    sizes = require_volume(volume).spacing
+    extent = sizes * volume.shape
     # A size in single precision may lie beside the limit by its rounding.
     low, high = VOXEL_SIZES[0] * (1 - 1e-6), VOXEL_SIZES[1] * (1 + 1e-6)
     remedy = "correct the sizes or the unit in its header, or read it with the right spacing"
@@ -118,7 +119,7 @@ def working_grid(volume: Volume, spacing: Sequence[float]) -> Grid:
         voxels = float(counts.prod())
     if voxels > MOST_VOXELS:
         raise InputError(
-            f"{volume.name}: its working grid of {_by(sizes)} mm would have {voxels:.10g} voxels, "
+            f"{volume.name}: its working grid of {_by(sizes)} mm would have {voxels:.15g} voxels, "
             f"expected at most {MOST_VOXELS}; choose a larger spacing of the working grid"
         )
     shape = counts.astype(int)
@@ -143,7 +144,7 @@ def box_grid(grid: Grid, mask: Volume, margin_mm: float = 0.0) -> Grid:
       ValueError: the mask is empty, or lies outside the grid.
       InputError: values that are not finite.
     """
-    check_voxels(require_volume(mask))
+    check_voxels(mask)
     canonical = to_canonical(mask)
     first, ratio = _placed(grid, Grid(canonical.shape, canonical.affine))
     start, stop = [], []
@@ -183,7 +184,6 @@ def to_grid(volume: Volume, grid: Grid | Sequence[float], *, labels: bool = Fals
       InputError: as `working_grid`; values that are no intensities or, with ``labels``, no label ids; or more memory
         than for `MOST_VOXELS` would be taken on the way.
     """
-    require_volume(volume)
     if labels:
         volume = volume.with_voxels(label_voxels(volume, range(len(NAMES))))
     else:

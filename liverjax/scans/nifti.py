@@ -142,7 +142,7 @@ def write(path: str | os.PathLike, volume: Volume, *, dtype: np.dtype | type | N
     """
     path = Path(path)
     _check_suffix(path)
-    check_voxels(require_volume(volume))
+    check_voxels(volume)
     voxels = _storable(volume.voxels, dtype, volume.name)
     header = _header_for(volume, voxels.dtype)
     try:
