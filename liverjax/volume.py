@@ -255,12 +255,12 @@ def _affine(given: object, name: str) -> np.ndarray:
 def _directions(steps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Returns the unit vectors of three axes as columns, 0 where there is none, and their lengths.
 
-    The squares of very large and very small steps are no floating-point numbers: both are scaled first.
+    The squares of very large and very small steps are no floating-point numbers: they are scaled first.
     """
-    largest = np.abs(steps).max(initial=0)
-    if not (np.isfinite(steps).all() and largest > 0):
+    if not np.isfinite(steps).all():
         return np.zeros((3, 3)), np.zeros(3)
-    scaled = steps / largest
+    largest = np.abs(steps).max(axis=0)
+    scaled = steps / np.where(largest > 0, largest, 1)
     lengths = np.linalg.norm(scaled, axis=0)
     with np.errstate(over="ignore"):
         return scaled / np.where(lengths > 0, lengths, 1), lengths * largest

@@ -216,7 +216,9 @@ def test_all_phases_are_bounded_as_stored_and_one_in_memory(tmp_path):
 
 def test_want_of_memory_is_said_with_what_was_needed(tmp_path):
     path = tmp_path / "scan.nii"
-    nib.save(nib.Nifti1Image(np.zeros((512, 512, 512), np.int16), np.diag([0.5, 0.5, 0.5, 1])), path)
+    nib.save(nib.Nifti1Image(np.zeros((2, 2, 2), np.int16), AFFINE), path)
+    patched(path, (DIM, "4h", 3, 512, 512, 512))
+    os.truncate(path, 352 + 2**28)  # a hole, which takes no disk
     code = (
         "import resource, sys\nfrom liverjax.errors import InputError\nfrom liverjax.scans import nifti\n"
         "used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
