@@ -16,8 +16,8 @@ from liverjax.errors import InputError
 LARGEST_INTENSITY = 2.0**32
 #: Largest cosine between two voxel axes (0.6 degrees): cosines rounded to two decimals pass, a tilt does not.
 SHEAR_TOLERANCE = 0.01
-#: Largest distance of a label from a whole number: above what the slope of a scaled mask or arithmetic in float32 leaves
-#: (2e-5 at 255), below any share of a class that somebody would store.
+#: Largest distance of a label from a whole number: above what the slope of a scaled mask or arithmetic in float32
+#: leaves (2e-5 at 255), below any share of a class that somebody would store.
 LABEL_TOLERANCE = 1e-3
 
 # Sizes of voxels in mm that an affine can be computed with: a nanometre to a kilometre. What a scan of a patient can
@@ -114,7 +114,9 @@ def require_volume(value: object, expected: str = "a liverjax.Volume") -> Volume
     """
     if isinstance(value, Volume):
         return value
-    what = f"an array of shape {value.shape}" if isinstance(value, np.ndarray) else f"a {type(value).__name__}"
+    what = (
+        f"an array of shape {value.shape}" if isinstance(value, np.ndarray) else f"a {type(value).__name__}"
+    )
     raise InputError(
         f"{what} was given, expected {expected}; make one of its voxels and its affine: "
         "liverjax.Volume(voxels, affine)"
@@ -213,7 +215,11 @@ def _array_of_voxels(given: object, name: str) -> np.ndarray:
     if not isinstance(voxels, np.ndarray):
         try:
             voxels = np.asarray(given)
-        except (TypeError, ValueError, RuntimeError):  # nested lists of unequal lengths, tensors of other devices
+        except (
+            TypeError,
+            ValueError,
+            RuntimeError,
+        ):  # nested lists of unequal lengths, tensors of other devices
             voxels = np.asarray(None)
     if voxels.dtype.kind not in "biuf" or voxels.dtype.itemsize > 8:
         what = voxels.dtype if voxels.ndim else type(given).__name__
@@ -267,7 +273,7 @@ def _directions(steps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _outer_axis(voxels: np.ndarray) -> int:
-    """Returns the axis whose slices each lie together in memory: they are worked on in the cache, one after the other."""
+    """Returns the axis whose slices each lie together in memory, so that one after the other fits into the cache."""
     return int(np.argmax(np.abs(voxels.strides)))
 
 

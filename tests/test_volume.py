@@ -76,11 +76,23 @@ def test_arrays_are_not_copied():
 @pytest.mark.parametrize(
     ("voxels", "message"),
     [
-        (VOXELS[:, :, 0], "scan: voxels of shape (5, 4), expected three dimensions (x, y, z); voxels[..., None]"),
-        (VOXELS[..., None], "scan: voxels of shape (5, 4, 3, 1), expected three dimensions (x, y, z); choose one"),
-        (np.zeros((2, 2, 2, 2, 2)), "scan: voxels of shape (2, 2, 2, 2, 2), expected three dimensions (x, y, z)"),
+        (
+            VOXELS[:, :, 0],
+            "scan: voxels of shape (5, 4), expected three dimensions (x, y, z); voxels[..., None]",
+        ),
+        (
+            VOXELS[..., None],
+            "scan: voxels of shape (5, 4, 3, 1), expected three dimensions (x, y, z); choose one",
+        ),
+        (
+            np.zeros((2, 2, 2, 2, 2)),
+            "scan: voxels of shape (2, 2, 2, 2, 2), expected three dimensions (x, y, z)",
+        ),
         (VOXELS[:0], "scan: voxels of shape (0, 4, 3), expected at least one along each axis"),
-        (VOXELS.astype(complex), "scan: voxels of type complex128, expected integers or floats of at most 64 bits"),
+        (
+            VOXELS.astype(complex),
+            "scan: voxels of type complex128, expected integers or floats of at most 64 bits",
+        ),
         (VOXELS.astype(object), "scan: voxels of type object"),
         (VOXELS.astype(str), "scan: voxels of type <U6"),
         (VOXELS.astype("M8[s]"), "scan: voxels of type datetime64[s]"),
@@ -123,7 +135,9 @@ def test_values_that_no_scanner_measures(value, dtype, order):
     voxels = np.array(VOXELS, dtype, order=order)
     voxels[1, 2, 0] = voxels[3, 0, 2] = value
     shown = str(np.array(value, dtype)[()])
-    message = f"scan: 2 voxels hold no intensity (the first, (1, 2, 0), is {shown}), expected finite numbers up to"
+    message = (
+        f"scan: 2 voxels hold no intensity (the first, (1, 2, 0), is {shown}), expected finite numbers up to"
+    )
     refused(message, check_voxels, Volume(voxels, AFFINE, name="scan"))
     refused(message, check_voxels, Volume(voxels[:, ::-1][:, ::-1], AFFINE, name="scan"))
 
@@ -251,5 +265,7 @@ def test_no_value_between_labels_is_one(value):
 
 def test_the_smallest_wrong_values_are_listed_of_many():
     voxels = np.arange(60_000, dtype=np.int32).reshape(30, 40, 50)[::-1]
-    with pytest.raises(InputError, match=r"label values 3, 4, 5, 6, 7, \.\.\. in 59997 voxels, expected \[0, 1, 2\]"):
+    with pytest.raises(
+        InputError, match=r"label values 3, 4, 5, 6, 7, \.\.\. in 59997 voxels, expected \[0, 1, 2\]"
+    ):
         label_voxels(Volume(voxels, AFFINE), range(3))

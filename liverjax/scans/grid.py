@@ -185,7 +185,8 @@ def to_grid(volume: Volume, grid: Grid | Sequence[float], *, labels: bool = Fals
         than for `MOST_VOXELS` would be taken on the way.
     """
     if labels:
-        volume = volume.with_voxels(label_voxels(volume, range(len(NAMES))))
+        ids = label_voxels(volume, range(len(NAMES)))
+        volume = volume.with_voxels(ids)
     else:
         check_voxels(volume)
     grid = grid if isinstance(grid, Grid) else working_grid(volume, grid)

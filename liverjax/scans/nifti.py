@@ -121,7 +121,9 @@ def read_mask(path: str | os.PathLike, *, labels: Sequence[int] = range(len(labe
     try:
         return mask.with_voxels(label_voxels(mask, labels))
     except MemoryError:
-        raise InputError(f"{path}: its labels take {mask.voxels.size} bytes, more memory than there is") from None
+        raise InputError(
+            f"{path}: its labels take {mask.voxels.size} bytes, more memory than there is"
+        ) from None
 
 
 def write(path: str | os.PathLike, volume: Volume, *, dtype: np.dtype | type | None = None) -> None:
@@ -245,7 +247,9 @@ def _check_start(start: bytes, zipped: bool, path: Path) -> None:
     if not start:
         raise InputError(f"{path}: the file is empty")
     if start.startswith(b"version https://git-lfs"):
-        raise InputError(f"{path}: is a git-lfs pointer, expected the file that it stands for; git lfs pull fetches it")
+        raise InputError(
+            f"{path}: is a git-lfs pointer, expected the file that it stands for; git lfs pull fetches it"
+        )
     if start.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"<"):
         raise InputError(f"{path}: is a page of HTML or XML, expected a NIfTI file; download it again")
     if zipped == start.startswith(_GZIP_MAGIC):
@@ -311,6 +315,7 @@ def _skip(stream: io.BufferedIOBase, count: int, path: Path) -> None:
 def _storable(voxels: np.ndarray, dtype: np.dtype | type | None, name: str) -> np.ndarray:
     default = {np.dtype(bool): np.dtype(np.uint8), np.dtype(np.float16): np.dtype(np.float32)}
     target = np.dtype(dtype) if dtype is not None else default.get(voxels.dtype, voxels.dtype)
+    target = target.newbyteorder("=")
     if target not in nifti_header.DTYPES:
         raise InputError(f"{name}: NIfTI files are not written with voxels of type {target}")
     with np.errstate(invalid="ignore", over="ignore"):  # what does not fit differs from its cast

@@ -84,7 +84,7 @@ def checked_dtype(header: nib.Nifti1Header, path: Path) -> np.dtype:
         code = int(header["datatype"])
         # NumPy has no words for some of these, and none for float128 on many machines.
         known = nib.nifti1.data_type_codes.label
-        what = {1: "1 bit"}.get(code, known[code] if code in known else f"code {code}")
+        what = "1 bit" if code == 1 else known[code] if code in known else f"code {code}"  # noqa: SIM401 (no dict)
         raise InputError(f"{path}: voxels of type {what}, expected integers or floats of at most 64 bits")
     return dtype
 
@@ -157,7 +157,9 @@ def stated_affine(header: nib.Nifti1Header, path: Path | str) -> np.ndarray:
 def _forms(header: nib.Nifti1Header, path: Path | str) -> tuple[np.ndarray | None, np.ndarray | None, str]:
     """Returns sform and qform in mm, None where not coded, and what keeps the qform from being read."""
     sform, qform, fault = header.get_sform(coded=True)[0], None, ""
-    with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is found below, or by `check_axes`
+    with np.errstate(
+        over="ignore", invalid="ignore"
+    ):  # what is not finite is found below, or by `check_axes`
         try:
             qform = _sound_qform(header).get_qform(coded=True)[0]
         except (ValueError, HeaderDataError) as error:

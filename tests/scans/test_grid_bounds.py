@@ -109,7 +109,9 @@ def test_slices_that_become_large_before_they_are_merged():
     assert np.argmax(in_slices.voxels.strides) == 0
     voxels = np.lib.stride_tricks.as_strided(in_slices.voxels, scan.shape, (4, 2, 2))
     scan = Volume(voxels, scan.affine, name="scan")
-    with pytest.raises(InputError, match="scan: 60000000000 voxels of 60000 resampled slices, expected at most"):
+    with pytest.raises(
+        InputError, match="scan: 60000000000 voxels of 60000 resampled slices, expected at most"
+    ):
         to_grid(scan, (2, 2, 2))
 
 

@@ -73,7 +73,9 @@ def test_a_slope_that_is_not_finite_is_no_scaling_as_to_nibabel_and_itk(scan, sl
 @pytest.mark.parametrize("order", "<>")
 def test_pieces_of_a_large_file_are_scaled_alike(tmp_path, dtype, order):
     # More voxels than are converted at once, and no whole number of pieces.
-    voxels = np.random.default_rng(0).integers(0, 200, (130, 100, 41)).astype(np.dtype(dtype).newbyteorder(order))
+    voxels = (
+        np.random.default_rng(0).integers(0, 200, (130, 100, 41)).astype(np.dtype(dtype).newbyteorder(order))
+    )
     image = nib.Nifti1Image(voxels, AFFINE, nib.Nifti1Header(endianness=order))
     image.set_data_dtype(voxels.dtype)
     for slope, inter in ((1, 0), (0.1, -7)):
@@ -200,7 +202,10 @@ def test_voxel_sizes_of_a_qform_count_without_their_sign_as_to_nibabel(oblique):
         ((PIXDIM, "f", 0), ""),
         ((PIXDIM + 4, "f", -0.8), ""),
         ((QUATERN_B, "3f", 1, 1, 1), "its qform cannot be read (w2 should be positive"),
-        ((QUATERN_B, "3f", np.nan, 0, 0), "its qform cannot be read (its numbers are not finite); the sform is used"),
+        (
+            (QUATERN_B, "3f", np.nan, 0, 0),
+            "its qform cannot be read (its numbers are not finite); the sform is used",
+        ),
         ((PIXDIM + 8, "f", np.inf), "its qform cannot be read"),
     ],
 )
@@ -271,7 +276,9 @@ def test_masks_of_any_type_become_uint8(tmp_path, dtype):
 def test_labels_that_arithmetic_has_rounded(tmp_path, dtype, values):
     stored = np.array(values, dtype)[np.arange(60).reshape(5, 4, 3) % 3]
     nib.save(nib.Nifti1Image(stored, AFFINE), tmp_path / "mask.nii.gz")
-    assert np.array_equal(nifti.read_mask(tmp_path / "mask.nii.gz").voxels, np.arange(60).reshape(5, 4, 3) % 3)
+    assert np.array_equal(
+        nifti.read_mask(tmp_path / "mask.nii.gz").voxels, np.arange(60).reshape(5, 4, 3) % 3
+    )
 
 
 @pytest.mark.parametrize("divisor", [3, 41, 255, 16383])

@@ -82,7 +82,10 @@ def test_what_is_no_regular_file_is_refused_without_being_opened(tmp_path):
 @pytest.mark.parametrize(
     ("start", "message"),
     [
-        (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\n", "is a git-lfs pointer, expected the file"),
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\n",
+            "is a git-lfs pointer, expected the file",
+        ),
         (b"<html><body>Sign in", "is a page of HTML or XML, expected a NIfTI file; download it again"),
         (b"\n <!DOCTYPE html>", "is a page of HTML or XML"),
         (b"\xef\xbb\xbf<?xml version='1.0'?><Error>", "is a page of HTML or XML"),
@@ -265,7 +268,10 @@ def test_want_of_memory_is_said_with_what_was_needed(tmp_path):
         ([(SROW_X, "12f", 0, 0, 1e30, 0, 1e30, 0, 0, 0, 0, 1e30, 0, 0)], "voxels of 1.00000002e+30 x"),
         ([(SROW_X, "4f", 1e-40, 0, 0, 0)], "x 0.800000012 x 2.5 mm, expected 1e-06 to 1e+06 mm"),
         ([(SROW_X + 12, "f", 1e30)], "an origin within 1e+09 mm"),
-        ([(SFORM_CODE, "h", 0), (QFORM_CODE, "h", 1), (QUATERN_B, "f", np.nan)], "its numbers are not finite"),
+        (
+            [(SFORM_CODE, "h", 0), (QFORM_CODE, "h", 1), (QUATERN_B, "f", np.nan)],
+            "its numbers are not finite",
+        ),
         ([(SFORM_CODE, "h", 0), (QFORM_CODE, "h", 1), (QUATERN_B, "f", 3)], "its qform cannot be read"),
         ([(SFORM_CODE, "h", 0), (QFORM_CODE, "h", 0), (PIXDIM + 4, "f", 0)], "three independent axes"),
     ],
@@ -297,7 +303,9 @@ def test_voxels_that_are_no_intensities(tmp_path, value):
         )
 
 
-@pytest.mark.parametrize(("dtype", "value"), [("i8", 9 * 10**18), ("i8", -(2**63)), ("u8", 2**64 - 1), ("u8", 2**32 + 1)])
+@pytest.mark.parametrize(
+    ("dtype", "value"), [("i8", 9 * 10**18), ("i8", -(2**63)), ("u8", 2**64 - 1), ("u8", 2**32 + 1)]
+)
 def test_integers_that_are_no_intensities(tmp_path, dtype, value):
     voxels = voxels_of(dtype)
     voxels[2, 1, 0] = value
@@ -313,7 +321,10 @@ def test_steps_that_no_square_can_be_taken_of(tmp_path, size, recwarn):
     image = nib.Nifti2Image(voxels_of(), None)
     image.header.set_sform(np.diag([size, size, size, 1]), code=1)
     nib.save(image, tmp_path / "scan.nii")
-    fails(tmp_path / "scan.nii", f"voxels of {size:.9g} x {size:.9g} x {size:.9g} mm, expected 1e-06 to 1e+06 mm")
+    fails(
+        tmp_path / "scan.nii",
+        f"voxels of {size:.9g} x {size:.9g} x {size:.9g} mm, expected 1e-06 to 1e+06 mm",
+    )
     assert not recwarn.list
 
 

@@ -72,7 +72,7 @@ def preview(
     for column, (across, (left, left_letter), (up, up_letter)) in enumerate(_PANELS.values()):
         axes = figure.add_subplot(grid[column])
         index = _fullest(liver, across)
-        plane = np.nan_to_num(_slice(scan.voxels, across, index).astype(np.float32))
+        plane = np.clip(np.nan_to_num(_slice(scan.voxels, across, index).astype(np.float32)), low, high)
         place = {"origin": "lower", "extent": (0, extent[left], 0, extent[up])}
         axes.imshow(plane, cmap="gray", vmin=low, vmax=high, **place)
         for voxels, colors, _, style in masks:
@@ -160,7 +160,7 @@ def _window(voxels: np.ndarray) -> tuple[float, float]:
     if np.fmin.reduce(voxels, axis=None) <= -100:  # fmin ignores NaN
         return CT_WINDOW
     shown = voxels[np.isfinite(voxels) & (voxels != 0)]
-    if not shown.size:
+    if not shown.size or shown.dtype == bool:
         return 0.0, 1.0
     low, high = np.percentile(shown, (1, 99.5))
     return float(low), float(high) if high > low else float(low) + 1
