@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -277,6 +278,6 @@ def _outer_axis(voxels: np.ndarray) -> int:
     return int(np.argmax(np.abs(voxels.strides)))
 
 
-def _number(value: np.number) -> str:
+def _number(value: Any) -> str:
     """Returns a number with all its digits: a label that is not allowed must not look like one that is."""
     return np.format_float_positional(value, trim="-") if value.dtype.kind == "f" else str(value)

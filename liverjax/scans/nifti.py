@@ -167,7 +167,7 @@ def require_same_geometry(a: Volume, b: Volume, tolerance_mm: float = GEOMETRY_T
     Raises:
       InputError: the shapes differ, or a corner of the one lies more than `tolerance_mm` from the other's.
     """
-    require_volume(a), require_volume(b)
+    a, b = require_volume(a), require_volume(b)
     if a.shape != b.shape:
         raise InputError(f"{a.name} has shape {a.shape} but {b.name} has {b.shape}; expected the same shape")
     distance = corner_distance(a.affine, b.affine, a.shape)

@@ -11,6 +11,7 @@ from typing import Literal
 
 import nibabel as nib
 import numpy as np
+from nibabel.nifti1 import data_type_codes
 from nibabel.spatialimages import HeaderDataError
 
 from liverjax.errors import InputError
@@ -83,8 +84,7 @@ def checked_dtype(header: nib.Nifti1Header, path: Path) -> np.dtype:
     if dtype is None or dtype.newbyteorder("=") not in DTYPES:
         code = int(header["datatype"])
         # NumPy has no words for some of these, and none for float128 on many machines.
-        known = nib.nifti1.data_type_codes.label
-        what = "1 bit" if code == 1 else known[code] if code in known else f"code {code}"  # noqa: SIM401 (no dict)
+        what = "1 bit" if code == 1 else data_type_codes.label.get(code, f"code {code}")
         raise InputError(f"{path}: voxels of type {what}, expected integers or floats of at most 64 bits")
     return dtype
 
