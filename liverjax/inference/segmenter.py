@@ -29,7 +29,7 @@ from liverjax.prediction import Prediction
 from liverjax.scans import AS_STORED, Reading
 from liverjax.scans.grid import Grid, labels_on_scan, to_grid, working_grid
 from liverjax.scans.intensity import intensity_window, normalise
-from liverjax.volume import Volume
+from liverjax.volume import Volume, require_volume
 
 
 class Devices:
@@ -123,9 +123,11 @@ class Segmenter:
           devices: one of these computes, when it is free; by default jax's first.
 
         Raises:
-          InputError: the file cannot be used.
+          InputError: the file or the volume cannot be used, or ``scan`` is neither.
           ConfigError: as `plan`.
         """
+        if not isinstance(scan, str | os.PathLike):
+            require_volume(scan, "the path of a scan or a liverjax.Volume")
         plan = self.plan(member_entropy=uncertainty)
         plan_of_samples = self.plan(member_entropy=True, samples=mc_samples)
         seconds: dict[str, float] = {}
@@ -156,6 +158,7 @@ class Segmenter:
         """Returns what the networks see: (X, Y, Z) float32 in [-1, 1], and the working grid it lies on.
 
         Raises:
+          InputError: as `liverjax.scans.to_grid`.
           ConfigError: the networks were trained on the liver's box, which is not known of a scan alone.
         """
         if self.config.target.region != "scan":
