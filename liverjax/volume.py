@@ -139,7 +139,8 @@ def check_voxels(volume: Volume) -> None:
         return
     count, first = 0, ()
     for x, plane in enumerate(voxels):
-        wrong = ~(np.abs(plane.astype(np.float64)) <= LARGEST_INTENSITY)
+        with np.errstate(invalid="ignore"):  # some NaN are signalling
+            wrong = ~(np.abs(plane.astype(np.float64)) <= LARGEST_INTENSITY)
         if wrong.any():
             first = first or (x, *(int(i) for i in np.argwhere(wrong)[0]))
             count += int(np.count_nonzero(wrong))
@@ -208,7 +209,8 @@ def check_axes(affine: np.ndarray, name: object) -> None:
 def corner_distance(a: np.ndarray, b: np.ndarray, shape: Sequence[int]) -> float:
     """Returns the largest distance in mm between equal corner voxels of volumes with affines `a` and `b`."""
     corners = np.array([(*c, 1.0) for c in itertools.product(*((0, n - 1) for n in shape))])
-    return float(np.linalg.norm(corners @ (a - b)[:3].T, axis=1).max())
+    with np.errstate(over="ignore", invalid="ignore"):  # a header's second affine may hold any numbers
+        return float(np.linalg.norm(corners @ (a - b)[:3].T, axis=1).max())
 
 
 def _array_of_voxels(given: object, name: str) -> np.ndarray:

@@ -142,6 +142,12 @@ def test_values_that_no_scanner_measures(value, dtype, order):
     refused(message, check_voxels, Volume(voxels[:, ::-1][:, ::-1], AFFINE, name="scan"))
 
 
+def test_a_signalling_nan_is_one_too():
+    voxels = VOXELS.astype(np.float32)
+    voxels.view(np.uint32)[1, 2, 0] = 0x7F800001
+    refused("1 voxels hold no intensity (the first, (1, 2, 0), is nan)", check_voxels, Volume(voxels, AFFINE))
+
+
 @pytest.mark.parametrize("dtype", ["i8", "u8", "f4", "f8"])
 def test_the_largest_intensity_is_one(dtype):
     check_voxels(Volume(np.full((2, 2, 2), LARGEST_INTENSITY).astype(dtype), AFFINE))

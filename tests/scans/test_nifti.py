@@ -219,6 +219,16 @@ def test_a_sound_sform_is_read_whatever_the_qform(oblique, caplog, change, said)
     assert np.array_equal(nib.load(oblique).affine, expected)
 
 
+def test_a_qform_of_any_size_beside_a_sound_sform(tmp_path, caplog):
+    image = nib.Nifti2Image(voxels_of(), AFFINE)
+    image.set_qform(AFFINE, code=1)
+    image.header["pixdim"][1] = 1e300
+    image.to_filename(tmp_path / "scan.nii")
+    with caplog.at_level(logging.WARNING, "liverjax"):
+        assert np.array_equal(nifti.read(tmp_path / "scan.nii").affine, AFFINE)
+    assert "sform and qform lie up to inf mm apart; the sform is used" in caplog.text
+
+
 def test_missing_geometry_is_warned_of_and_can_be_stated(tmp_path, caplog):
     image = nib.Nifti1Image(voxels_of(), None)
     image.header.set_zooms((0.8, 0.9, 3))
