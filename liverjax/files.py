@@ -12,6 +12,7 @@ import logging
 import math
 import os
 import pathlib
+import re
 import reprlib
 import secrets
 import socket
@@ -27,6 +28,33 @@ _log = logging.getLogger(__name__)
 MAX_JSON_BYTES = 64 * 2**20
 #: The most digits of a whole number in JSON, so that each is also a float.
 _MAX_DIGITS = 300
+
+#: How an address starts; of the known ones also as pathlib writes them, with one slash.
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://|(gs|s3|az|abfss?|hdfs|https?|ftps?|sftp|ssh|file):/")
+
+
+def local_path(path: str | os.PathLike, what: str) -> pathlib.Path:
+    """Returns the path of a file or folder that a user named, unless it is an address such as ``gs://bucket/run``.
+
+    As a path, ``gs://bucket/run`` would be the local folder ``gs:/bucket/run``.
+
+    Args:
+      path: as typed; it need not exist.
+      what: what names it, for the message: "--workdir".
+
+    Raises:
+      InputError: it is an address.
+    """
+    text = os.fspath(path)
+    if _ADDRESS.match(text):
+        scheme = text.partition(":")[0]
+        mount = (
+            "mount the bucket (gcsfuse) and name its folder"
+            if scheme == "gs"
+            else "mount it, or copy it here"
+        )
+        raise InputError(f"{what}: {text} is an address, expected a file or folder of this machine; {mount}")
+    return pathlib.Path(text)
 
 
 @contextlib.contextmanager

@@ -150,20 +150,15 @@ def test_an_error_of_the_system_names_the_file_itself(tmp_path):
     assert caught.value.filename == str(tmp_path / "target")
 
 
-@settings(max_examples=50)
-@given(
-    st.dictionaries(
-        st.text(),
-        st.recursive(
-            st.none()
-            | st.booleans()
-            | st.integers()
-            | st.floats(allow_nan=False, allow_infinity=False)
-            | st.text(),
-            lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
-        ),
-    )
+_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
 )
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.dictionaries(st.text(), _values, max_size=3))
 def test_what_is_written_is_read(tmp_path_factory, value):
     path = tmp_path_factory.getbasetemp() / "value.json"
     write_json(path, value)
