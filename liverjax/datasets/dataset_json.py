@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import json
 import re
 import unicodedata
 from collections.abc import Iterable
@@ -15,6 +14,7 @@ from liverjax.datasets import names
 from liverjax.datasets.folders import kind
 from liverjax.datasets.label_names import Labels, labels
 from liverjax.errors import InputError, did_you_mean
+from liverjax.files import read_json
 from liverjax.scans import AS_STORED, Reading
 
 #: Keys of a `cases.json` that list the cases of which a field of `Case` is true.
@@ -30,21 +30,13 @@ _MODALITIES = {
 }
 
 
-def read_json(path: Path) -> dict:
-    """Returns the object that a JSON file holds, or raises `InputError`."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read as JSON ({error})") from None
-    if not isinstance(value, dict):
-        raise InputError(f"{path}: holds a {type(value).__name__}, expected a JSON object")
-    return value
-
-
 def dataset_facts(folder: Path) -> dict[str, Any]:
     """Returns what a folder's `dataset.json` holds; nothing if there is none."""
-    path = folder / "dataset.json"
-    return read_json(path) if path.is_file() else {}
+    return _held(folder / "dataset.json")
+
+
+def _held(path: Path) -> dict[str, Any]:
+    return read_json(path) if path.exists() else {}
 
 
 def read_labels(folder: Path) -> Labels:
@@ -53,9 +45,7 @@ def read_labels(folder: Path) -> Labels:
     Raises:
       InputError: one of them cannot be read, or states labels that cannot be used.
     """
-    cases = folder / "cases.json"
-    explicit = read_json(cases).get("labels") if cases.is_file() else None
-    return labels(dataset_facts(folder).get("labels"), explicit, folder)
+    return labels(dataset_facts(folder).get("labels"), _held(folder / "cases.json").get("labels"), folder)
 
 
 def modality(facts: dict[str, Any]) -> str | None:
@@ -92,7 +82,7 @@ def listed_pairs(training: Any, source: Path) -> list[tuple[str, Path, Path]]:
             outside = [str(name) for name in (image, mask) if name.anchor or ".." in name.parts]
             if outside:
                 raise InputError(
-                    f"{source}: {', '.join(outside)} leads out of the folder, expected files within it"
+                    f"{source}: {names.printable(', '.join(outside))} leads out of the folder, expected files within it"
                 )
             if not any(name.name.startswith(".") for name in (image, mask)):
                 pairs.append((source.parent.joinpath(*image.parts), source.parent.joinpath(*mask.parts)))
@@ -101,13 +91,25 @@ def listed_pairs(training: Any, source: Path) -> list[tuple[str, Path, Path]]:
     found = []
     for image, mask in pairs:
         name = names.stem(image)
-        first = image.with_name(f"{name}_0000{image.name[len(name) :]}")
-        if kind(image) == "missing" and kind(first) == "file":
-            image = first
-        found.append(
-            (name.removesuffix("_0000") if name == f"{names.stem(mask)}_0000" else name, image, mask)
-        )
+        id = name.removesuffix("_0000") if name == f"{names.stem(mask)}_0000" else name
+        found.append((id, _with_channel(image), mask))
     return found
+
+
+def listed_tests(facts: dict[str, Any], folder: Path) -> list[Path]:
+    """Returns the scans that the `test` list of a `dataset.json` names; lists of another kind name none."""
+    test = facts.get("test")
+    listed = test if isinstance(test, list) else []
+    entries = [entry.get("image") if isinstance(entry, dict) else entry for entry in listed]
+    named = [PureWindowsPath(name).parts for name in entries if isinstance(name, str)]
+    return [_with_channel(folder.joinpath(*parts)) for parts in named if parts and parts[-1][0] != "."]
+
+
+def _with_channel(image: Path) -> Path:
+    """Returns a listed scan, or its first channel if only that is there."""
+    name = names.stem(image)
+    first = image.with_name(f"{name}_0000{image.name[len(name) :]}")
+    return first if kind(image) == "missing" and kind(first) == "file" else image
 
 
 def case_facts(path: Path, cases: Iterable[str], reading: Reading = AS_STORED) -> dict[str, dict]:
@@ -121,7 +123,7 @@ def case_facts(path: Path, cases: Iterable[str], reading: Reading = AS_STORED) -
     Raises:
       InputError: it cannot be read, has an unknown key or a value of another kind, or names a case that is not there.
     """
-    stated = read_json(path) if path.is_file() else {}
+    stated = _held(path)
     facts = collections.defaultdict(dict)
     for key, value in stated.items():
         if key == "labels":

@@ -19,7 +19,7 @@ def kind(path: Path) -> str:
     """Returns what a path is: "file", "folder", "missing", or a noun for what else it is."""
     try:
         mode = os.stat(path).st_mode
-    except (FileNotFoundError, NotADirectoryError):
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # the last of names that no file can have
         return "broken link" if path.is_symlink() else "missing"
     except OSError as error:
         return (

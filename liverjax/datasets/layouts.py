@@ -26,14 +26,22 @@ from pathlib import Path
 
 from liverjax.datasets import chaos, label_names, names
 from liverjax.datasets.case import Case
-from liverjax.datasets.dataset_json import case_facts, channels, dataset_facts, listed_pairs, read_labels
+from liverjax.datasets.dataset_json import (
+    case_facts,
+    channels,
+    dataset_facts,
+    listed_pairs,
+    listed_tests,
+    read_labels,
+)
 from liverjax.datasets.folders import Folders, kind
-from liverjax.datasets.names import printable
+from liverjax.datasets.names import check_id, natural_key, printable
 from liverjax.errors import InputError, did_you_mean
 from liverjax.scans import AS_STORED, Reading, dicom
 
 _LOG = logging.getLogger("liverjax")
 
+_FURTHER = "{} files of further channels are not used"
 _Files = list[tuple[str, Path]]
 
 
@@ -95,7 +103,9 @@ def find_cases(
     missing = [file for file in listing.files if kind(file) not in ("file", "folder")]
     if missing:
         named = ", ".join(printable(os.path.relpath(file, path)) for file in missing)
-        raise InputError(f"{path}: {named} cannot be opened, expected files that exist and no broken links")
+        raise InputError(
+            f"{path}: {named} cannot be opened, expected files that exist, no broken links and no pipes"
+        )
     images, masks = _by_id(listing.scans, path), _by_id(listing.masks, path)
     if labelled:
         _require_pairs(images, masks, path)
@@ -115,7 +125,7 @@ def find_cases(
                 **facts.get(id, {}),
             },
         )
-        for id in sorted(images if labelled else everything, key=names.natural_key)
+        for id in sorted(images if labelled else everything, key=natural_key)
     ]
 
 
@@ -203,32 +213,41 @@ def _raw(root: Path, folders: Folders, named: bool | None = None) -> Listing:
         scans, masks = [(id, image) for id, image, _ in pairs], [(id, mask) for id, _, mask in pairs]
         ids = {id for id, _ in scans}
         rest = [file for file in training if file not in {image for _, image in scans}]
-        further = [file for file in rest if names.stem(file)[:-5] in ids and names.stem(file)[-5] == "_"]
-        notices += _unlisted([file for file in rest if file not in further], source)
+        further = [file for file in rest if (_channel(file) or ("",))[0] in ids]
+        unlisted = [file for file in rest if file not in further]
+        notices += _noted("unlisted", f"{source} does not list {{}} files, which are left out", unlisted)
     else:
         scans, further = names.scan_ids(training, set(map(names.mask_id, masks)), channels(facts), named)
         ids = {id for id, _ in scans}
         masks = [(names.mask_id(file, ids), file) for file in masks]
-    count = channels(facts) or 1 + max((int(names.stem(file)[-4:]) for file in further), default=0)
+    count = channels(facts) or 1 + max(
+        (channel[1] for file in further if (channel := _channel(file))), default=0
+    )
     of_test = set(map(names.stem, folders.scans(root / "labelsTs")))
     test, also = names.scan_ids(folders.scans(root / "imagesTs"), of_test, count, named)
     has_channels = any(id != names.stem(file) for id, file in (*scans, *test))
     if not (scans or test) or (named and not has_channels):
         return Listing([])
-    for folder, left in (("imagesTr", further), ("imagesTs", also)):
-        notices += _further(root / folder, left)
+    for left in (further, also):
+        notices += _noted("notice", _FURTHER, left)
     if isinstance(number := facts.get("numTraining"), int) and scans and number != len(scans):
         text = f"{source}: numTraining is {number}, but there are {len(scans)} training cases"
         notices.append(("unlisted", text))
+    if test:
+        absent = [file for file in listed_tests(facts, root) if file not in {file for _, file in test}]
+        notices += _noted("unlisted", f"{source} lists {{}} test scans that are not there", absent)
     layout = "nnunet" if has_channels else "msd"
     return Listing(scans, masks, test, read_labels(root), layout=layout, notices=notices)
 
 
-def _lits(root: Path, folders: Folders) -> Listing:
+def _lits(root: Path, folders: Folders, guessed: bool = False) -> Listing:
     files = [file for folder in (root, *folders.below(root)) for file in folders.scans(folder)]
     scans = [(names.stem(file), file) for file in files if names.is_lits_scan(names.stem(file))]
     masks = [(names.mask_id(file), file) for file in files if names.is_lits_mask(names.stem(file))]
-    return Listing(scans, masks, labels=read_labels(root), layout="lits") if scans else Listing([])
+    others = len(folders.scans(root)) > sum(file.parent == root for _, file in scans)
+    if not scans or (guessed and others and not masks):  # then these are scans among others
+        return Listing([])
+    return Listing(scans, masks, labels=read_labels(root), layout="lits")
 
 
 def _chaos(root: Path, folders: Folders) -> Listing:
@@ -253,7 +272,7 @@ def _plain(root: Path, folders: Folders, paired: bool = False) -> Listing:
         [(names.mask_id(file, ids), file) for file in masks],
         labels=read_labels(root),
         layout="plain",
-        notices=_further(root / "images", further),
+        notices=_noted("notice", _FURTHER, further),
     )
 
 
@@ -265,7 +284,7 @@ def _flat(root: Path, folders: Folders) -> Listing:
         masks = folders.scans(here.with_name(here.name.replace("images", "labels")))
         declared = channels(dataset_facts(here.parent))
     scans, further = names.scan_ids(folders.scans(root), set(map(names.mask_id, masks)), declared)
-    return Listing(scans, layout="flat", notices=_further(root, further))
+    return Listing(scans, layout="flat", notices=_noted("notice", _FURTHER, further))
 
 
 def _dicom(root: Path) -> Listing:
@@ -284,10 +303,13 @@ _LAYOUTS: dict[str, Callable[[Path, Folders], Listing]] = {
     "chaos": _chaos,
     "plain": _plain,
     "flat": _flat,
-    "dicom": lambda root, folders: _dicom(root),
+    "dicom": lambda root, folders: dataclasses.replace(_dicom(root), layout="dicom"),
 }
 #: In the order in which "auto" tries them: LiTS's names in `images/` and `labels/` are `plain`.
-_AUTO = (_raw, functools.partial(_plain, paired=True), *list(_LAYOUTS.values())[2:])
+_AUTO = (
+    _raw, functools.partial(_plain, paired=True), functools.partial(_lits, guessed=True), _chaos, _plain, _flat,
+    _LAYOUTS["dicom"],
+)  # fmt: skip
 
 
 # --- files --------------------------------------------------------------------------------------------------
@@ -302,14 +324,13 @@ def _id_in_folder(file: Path, folders: Folders) -> str:
     return next((id for id, other in scans if other.name == file.name), names.stem(file))
 
 
-def _unlisted(files: list[Path], source: Path) -> list[tuple[str, str]]:
-    text = f"{source}: 'training' lists {len(files)} files of {{}} not (such as {{}}); they are left out"
-    return [("unlisted", text.format(files[0].parent, printable(files[0].name)))] if files else []
+def _channel(file: Path) -> tuple[str, int] | None:
+    return names.channel(names.stem(file))
 
 
-def _further(folder: Path, files: list[Path]) -> list[tuple[str, str]]:
-    text = f"{folder}: {len(files)} files of further channels are not used (such as {{}})"
-    return [("notice", text.format(printable(files[0].name)))] if files else []
+def _noted(kind: str, text: str, files: list[Path]) -> list[tuple[str, str]]:
+    """Returns a notice on some files, with their number and the first of them; none if there are none."""
+    return [(kind, f"{text.format(len(files))} (such as {printable(files[0])})")] if files else []
 
 
 def _beside(root: Path, taken: Listing, folders: Folders) -> list[tuple[str, str]]:
@@ -339,7 +360,7 @@ def _by_id(files: _Files, root: Path) -> dict[str, Path]:
     """Returns the one file of each case id."""
     groups = names.group(files)
     for id, paths in groups.items():
-        names.check_id(id, paths[0])
+        check_id(id, paths[0])
     twice = [
         " and ".join(os.path.relpath(p, root) for p in paths) for paths in groups.values() if len(paths) > 1
     ]
@@ -357,6 +378,6 @@ def _require_pairs(scans: dict[str, Path], masks: dict[str, Path], root: Path) -
     problems = []
     for what, ids in (("no mask for", scans.keys() - masks), ("no scan for", masks.keys() - scans)):
         if ids:
-            problems.append(f"{what} {', '.join(sorted(ids, key=names.natural_key))}")
+            problems.append(f"{what} {', '.join(sorted(ids, key=natural_key))}")
     if problems:
         raise InputError(f"{root}: {'; '.join(problems)}; expected a scan and a mask of each case")

@@ -45,6 +45,12 @@ def mask_id(path: str | os.PathLike, cases: Collection[str] = ()) -> str:
     return _LITS_SCAN + name.removeprefix(_LITS_MASK)
 
 
+def channel(name: str) -> tuple[str, int] | None:
+    """Returns case and channel that nnU-Net reads in a stem, ("liver", 1) of `liver_0001`, or None."""
+    match = _CHANNEL.fullmatch(name)
+    return (match[1], int(match[2])) if match else None
+
+
 def scan_ids(
     files: Iterable[Path],
     masks: Collection[str] = (),
@@ -68,12 +74,11 @@ def scan_ids(
     """
     files = list(files)
     present = {stem(file) for file in files}
-    split = {name: (match[1], int(match[2])) for name in present if (match := _CHANNEL.fullmatch(name))}
+    split = {name: found for name in present if (found := channel(name))}
     with_channels = {mask for mask in masks if f"{mask}_0000" in present}
     known = max([channels or 1, *(number + 1 for case, number in split.values() if case in with_channels)])
-    if named:
-        known = 10_000
-    elif named is None:
+    stated = bool(named)
+    if named is None:
         alike = present & set(masks)
         found = with_channels or alike
         named = len(with_channels) >= len(alike) if found else _are_channels(present, split, known)
@@ -82,7 +87,9 @@ def scan_ids(
         case, number = split.get(name, (name, 0))
         if f"{case}_0000" not in present:
             return name, 0
-        if case in masks:
+        if stated:
+            is_channel = True
+        elif case in masks:
             is_channel = named or (name not in masks and case not in present)
         else:
             is_channel = named and name not in masks and number < known

@@ -11,9 +11,10 @@ from collections.abc import Collection, Iterable, Sequence
 
 from liverjax.datasets import layouts, names
 from liverjax.datasets.case import Case, read_labels
-from liverjax.datasets.dataset_json import case_facts, read_json
+from liverjax.datasets.dataset_json import case_facts
 from liverjax.datasets.label_names import OWN, OWN_LABELS, Labels
 from liverjax.errors import InputError
+from liverjax.files import read_json
 from liverjax.labels import NAMES
 from liverjax.volume import Volume
 
@@ -159,7 +160,7 @@ def _are_own(files: Collection[pathlib.Path]) -> bool:
         for manifest in folder.glob("manifest*.json"):
             try:
                 records = read_json(manifest).get("cases")
-            except InputError:
+            except (InputError, OSError):
                 continue
             for record in records if isinstance(records, list) else []:
                 listed.add(pathlib.Path(str(record["mask"])).name if "mask" in record else "")

@@ -131,7 +131,9 @@ def test_a_case_without_mask_says_so(tmp_path):
 
 def test_an_id_that_occurs_twice(tmp_path):
     put(tmp_path, "images/a.nii", "images/a.nii.gz", "images/b.nii", "images/b_0000.nii", "images/c.nii")
-    with pytest.raises(InputError, match=r"the same case id for images/a\.nii and images/a\.nii\.gz; expected"):
+    with pytest.raises(
+        InputError, match=r"the same case id for images/a\.nii and images/a\.nii\.gz; expected"
+    ):
         find_cases(tmp_path)
 
 
