@@ -147,8 +147,9 @@ def _label_map(
         if own.get(value, label) != label:
             raise InputError(
                 f"{predictions}: nothing says whether {value} in these masks is {NAMES[label]}, as in {references}, or "
-                f"{NAMES[own[value]]}, as in masks of this library; put a dataset.json beside them: a copy of the "
-                'references\', or {"labels": {"background": 0, "liver": 1, "tumor": 2}}'
+                f"{NAMES[own[value]]}, as in masks of this library; put beside them a copy of the dataset.json or "
+                'cases.json that states the references\' labels, or a dataset.json with {"labels": {"background": 0, '
+                '"liver": 1, "tumor": 2}}'
             )
     return tuple(sorted({**theirs, **own}.items()))
 
@@ -163,7 +164,8 @@ def _are_own(files: Collection[pathlib.Path]) -> bool:
             except (InputError, OSError):
                 continue
             for record in records if isinstance(records, list) else []:
-                listed.add(pathlib.Path(str(record["mask"])).name if "mask" in record else "")
+                if isinstance(record, dict) and record.get("status") != "failed":
+                    listed.add(pathlib.Path(str(record.get("mask"))).name)
     return {file.name for file in files} <= listed
 
 
