@@ -32,6 +32,7 @@ from tqdm import tqdm
 from liverjax.config import resolve
 from liverjax.data.case_arrays import ARRAYS, write_arrays
 from liverjax.data.stored_case import REMEDY, StoredCase, open_case, read_facts, require
+from liverjax.datasets import dataset_json
 from liverjax.datasets.case import Case
 from liverjax.datasets.layouts import check_id, find_cases
 from liverjax.errors import ConfigError, InputError
@@ -161,6 +162,15 @@ def prepare(
     config = resolve(config)
     cases = find_cases(source, layout, labelled=True, reading=reading)
     _refuse_another_place(folder, source, cases)
+    stated = dataset_json.modality(dataset_json.dataset_facts(source))
+    if stated and stated != config.preprocess.modality:
+        _LOG.warning(
+            "%s says that the scans are %s, but the config (preprocess.modality) is for %s; choose a config for %s",
+            source / "dataset.json",
+            stated.upper(),
+            config.preprocess.modality.upper(),
+            stated.upper(),
+        )
     identity = store_identity(config.preprocess, config.target)
     with locked(folder / _LOCK), _partial_folder(folder) as partial:
         _refuse_another_store(folder, identity)

@@ -1,5 +1,6 @@
 """Data sets of two phantoms that a test may change, and what is in a folder."""
 
+import json
 import pathlib
 import shutil
 from collections.abc import Callable, Iterable
@@ -19,7 +20,9 @@ def some_scans(phantom_scans, tmp_path) -> Callable[[Iterable[int]], pathlib.Pat
             (folder / part).mkdir(parents=True)
             for number in numbers:
                 shutil.copy(phantom_scans / part / f"phantom_00{number}{ending}", folder / part)
-        shutil.copy(phantom_scans / "dataset.json", folder)
+        facts = json.loads((phantom_scans / "dataset.json").read_text(encoding="utf-8"))
+        del facts["numTraining"]
+        (folder / "dataset.json").write_text(json.dumps(facts), encoding="utf-8")
         return folder
 
     return choose

@@ -51,6 +51,11 @@ def test_a_ct_data_set_for_an_mr_config_is_doubted(two_scans, tiny_config, tmp_p
     mr = dataclasses.replace(tiny_config.preprocess, modality="mr")
     store = prepare(two_scans, tmp_path / "mr", dataclasses.replace(tiny_config, preprocess=mr), quiet=True)
     assert all(case.doubts and "as Hounsfield units have them" in case.doubts[0] for case in store.cases)
+    assert caplog.records[0].getMessage() == (
+        f"{two_scans / 'dataset.json'} says that the scans are CT, but the config (preprocess.modality) is for MR; "
+        "choose a config for CT"
+    )
+    assert len(caplog.records) == 1 + len(store.cases)
 
 
 def test_a_constant_scan_is_refused(two_scans, tiny_config, tmp_path):
