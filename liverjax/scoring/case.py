@@ -50,10 +50,10 @@ def score(pair: Pair, metrics: Sequence[str]) -> CaseScores:
       InputError: a mask cannot be read or holds other labels, or the grids of the two masks differ.
     """
     reference = pair.reference.read_mask()
-    if pair.prediction is None:
+    prediction = pair.read_prediction()
+    if prediction is None:
         predicted = np.zeros_like(reference.voxels)
     else:
-        prediction = nifti.read_mask(pair.prediction)
         nifti.require_same_geometry(prediction, reference)
         predicted = prediction.voxels
     # All metrics count what is outside the box as background.

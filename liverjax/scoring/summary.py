@@ -14,7 +14,6 @@ import numpy as np
 
 from liverjax import __version__, files, labels
 from liverjax.errors import InputError
-from liverjax.scans import nifti
 from liverjax.scoring import lits, lits_compat, overlap, statistics, tables
 from liverjax.scoring.case import LESION_COLUMNS, STATES, CaseScores
 from liverjax.scoring.metrics import is_tested
@@ -67,7 +66,8 @@ class Evaluation:
         nothing = np.zeros_like(mask.voxels)
         has_scan = pair.reference.image != pair.reference.label
         scan = pair.reference.read_image() if has_scan else mask.with_voxels(nothing)
-        return scan, nifti.read_mask(pair.prediction).voxels if pair.prediction else nothing, mask.voxels
+        prediction = pair.read_prediction()
+        return scan, prediction.voxels if prediction else nothing, mask.voxels
 
     def tables(self) -> dict[str, list[dict[str, str]]]:
         """Returns the tables of the summary by title, as rows of text."""

@@ -91,7 +91,7 @@ def calibrate(
     workdir = pathlib.Path(workdir)
     if workdir.is_file():
         raise InputError(f"{workdir}: is a file, expected the folder of a run (bundle it after calibration)")
-    model = load_model(workdir).with_options(ensemble=ensemble)
+    model = load_model(workdir, calibrated=False).with_options(ensemble=ensemble)
     cases, samples = [], []
     for case, scan, mask in labelled_scans(model, source, "validation", reading=reading, quiet=quiet):
         cases.append(case.id)

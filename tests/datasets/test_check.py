@@ -115,8 +115,8 @@ def test_every_planted_fault_is_found_and_nothing_else(sound):
         ("scan", ("broken_link",)),
         ("scan", ("nan",)),
         ("constant", ("constant",)),
-        ("not_hu", ("unit_scaled",)),
-        ("not_hu", ("eight_bits",)),
+        ("intensities", ("unit_scaled",)),
+        ("intensities", ("eight_bits",)),
         ("hu_clipped", ("clipped",)),
         ("duplicate_scan", ("copy", "original")),
         ("label_values", ("fourth_label",)),
@@ -156,7 +156,7 @@ def test_mr_scans_are_not_measured_in_hounsfield_units(tmp_path):
     report = check_data_set(tmp_path)
     assert report.modality == "mr"
     assert report.findings == ()
-    assert {kind for kind, _ in found(check_data_set(tmp_path, modality="ct"))} == {"not_hu"}
+    assert {kind for kind, _ in found(check_data_set(tmp_path, modality="ct"))} == {"intensities"}
 
 
 def test_orientation_does_not_matter(tmp_path):
