@@ -24,8 +24,8 @@ def make_case(seed, modality="ct"):
     liver = ((x - 12) / 8) ** 2 + ((y - 15) / 9) ** 2 + ((z - 12) / 8) ** 2 < 1
     tumor = ((x - 12) ** 2 + (y - 15) ** 2 + (z - 12) ** 2) < 9
     scan = np.where(body, 0, -1000) + 100 * liver - 50 * tumor + rng.normal(0, 15, SHAPE)
-    if modality == "mr":
-        scan = np.maximum(scan + 1000, 0)
+    if modality == "mr":  # brighter in front, as of a surface coil
+        scan = np.maximum(body * (150 + 10 * y + 40 * liver - 20 * tumor) + rng.normal(0, 15, SHAPE), 0)
     return scan.astype(np.int16), liver.astype(np.uint8) + tumor
 
 
