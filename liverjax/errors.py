@@ -40,3 +40,12 @@ def did_you_mean(value: str, choices: Iterable[str]) -> str:
     choices = sorted(choices)
     near = difflib.get_close_matches(value, choices, n=1)
     return f"; did you mean {near[0]!r}?" if near else f"; expected one of {', '.join(choices)}"
+
+
+def shown(value: object) -> str:
+    """Returns a value as messages show it: what is long is cut short."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # Thousands of digits, or of lists within lists.
+        text = f"a {type(value).__name__} that is too long to be shown"
+    return text if len(text) <= 100 else f"{text[:60]}... ({len(text)} characters)"

@@ -86,7 +86,7 @@ def test_fields_that_depend_on_one_another_change_together():
         ("model.norm=batsh", "model.norm is 'batsh'; did you mean 'batch'?"),
         ("model.dropout=1", "model.dropout is 1.0, expected a share in [0, 1)"),
         ("batch.patch=100,100", "batch.patch is (100, 100), expected multiples of 8 for 4 levels"),
-        ("preprocess.spacing=1,2", "preprocess.spacing is (1.0, 2.0), expected three sizes in mm above 0"),
+        ("preprocess.spacing=1,2", "preprocess.spacing is (1.0, 2.0), expected three sizes of 0.2 to 20 mm"),
         ("preprocess.window=240,-160", "expected two rising HU values"),
         ("loss.dice=-1", "expected weights of 0 or more"),
         ("predict.flips=true", "predict.flips is True, expected false for networks"),

@@ -133,10 +133,12 @@ class Checkpoints:
                 verify_checksums(folder)
                 try:
                     tree, meta = self._read(step, template)
-                except Exception as error:  # Of Orbax, or of what it reads with, which raises a bare Exception.
+                except (
+                    Exception
+                ) as error:  # Of Orbax, or of what it reads with, which raises a bare Exception.
                     verify_checksums(folder)  # Else another process has removed it since.
-                    raise _Misfit(folder, error) from None
-            except _Misfit:
+                    raise MisfitError(folder, error) from None
+            except MisfitError:
                 raise
             except CheckpointError as error:
                 faults.append(str(error))
@@ -152,6 +154,10 @@ class Checkpoints:
         restored: Any = self._manager.restore(step, args=args)
         return restored.tree, dict(restored.meta)
 
+    def newest(self) -> int | None:
+        """Returns the step of the newest finished checkpoint, or None."""
+        return max((int(name) for name, _ in _sealed(self._folder)), default=None)
+
     def discard(self, step: int) -> bool:
         """Removes the checkpoint of a step, whether it is finished or still being written; returns if there was one."""
         with contextlib.suppress(CheckpointError):  # It is not wanted any more, written or not.
@@ -163,7 +169,7 @@ class Checkpoints:
         return found
 
 
-class _Misfit(CheckpointError):
+class MisfitError(CheckpointError):
     """A sound checkpoint that does not fit the template."""
 
     def __init__(self, folder: pathlib.Path, error: Exception):
@@ -195,7 +201,9 @@ def restore_parameters(folder: str | os.PathLike, template: Any) -> tuple[int, A
             fault = CheckpointError(f"{error.filename or folder}: cannot be read ({error.strerror or error})")
         if _sealed(folder) == before:
             raise fault
-    raise CheckpointError(f"{folder}: a training replaces its checkpoints faster than they are read; try again later")
+    raise CheckpointError(
+        f"{folder}: a training replaces its checkpoints faster than they are read; try again later"
+    )
 
 
 #: How often a folder is read in which a training goes on.
@@ -218,7 +226,9 @@ def _remove(folder: pathlib.Path) -> None:
 
 def _files(folder: pathlib.Path) -> dict[str, pathlib.Path]:
     """Returns the files of a checkpoint by name, without those that file managers hide in folders."""
-    found = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
+    found = {
+        path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()
+    }
     return {name: path for name, path in found.items() if name != CHECKSUMS and not path.name.startswith(".")}
 
 

@@ -274,7 +274,7 @@ def _fingerprint(cases: Sequence[Case], record: pathlib.Path) -> str:
     """
     try:
         before = json.loads(record.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         before = {}
     known = dict(before)
 

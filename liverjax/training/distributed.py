@@ -252,7 +252,9 @@ def _initialize(wait: float, **arguments: Any) -> None:
             thread.join(0.1)
             seconds = time.monotonic() - start
             if stop.received:
-                raise Interrupted(f"{stop.received} while waiting for {_awaited()}; the same command starts again")
+                raise Interrupted(
+                    f"{stop.received} while waiting for {_awaited()}; the same command starts again"
+                )
             if seconds > wait and thread.is_alive():
                 raise TimeoutError
             if seconds > _PATIENCE and not told:

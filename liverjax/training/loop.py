@@ -7,11 +7,13 @@ starts from (``init``), random numbers of the config's seed.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import logging
 import math
 import os
 import pathlib
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -20,12 +22,14 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from liverjax.checkpoint.restarts import restart_folder
-from liverjax.checkpoint.runs import Checkpoints
+from liverjax.checkpoint.runs import Checkpoints, MisfitError
 from liverjax.config import resolve
 from liverjax.data.pipeline import train_batches, validation_batches
+from liverjax.data.sampling import Sampler
 from liverjax.data.splits import Subsets, split_cases, usable_cases
 from liverjax.data.store import StoredCase, open_store
 from liverjax.errors import ConfigError, Interrupted, LiverjaxError, TrainingError
+from liverjax.files import local_path
 from liverjax.options import Config
 from liverjax.signals import StopSignals
 from liverjax.training.distributed import (
@@ -40,7 +44,7 @@ from liverjax.training.distributed import (
 from liverjax.training.logs import RunLog
 from liverjax.training.monitor import Monitor, Progress, peak_flops, step_flops
 from liverjax.training.optim import learning_rate
-from liverjax.training.restarts import restart_seed, train_restarts
+from liverjax.training.restarts import require_selections, restart_seed, train_restarts
 from liverjax.training.resume import locked_run, start_or_resume
 from liverjax.training.step import TrainState, init_state, jitted_train_step, start_from, step_spec
 from liverjax.training.validation import Validation
@@ -83,26 +87,36 @@ def train(
       TrainingError: a loss or gradient that is not finite, or a data worker that ended. The last checkpoint is kept.
       Interrupted: SIGTERM or SIGINT was received; the state was saved.
     """
-    config, workdir = resolve(config), pathlib.Path(workdir)
+    began = time.monotonic()
+    config, workdir = resolve(config), local_path(workdir, "workdir")
     if not config.store:
         raise ConfigError("store is empty, expected the folder that `liverjax prepare` wrote")
-    with StopSignals() as stop:  # A signal before the first step is obeyed after it.
-        store = open_store(config.store, config.preprocess, config.target)
+    with StopSignals() as stop:
+        store = open_store(local_path(config.store, "store"), config.preprocess, config.target)
         subsets = split_cases(usable_cases(store.cases, config.labels), config.split, config.seed)
         mesh = data_mesh(config.batch.size, config.train.accumulate)
+        jobs = [
+            _Job(config, name, workdir / name, subsets, mesh, (init or {}).get(name), math.inf, quiet)
+            for name in config.networks
+        ]
+        for job in jobs:  # Before anything is written: a run that cannot start would refuse a better config.
+            Sampler(subsets.train, config.views_of(job.name), config.batch, config.seed)
         barrier(mesh)
         with locked_run(workdir):
-            start_or_resume(workdir, config, store, subsets, init, resume)
+            start_or_resume(workdir, config, store, subsets, init, resume, lambda: _require_fit(jobs))
             if is_first_process() and not quiet:
-                print(f"devices: {describe_devices()}")
+                print(f"devices: {describe_devices()}", flush=True)
             results: dict[str, Progress] = {}
-            for index, name in enumerate(config.networks):
-                limit = math.inf
+            spent = time.monotonic() - began
+            for index, job in enumerate(jobs):
+                start = time.monotonic()
                 if config.max_minutes:
-                    spent = sum(progress.seconds for progress in results.values())
-                    limit = (config.max_minutes * 60 - spent) / (len(config.networks) - index)
-                job = _Job(config, name, workdir / name, subsets, mesh, (init or {}).get(name), limit, quiet)
-                results[name] = _train_restarts(job, stop) if config.train.restarts > 1 else _train(job, stop)
+                    limit = (config.max_minutes * 60 - spent) / (len(jobs) - index)
+                    job = dataclasses.replace(job, limit=limit)
+                progress = _train_restarts(job, stop) if config.train.restarts > 1 else _train(job, stop)
+                results[job.name] = progress
+                # That of earlier calls as well; and what this one took to open and to save.
+                spent += max(progress.seconds, time.monotonic() - start)
     return results
 
 
@@ -124,6 +138,35 @@ class _Job:
         return self.name if self.folder.name == self.name else f"{self.name}/{self.folder.name}"
 
 
+def _require_fit(jobs: Sequence[_Job]) -> None:
+    """Restores all checkpoints that a run in another config would go on from, which is refused if one does not fit.
+
+    Raises:
+      CheckpointError: a checkpoint, or the record of the restarts, does not fit the config.
+    """
+    for job in jobs:
+        config = job.config
+        folders = [job.folder]
+        if config.train.restarts > 1:
+            require_selections(job.folder, config.train)
+            folders = [restart_folder(job.folder, restart) for restart in range(config.train.restarts)]
+        state = init_state(step_spec(config, job.mesh), config.batch.patch, config.seed, replicated(job.mesh))
+        for folder, template in itertools.product(folders, (state.arrays(), state.chosen_variables)):
+            kind = folder / ("last" if "opt_state" in template else "best")
+            if not kind.is_dir():
+                continue
+            try:
+                with Checkpoints(kind, keep=2) as checkpoints:
+                    restored = checkpoints.restore(template)
+            except MisfitError as error:
+                raise MisfitError(
+                    f"{error}; nothing was changed. A run in another --workdir with --init={job.folder.parent} starts "
+                    "from the arrays that fit"
+                ) from None
+            if restored and kind.name == "last":
+                Progress.of_checkpoint(restored[2], kind)
+
+
 def _train_restarts(job: _Job, stop: StopSignals) -> Progress:
     """Trains several networks of a view, each with its own seed; returns the progress of the best."""
 
@@ -141,6 +184,7 @@ def _train(job: _Job, stop: StopSignals, until: int | None = None) -> Progress:
 
     What is stopped before its end and continued later ends with the bits of what was never stopped.
     """
+    start = time.monotonic()
     config, options = job.config, job.config.train
     until = options.steps if until is None else until
 
@@ -153,7 +197,8 @@ def _train(job: _Job, stop: StopSignals, until: int | None = None) -> Progress:
         state = init_state(spec, config.batch.patch, config.seed, replicated(job.mesh))
         if restored := last.restore(state.arrays()):
             _, arrays, facts = restored
-            state, progress = TrainState(**arrays), Progress.at_start(config, facts)
+            before = Progress.of_checkpoint(facts, job.folder / "last")
+            state, progress = TrainState(**arrays), Progress.at_start(config, before)
         else:
             progress = Progress.at_start(config)
             if job.init is not None:
@@ -187,8 +232,14 @@ def _train(job: _Job, stop: StopSignals, until: int | None = None) -> Progress:
         agreement = StopAgreement(stop, job.mesh)
         step = progress.step
         log = RunLog(job.folder, job.label, first_step=step, steps=progress.end_step, quiet=job.quiet)
-        monitor = Monitor(job.folder, options, progress, validation, log, last, best, limit=job.limit)
+        times = {"limit": job.limit, "start": start}
+        monitor = Monitor(job.folder, options, progress, validation, log, last, best, **times)
         with log:
+            monitor.before_steps(state)
+            if (
+                stop.received and jax.process_count() == 1
+            ):  # Of several, all have to stop after the same step.
+                raise Interrupted(f"{stop.received} before a step of {job.label}; the same command goes on")
             while step < until and not progress.finished:
                 with monitor.clock.waiting():
                     batch = to_devices(_next_batch(batches, job.folder), job.mesh)

@@ -128,7 +128,9 @@ def test_a_checkpoint_can_be_read_while_a_training_replaces_it(tmp_path):
         steps = []
         for _ in range(25):
             step, tree, meta = restore_parameters(tmp_path, template)
-            assert meta == {"step is": step} and (np.asarray(tree["a"]) == step).all() and tree["b"]["c"] == step
+            assert (
+                meta == {"step is": step} and (np.asarray(tree["a"]) == step).all() and tree["b"]["c"] == step
+            )
             steps.append(step)
     finally:
         writer.kill()
