@@ -74,8 +74,8 @@ def read_manifest(path: pathlib.Path) -> dict[str, Any]:
             f"{path}: format {found}, expected at most {FORMAT}: the run was written by a newer liverjax; update this "
             "one"
         )
-    writer = versions.get("liverjax", "of an unknown version")
-    origin = f"{path} was written by liverjax {shown(writer)}, this is {__version__}"
+    writer = shown(versions.get("liverjax", "of an unknown version")).strip("'")
+    origin = f"{path} was written by liverjax {writer}, this is {__version__}"
     try:
         return {**facts, "data": _checked(facts.get("data")), "config": resolve(facts.get("config"))}
     except ConfigError as error:

@@ -7,13 +7,14 @@ starts from (``init``), random numbers of the config's seed.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import logging
 import math
 import os
 import pathlib
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -28,7 +29,7 @@ from liverjax.data.pipeline import train_batches, validation_batches
 from liverjax.data.sampling import Sampler
 from liverjax.data.splits import Subsets, split_cases, usable_cases
 from liverjax.data.store import StoredCase, open_store
-from liverjax.errors import ConfigError, Interrupted, LiverjaxError, TrainingError
+from liverjax.errors import CheckpointError, ConfigError, Interrupted, LiverjaxError, TrainingError
 from liverjax.files import local_path
 from liverjax.options import Config
 from liverjax.signals import StopSignals
@@ -96,14 +97,15 @@ def train(
         subsets = split_cases(usable_cases(store.cases, config.labels), config.split, config.seed)
         mesh = data_mesh(config.batch.size, config.train.accumulate)
         jobs = [
-            _Job(config, name, workdir / name, subsets, mesh, (init or {}).get(name), math.inf, quiet)
+            _Job(config, name, workdir / name, subsets, mesh, (init or {}).get(name), quiet)
             for name in config.networks
         ]
         for job in jobs:  # Before anything is written: a run that cannot start would refuse a better config.
             Sampler(subsets.train, config.views_of(job.name), config.batch, config.seed)
         barrier(mesh)
         with locked_run(workdir):
-            start_or_resume(workdir, config, store, subsets, init, resume, lambda: _require_fit(jobs))
+            fit = functools.partial(_require_fit, workdir=workdir, mesh=mesh)
+            start_or_resume(workdir, config, store, subsets, init, resume, fit)
             if is_first_process() and not quiet:
                 print(f"devices: {describe_devices()}", flush=True)
             results: dict[str, Progress] = {}
@@ -111,8 +113,7 @@ def train(
             for index, job in enumerate(jobs):
                 start = time.monotonic()
                 if config.max_minutes:
-                    limit = (config.max_minutes * 60 - spent) / (len(jobs) - index)
-                    job = dataclasses.replace(job, limit=limit)
+                    job = dataclasses.replace(job, left=(config.max_minutes * 60 - spent, len(jobs) - index))
                 progress = _train_restarts(job, stop) if config.train.restarts > 1 else _train(job, stop)
                 results[job.name] = progress
                 # That of earlier calls as well; and what this one took to open and to save.
@@ -130,41 +131,40 @@ class _Job:
     subsets: Subsets[StoredCase]
     mesh: Mesh
     init: Any
-    limit: float  # seconds, over all calls
     quiet: bool
+    left: tuple[float, int] = (math.inf, 1)  # seconds, and the networks that share them
 
     @property
     def label(self) -> str:
         return self.name if self.folder.name == self.name else f"{self.name}/{self.folder.name}"
 
 
-def _require_fit(jobs: Sequence[_Job]) -> None:
-    """Restores all checkpoints that a run in another config would go on from, which is refused if one does not fit.
+def _require_fit(config: Config, workdir: pathlib.Path, mesh: Mesh) -> None:
+    """Restores all checkpoints of a run, so that it is refused in another config if one of them does not fit.
 
     Raises:
       CheckpointError: a checkpoint, or the record of the restarts, does not fit the config.
     """
-    for job in jobs:
-        config = job.config
-        folders = [job.folder]
-        if config.train.restarts > 1:
-            require_selections(job.folder, config.train)
-            folders = [restart_folder(job.folder, restart) for restart in range(config.train.restarts)]
-        state = init_state(step_spec(config, job.mesh), config.batch.patch, config.seed, replicated(job.mesh))
-        for folder, template in itertools.product(folders, (state.arrays(), state.chosen_variables)):
-            kind = folder / ("last" if "opt_state" in template else "best")
-            if not kind.is_dir():
-                continue
-            try:
-                with Checkpoints(kind, keep=2) as checkpoints:
-                    restored = checkpoints.restore(template)
-            except MisfitError as error:
-                raise MisfitError(
-                    f"{error}; nothing was changed. A run in another --workdir with --init={job.folder.parent} starts "
-                    "from the arrays that fit"
-                ) from None
-            if restored and kind.name == "last":
-                Progress.of_checkpoint(restored[2], kind)
+    state = init_state(step_spec(config, mesh), config.batch.patch, config.seed, replicated(mesh))
+    folders = [workdir / name for name in config.networks]
+    if config.train.restarts > 1:
+        for folder in folders:
+            require_selections(folder, config.train)
+        folders = [restart_folder(folder, k) for folder in folders for k in range(config.train.restarts)]
+    for folder, (kind, template) in itertools.product(
+        folders, {"last": state.arrays(), "best": state.chosen_variables}.items()
+    ):
+        if not (folder / kind).is_dir():
+            continue
+        try:
+            with Checkpoints(folder / kind, keep=2) as checkpoints:
+                restored = checkpoints.restore(template)
+        except MisfitError as error:
+            raise CheckpointError(
+                f"{error}; nothing was changed. A run in another --workdir with --init={workdir} starts from what fits"
+            ) from None
+        if restored and kind == "last":
+            Progress.of_checkpoint(restored[2], folder / kind)
 
 
 def _train_restarts(job: _Job, stop: StopSignals) -> Progress:
@@ -232,7 +232,7 @@ def _train(job: _Job, stop: StopSignals, until: int | None = None) -> Progress:
         agreement = StopAgreement(stop, job.mesh)
         step = progress.step
         log = RunLog(job.folder, job.label, first_step=step, steps=progress.end_step, quiet=job.quiet)
-        times = {"limit": job.limit, "start": start}
+        times = {"left": job.left, "start": start}
         monitor = Monitor(job.folder, options, progress, validation, log, last, best, **times)
         with log:
             monitor.before_steps(state)

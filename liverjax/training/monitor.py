@@ -123,7 +123,7 @@ class Monitor:
         last: Checkpoints,
         best: Checkpoints,
         *,
-        limit: float = math.inf,
+        left: tuple[float, int] = (math.inf, 1),
         start: float | None = None,
     ):
         """Starts the clock.
@@ -136,14 +136,16 @@ class Monitor:
           log: takes numbers and pictures.
           last: checkpoints of the whole state.
           best: checkpoints of the best variables.
-          limit: seconds that this network may take over all calls.
+          left: seconds that are left to this network and the following ones, and their number. What it takes until
+            its first step is done, above all to compile what all share, is nobody's share.
           start: `time.monotonic()` when the work on this network began; now by default.
         """
         self.progress = progress
         self.clock = Clock(progress.step, progress.seconds, start)
         self._folder, self._reserved = folder, 0.0
         self.flops: float | None = None
-        self._options, self._limit, self._first_step = options, limit, progress.step
+        self._options, self._left, self._first_step = options, left, progress.step
+        self._limit = left[0]  # Seconds of this network over all calls; known after its first step.
         self._validation, self._log, self._last, self._best = validation, log, last, best
         self._guard = NonFiniteGuard(options.on_nonfinite == "skip", progress.skipped, self._not_finite)
 
@@ -163,6 +165,8 @@ class Monitor:
         if done == 1:
             jax.block_until_ready(metrics)  # It was compiled.
             self.clock.compiled(step)
+            took, (seconds, networks) = self.clock.total() - self.progress.seconds, self._left
+            self._limit = took + (seconds - took) / networks
         logs = step % self._options.log_every == 0
         # One process looks at the time after each step; several have to agree, after 1, 2, 4, 8, ... steps.
         if self._limit < math.inf and (logs or done & (done - 1) == 0 or jax.process_count() == 1):

@@ -47,7 +47,7 @@ def start_or_resume(
     subsets: Subsets[StoredCase],
     init: Mapping[str, Any] | None = None,
     resume: str = "auto",
-    require_fit: Callable[[], None] = lambda: None,
+    require_fit: Callable[[Config], None] = lambda config: None,
 ) -> None:
     """Writes ``run.json``, or compares with what the run was started with.
 
@@ -59,7 +59,8 @@ def start_or_resume(
       init: the networks that training starts from.
       resume: "auto" refuses to continue with another config or other scans; "force" continues, logs what that means,
         and records it in ``run.json`` under "forced".
-      require_fit: raises an error if the run cannot go on with another config; called before anything is changed.
+      require_fit: raises an error if the run cannot go on with another config, that of all its views; called before
+        anything is changed.
 
     Raises:
       CheckpointError: the folder holds a run of another config or other data.
@@ -114,7 +115,7 @@ def start_or_resume(
     views = tuple(view for view in VIEWS if view in {*before["config"].views, *config.views})
     after = {**before, "config": dataclasses.replace(before["config"], views=views)}
     if changed:
-        require_fit()
+        require_fit(dataclasses.replace(config, views=views))
         _LOG.warning(
             "%s continues with %s: its result belongs to no single config, and cannot be reproduced",
             workdir,

@@ -229,6 +229,9 @@ def train_step(
         finite = (
             jnp.isfinite(metrics["loss"]) & jnp.isfinite(metrics["gradient_norm"]) & _all_finite(new.arrays())
         )
+        metrics["gradient_norm"] = jnp.where(
+            finite, metrics["gradient_norm"], jnp.nan
+        )  # By which it is counted.
         kept = jax.tree.map(lambda after, before: jnp.where(finite, after, before), new, state)
         new = dataclasses.replace(kept, step=new.step)
     if spec.optimizer_mesh is not None:
