@@ -29,6 +29,7 @@ from ml_collections import ConfigDict
 
 from liverjax import options
 from liverjax.errors import ConfigError, LiverjaxError, did_you_mean, shown
+from liverjax.files import local_path
 from liverjax.options import Config
 
 if typing.TYPE_CHECKING:
@@ -274,7 +275,7 @@ def load_config(spec: str) -> ConfigDict:
     Raises:
       ConfigError: there is no such config, or its file has a mistake; file, line and field are named.
     """
-    name, _, arg = spec.partition(":")
+    name, _, arg = str(local_path(spec, "--config")).partition(":")
     path = config_file(name)
     with mistakes_named(path):
         get_config = getattr(run_file(path), "get_config", None)

@@ -31,7 +31,7 @@ from liverjax.datasets.layouts import Case, find_cases
 from liverjax.errors import ConfigError
 from liverjax.experiments.ablation import load_ablation
 from liverjax.experiments.runner import Command
-from liverjax.files import sha256, write_json
+from liverjax.files import local_path, sha256, write_json
 from liverjax.options import FIELDS_FREE_ON_RESUME, Config, Predict
 from liverjax.scoring import metrics
 from liverjax.views import VIEWS
@@ -186,7 +186,7 @@ def plan_sweep(
     metrics.metric(metric)
     if not metrics.is_tested(metric):
         raise ConfigError(f"metric is {metric!r}, expected one of which it is known whether more is better")
-    dataset, workdir = pathlib.Path(dataset).resolve(), pathlib.Path(workdir).resolve()
+    dataset, workdir = local_path(dataset, "dataset").resolve(), local_path(workdir, "workdir").resolve()
     file, colon, argument = spec.partition(":")
     spec = f"{pathlib.Path(file).resolve() if file.endswith('.py') else file}{colon}{argument}"
     base = resolve(load_config(spec))
