@@ -325,7 +325,10 @@ def mistakes_named(path: pathlib.Path) -> Iterator[None]:
         yield
     except LiverjaxError:
         raise
-    except Exception as error:
+    except (
+        Exception,
+        SystemExit,
+    ) as error:  # A program that ended here would have done nothing, with status 0.
         frames = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
         if isinstance(error, SyntaxError):
             frames.append((error.filename or "", error.lineno))
@@ -340,7 +343,7 @@ _OTHER_TYPE = re.compile(
 )
 
 
-def _explained(error: Exception) -> str:
+def _explained(error: BaseException) -> str:
     """Returns an error of a config file in one line, one of a field with its path or the nearest one."""
     text = str(error.args[0]) if error.args else ""
     paths = {path.rpartition(".")[2]: path for path in meanings()}

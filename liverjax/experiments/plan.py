@@ -123,9 +123,10 @@ class Sweep:
 
     def _chain(self, trials: Sequence[Trial]) -> list[Command]:
         first, command = trials[0], functools.partial(Command, inputs=self.fingerprint)
-        # The training keeps the default prediction, whatever the variants that share it.
+        # The training keeps the default prediction, whatever the variants that share it; padded so that its levels fit.
+        default = Predict(bucket=max(Predict().bucket, 2 ** (len(first.config.model.features) - 1)))
         trained = dataclasses.replace(
-            first.config, views=self.base.views, store=self.base.store, predict=Predict()
+            first.config, views=self.base.views, store=self.base.store, predict=default
         )
         views = [view for view in VIEWS if any(view in trial.config.views for trial in trials)]
         changed = [f"--config.{text}" for text in assignments(self.base, trained)]
@@ -138,7 +139,7 @@ class Sweep:
         train = ("train", config, *changed, *places)
         chain = [command(prepare, first.store, spacing), command(train, first.training, _title(trials))]
         for trial in trials:
-            options = [f"--config.predict.{text}" for text in assignments(Predict(), trial.config.predict)]
+            options = [f"--config.predict.{text}" for text in assignments(default, trial.config.predict)]
             model = (f"--model={trial.training}", f"--views={','.join(trial.config.views)}", *options)
             output = (f"--output={trial.masks}", "--subset=test", "--skip_existing")
             chain.append(command(("predict", *model, data, *output), trial.masks, _title([trial])))
