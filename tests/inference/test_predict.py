@@ -11,7 +11,7 @@ import pytest
 
 from liverjax.datasets.layouts import find_cases
 from liverjax.errors import ConfigError, InputError
-from liverjax.inference import predict
+from liverjax.inference import outputs, predict
 from liverjax.inference.network import Networks
 from liverjax.inference.predict import Extras, predict_cases
 from liverjax.inference.segmenter import Segmenter
@@ -136,15 +136,15 @@ def test_shards_are_all_cases_once(phantom_scans):
 def test_the_output_is_never_the_scan_nor_one_file_for_several(phantom_scans, tmp_path):
     cases = find_cases(phantom_scans)
     with pytest.raises(InputError, match=r"mask\.nii\.gz names one file for 8 cases"):
-        predict.output_path(cases[0], cases, tmp_path / "mask.nii.gz")
+        outputs.mask_paths(cases, tmp_path / "mask.nii.gz")
     with pytest.raises(InputError, match="take the place of the scan"):
-        predict.output_path(cases[0], cases[:1], cases[0].image)
+        outputs.mask_paths(cases[:1], cases[0].image)
 
 
 def test_the_manifest_lists_every_case(model, three_with_one_damaged, tmp_path):
     cases = find_cases(three_with_one_damaged)
     records = [outcome.record() for outcome in predict_cases(model, cases, tmp_path / "out")]
-    line = predict.write_manifest(tmp_path / "out", "2/4", model, records, "RUN")
+    line = outputs.write_manifest(tmp_path / "out", "2/4", model, records, "RUN")
     facts = json.loads((tmp_path / "out" / "manifest_2_of_4.json").read_text(encoding="utf-8"))
     assert [case["status"] for case in facts["cases"]] == ["done", "failed", "done"]
     assert "case_1" in facts["cases"][1]["error"]
