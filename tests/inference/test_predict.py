@@ -170,3 +170,24 @@ def test_options_that_cannot_be_used_stop_everything_before_it_starts(model, pha
 def test_what_is_ahead_is_described_before_it_starts(model, three_with_one_damaged):
     line = predict.describe(model, find_cases(three_with_one_damaged))
     assert line.startswith("3 cases on 1 x ") and "GiB of memory" in line
+
+
+def test_numbers_without_end_are_refused(model, phantom_scans):
+    for spec in ("0/0", "1/" + "9" * 5000):
+        with pytest.raises(InputError, match="expected i/n") as error:
+            predict.shard([], spec)
+        assert len(str(error.value)) < 200
+    with pytest.raises(ConfigError, match="expected 0 to 1000 draws"):
+        model.plan(samples=10**9)
+    with pytest.raises(ConfigError, match=r"predict\.bucket is 65536, expected at most 256"):
+        model.with_options(bucket=65536).plan()
+
+
+def test_doubts_and_volumes_stand_in_the_record(model, phantom_scans, tmp_path, caplog):
+    image = nib.load(find_cases(phantom_scans)[0].image)
+    nib.save(nib.Nifti1Image(np.full(image.shape, 40, np.int16), image.affine), tmp_path / "flat.nii.gz")
+    (outcome,) = predict_cases(model, find_cases(tmp_path / "flat.nii.gz"), tmp_path / "out")
+    record = outcome.record()
+    assert record["doubts"][0] == "every voxel is 40" and "every voxel is 40" in caplog.text
+    mask = np.asarray(nib.load(tmp_path / "out" / "flat.nii.gz").dataobj)
+    assert record["millilitres"]["liver"] == pytest.approx(np.count_nonzero(mask) * 0.512, abs=1e-2)
