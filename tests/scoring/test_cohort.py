@@ -151,7 +151,7 @@ class _Deadly:
 
 def test_a_process_that_dies_is_reported():
     with pytest.raises(LiverjaxError, match="one of 2 scoring processes died"):
-        cohort._score([_Deadly()], ("dice",), processes=2, quiet=True)
+        cohort._score([_Deadly()], ("dice",), ("liver",), processes=2, quiet=True)
 
 
 @pytest.mark.parametrize("shift", [(1, 0, 0), (0, 1, 0), (0, 0, 1)])
