@@ -44,20 +44,20 @@ class StopOnSignals:
             self._leave()
         os.write(
             self._signalled, b"!"
-        )  # A thread cannot be started here: the one that was interrupted may do so.
+        )  # No thread is started here: what was interrupted may be starting one.
         raise self.stopped
 
     def _watch(self) -> None:
         os.read(self._waiting, 1)
-        time.sleep(
-            GRACE
-        )  # By then a library may have swallowed the exception, or wait for a thread that computes.
+        # By the end a library may have swallowed the exception, or wait for a thread that computes.
+        time.sleep(GRACE)
         self._leave()
 
     def _leave(self) -> NoReturn:
         stopped = self.stopped or Stopped()
         if not self.ended:
             self.ended = True
+            print(end="\n" if "tqdm" in sys.modules else "", file=sys.stderr)  # Below a progress bar.
             self._report(stopped.message)
         if "multiprocessing" in sys.modules:
             for child in sys.modules["multiprocessing"].active_children():
