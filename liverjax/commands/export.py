@@ -4,7 +4,8 @@
   liverjax export --model=liver.safetensors --format=stablehlo -o FOLDER
 
 Writes one file per network, from normalised slices to probabilities, and model.json, which describes every step before
-and after the networks, with all its numbers. ONNX needs the extra: pip install 'liverjax[onnx]'.
+and after the networks, with all its numbers. StableHLO needs the package flatbuffers (pip install flatbuffers), ONNX
+the package onnx (pip install onnx).
 """
 
 from absl import flags
@@ -26,8 +27,10 @@ def run(args: flags.FlagValues) -> None:
     """Runs the command."""
     from liverjax.pretrained.export import export_model
     from liverjax.pretrained.load import load_model
+    from liverjax.scoring.summary import make_folder
 
     model = load_model(args.model).with_options(ensemble=args.ensemble)
+    make_folder(args.output)
     for file in export_model(model, args.output, args.format):
         if not args.quiet:
             print(file)

@@ -88,7 +88,7 @@ class Case:
         if self.label is None:
             raise InputError(f"{self.image}: case {self.id!r} has no mask, expected one")
         if self.label.is_dir():
-            return chaos.read_mask(self.label, self.image)
+            return chaos.read_mask(self.label, self.image, series=self.reading.series)
         return read_labels(self.label, self.label_map)
 
     def _placed_on(self, scan: Volume, mask: Volume) -> Volume:

@@ -148,6 +148,7 @@ class Sweep:
                 f"--output={trial.scores}",
                 f"--cases={','.join(trial.test)}",
                 f"--metrics={self.metric}",
+                f"--regions={'liver,tumor' if 'tumor' in trial.config.labels else 'liver'}",
             )
             chain.append(command(("evaluate", *places, *chosen), trial.scores, _title([trial])))
         return chain
