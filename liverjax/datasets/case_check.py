@@ -15,7 +15,7 @@ from liverjax.datasets.findings import Finding, finding, notices_of_reading
 from liverjax.errors import InputError
 from liverjax.labels import BACKGROUND, TUMOR
 from liverjax.scans import intensity, nifti
-from liverjax.scans.grid import to_canonical
+from liverjax.scans.grid import check_voxel_sizes, to_canonical
 from liverjax.volume import Volume
 
 #: A liver below this volume, in ml, is reported.
@@ -92,7 +92,9 @@ def check_case(case: Case, unknown: dict[int, str]) -> tuple[list[Finding], Fact
 
 def _read_scan(case: Case, findings: list[Finding]) -> Volume | None:
     try:
-        return case.read_image()
+        scan = case.read_image()
+        check_voxel_sizes(scan)
+        return scan
     except InputError as error:
         findings.append(finding("scan", (case.id,), (case.image,), str(error)))
     return None

@@ -37,6 +37,7 @@ from liverjax.datasets.dataset_json import (
 from liverjax.datasets.folders import Folders, kind
 from liverjax.datasets.names import check_id, natural_key, printable
 from liverjax.errors import InputError, did_you_mean
+from liverjax.files import local_path
 from liverjax.scans import AS_STORED, Reading, dicom
 
 _LOG = logging.getLogger("liverjax")
@@ -135,7 +136,7 @@ def list_files(root: str | os.PathLike, layout: str = "auto") -> Listing:
     Raises:
       InputError: no such folder, no scans, an unknown layout, an unreadable folder or an unreadable `dataset.json`.
     """
-    root, folders = Path(root), Folders()
+    root, folders = local_path(root, "the data set"), Folders()
     if layout not in ("auto", *_LAYOUTS):
         raise InputError(f"layout is {layout!r}{did_you_mean(layout, ('auto', *_LAYOUTS))}")
     found = kind(root)
@@ -174,7 +175,7 @@ def mask_files(path: str | os.PathLike) -> tuple[dict[str, Path], label_names.La
     Raises:
       InputError: there are none, an id occurs twice, or such a file is unreadable.
     """
-    path, folders = Path(path), Folders()
+    path, folders = local_path(path, "the masks"), Folders()
     found = kind(path)
     files = [path] if found == "file" else folders.scans(path)
     if not files:
@@ -297,10 +298,6 @@ def _dicom(root: Path) -> Listing:
     if len(set(ids)) < len(ids):  # as a_b/c and a/b_c
         ids = ["__".join(names) for names in parts]
     return Listing(list(zip(ids, folders, strict=True)))
-
-
-def _folders(root: Path) -> list[Path]:
-    return sorted(entry for entry in root.iterdir() if entry.is_dir() and entry.name[0] != ".")
 
 
 _LAYOUTS: dict[str, Callable[[Path, Folders], Listing]] = {

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import fcntl
-import json
 import logging
 import os
 import pathlib
@@ -20,6 +19,7 @@ from liverjax.checkpoint import manifest
 from liverjax.config import to_dict
 from liverjax.datasets.case import Case
 from liverjax.errors import InputError
+from liverjax.files import local_path, read_json
 from liverjax.inference.segmenter import Segmenter
 
 _LOG = logging.getLogger("liverjax")
@@ -49,7 +49,7 @@ def is_mask_file(output: str | os.PathLike) -> bool:
     Raises:
       InputError: it names an image of another format.
     """
-    output = pathlib.Path(output)
+    output = local_path(output, "the output")
     if output.is_dir():
         return False
     if _OTHER_FORMATS.search(output.name) and not _MASK.search(output.name):
@@ -209,11 +209,11 @@ def _earlier(path: pathlib.Path, records: Sequence[dict]) -> list[dict]:
         return []
     now = {record["id"]: record["status"] for record in records}
     try:
-        facts = json.loads(path.read_bytes())
+        facts = read_json(path)
         runs = [{name: facts[name] for name in (*_MANIFEST_FACTS, "cases")}, *facts.get("earlier", [])]
         for run in runs:
             run["cases"] = [record for record in run["cases"] if _stays(record, now)]
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+    except (InputError, LookupError, TypeError, AttributeError) as error:
         _LOG.warning("%s: no manifest of predictions (%r), and written anew", path, error)
         return []
     return [run for run in runs if run["cases"]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import dataclasses
 import json
 import math
@@ -66,14 +67,19 @@ class Evaluation:
         """Reads the files of a case.
 
         Returns:
-          The scan (0 everywhere if only masks are known), and the (x, y, z) label ids of the prediction (0 everywhere
+          The scan (the first of its phases; 0 everywhere if only masks are known, or if it cannot be read, which is no
+          reason to lose the scores), and the (x, y, z) label ids of the prediction (0 everywhere
           if it is missing) and of the reference.
         """
         (pair,) = (pair for pair in self.pairs if pair.reference.id == case)
         mask = pair.reference.read_mask()
         nothing = np.zeros_like(mask.voxels)
-        has_scan = pair.reference.image != pair.reference.label
-        scan = pair.reference.read_image() if has_scan else mask.with_voxels(nothing)
+        scan = mask.with_voxels(nothing)
+        if pair.reference.image != pair.reference.label:
+            reading = pair.reference.reading
+            phase = 0 if reading.phase is None else reading.phase
+            with contextlib.suppress(InputError):
+                scan = dataclasses.replace(reading, phase=phase).read(pair.reference.image)
         prediction = pair.read_prediction()
         return scan, prediction.voxels if prediction else nothing, mask.voxels
 
@@ -93,7 +99,7 @@ def make_folder(path: str | os.PathLike) -> pathlib.Path:
     Raises:
       InputError: it cannot be made, or not be written to.
     """
-    folder = pathlib.Path(path)
+    folder = files.local_path(path, "the output")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()

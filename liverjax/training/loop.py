@@ -94,6 +94,15 @@ def train(
         raise ConfigError("store is empty, expected the folder that `liverjax prepare` wrote")
     with StopSignals() as stop:
         store = open_store(local_path(config.store, "store"), config.preprocess, config.target)
+        if doubtful := [case for case in store.cases if case.doubts]:
+            first = doubtful[0]
+            _LOG.warning(
+                "%d of the store's %d cases are doubtful, the first %s: %s",
+                len(doubtful),
+                len(store.cases),
+                first.id,
+                first.doubts[0],
+            )
         subsets = split_cases(usable_cases(store.cases, config.labels), config.split, config.seed)
         mesh = data_mesh(config.batch.size, config.train.accumulate)
         jobs = [
