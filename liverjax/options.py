@@ -308,7 +308,8 @@ class Predict:
 
     def __post_init__(self):
         _require(self.batch_size >= 1, "predict.batch_size", self.batch_size, "1 or more")
-        _require(8 <= self.bucket <= 8192, "predict.bucket", self.bucket, "8 to 8192")
+        # In one of 512 a scan of one voxel would take 2 GiB.
+        _require(8 <= self.bucket <= 256, "predict.bucket", self.bucket, "8 to 256")
         ok = self.bucket % self.batch_size == 0
         _require(ok, "predict.batch_size", self.batch_size, f"a divisor of predict.bucket ({self.bucket})")
         _choose("predict.fusion", self.fusion, ("mean", "weighted", "majority"))

@@ -190,6 +190,7 @@ def restore_parameters(folder: str | os.PathLike, template: Any) -> tuple[int, A
         raise CheckpointError(f"{folder} does not exist; train this view first")
     for _ in range(_TRIES):
         before = _sealed(folder)
+        vanished = False
         fault = CheckpointError(f"{folder}: holds no finished checkpoint yet")
         try:
             with Checkpoints(folder, keep=1) as checkpoints:
@@ -199,7 +200,9 @@ def restore_parameters(folder: str | os.PathLike, template: Any) -> tuple[int, A
             fault = error
         except OSError as error:
             fault = CheckpointError(f"{error.filename or folder}: cannot be read ({error.strerror or error})")
-        if _sealed(folder) == before:
+            # Of an older one, which may have been half removed before this began.
+            vanished = isinstance(error, FileNotFoundError)
+        if _sealed(folder) == before and not vanished:
             raise fault
     raise CheckpointError(
         f"{folder}: a training replaces its checkpoints faster than they are read; try again later"

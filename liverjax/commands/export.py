@@ -27,10 +27,8 @@ def run(args: flags.FlagValues) -> None:
     """Runs the command."""
     from liverjax.pretrained.export import export_model
     from liverjax.pretrained.load import load_model
-    from liverjax.scoring.summary import make_folder
 
     model = load_model(args.model).with_options(ensemble=args.ensemble)
-    make_folder(args.output)
     for file in export_model(model, args.output, args.format):
         if not args.quiet:
             print(file)

@@ -96,7 +96,8 @@ def _read_scan(case: Case, findings: list[Finding]) -> Volume | None:
         check_voxel_sizes(scan)
         return scan
     except InputError as error:
-        findings.append(finding("scan", (case.id,), (case.image,), str(error)))
+        kind = "memory" if isinstance(error.__cause__, MemoryError) else "scan"
+        findings.append(finding(kind, (case.id,), (case.image,), str(error)))
     return None
 
 

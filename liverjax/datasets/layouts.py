@@ -341,7 +341,9 @@ def _beside(root: Path, taken: Listing, folders: Folders) -> list[tuple[str, str
     """Names other data sets of NIfTI files in the same folder, if there are any; results of these cases are none."""
     files = set(taken.files)
     ids = {id for id, _ in (*taken.scans, *taken.test)}
-    tops = {file.relative_to(root).parts[0] for file in files if file.is_relative_to(root)}
+    # A series may be the folder itself.
+    within = (file.relative_to(root).parts for file in files if file.is_relative_to(root))
+    tops = {parts[0] for parts in within if parts}
     places = [root, *(folder for folder in folders.below(root) if folder.name not in tops)]
     found = []
     for place, read in itertools.product(places, (_raw, _plain, _lits, _flat)):

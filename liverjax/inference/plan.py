@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from liverjax.errors import ConfigError
 from liverjax.inference.network import Networks, apply_within
 from liverjax.models import UNet
 from liverjax.options import Predict
@@ -20,8 +19,6 @@ Array = jax.Array | np.ndarray
 
 #: Weight of the softmax as a tie-break between classes with equal votes.
 _TIE_BREAK = 0.01
-# A bundle states its own bucket: a scan of one voxel would take 2 GiB in one of 512.
-_LARGEST_BUCKET = 256
 
 
 class ViewSettings(NamedTuple):
@@ -88,7 +85,7 @@ class FusionPlan:
       samples: number of draws of the decoder's dropout; one draw holds for all slices. 0: no dropout.
       member_entropy: also return the mean entropy of the softmax maps.
       batch_size: number of slices at once; divides ``bucket``.
-      bucket: shapes are padded to multiples of this, at most 256.
+      bucket: shapes are padded to multiples of this.
       accumulator: where the maps are summed: "device", "host", or "auto".
     """
 
@@ -103,8 +100,6 @@ class FusionPlan:
     accumulator: str = "auto"
 
     def __post_init__(self):
-        if self.bucket > _LARGEST_BUCKET:
-            raise ConfigError(f"predict.bucket is {self.bucket}, expected at most {_LARGEST_BUCKET}")
         if self.bucket % self.batch_size:
             raise ValueError(f"batch_size {self.batch_size} does not divide bucket {self.bucket}")
 

@@ -163,7 +163,7 @@ class Segmenter:
             maps = sampled.uncertainty() if uncertainty else None
             # What lies above the window's lower end: of a CT all but air and lung, of MR what counts as the body.
             body_ml = np.count_nonzero(voxels > -1) * abs(float(np.linalg.det(grid.affine[:3, :3]))) / 1000
-            unusual += _warned(plausible.doubts(labels, body_ml), volume)
+            unusual += _warned(plausible.doubts(labels.millilitres(labels.voxels), body_ml), volume)
         return Prediction(
             labels,
             volume,
@@ -211,7 +211,7 @@ class Segmenter:
 
         Raises:
           ConfigError: the weights of the fusion "weighted" were not fitted, samples are asked of another backend, or
-            their number or the bucket is out of bounds.
+            their number is out of bounds.
         """
         if not 0 <= samples <= MOST_SAMPLES:
             raise ConfigError(f"mc_samples is {samples}, expected 0 to {MOST_SAMPLES} draws of dropout")

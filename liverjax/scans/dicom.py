@@ -80,11 +80,11 @@ def read_series(
         raise InputError(f"{folder}: its voxels take {declared:.3g} bytes, expected at most {max_bytes:.3g}")
     try:
         voxels = _voxels(stack, folder)
-    except MemoryError:
+    except MemoryError as error:
         raise InputError(
             f"{folder}: its voxels take {declared:.3g} bytes, and as many again while they are read; expected as much "
             "free memory"
-        ) from None
+        ) from error
     files = tuple(slice_.path for slice_ in stack)
     source = DicomSource(stack[0].study_uid, stack[0].series_uid, files, index)
     return Volume(voxels, affine, source, str(folder))

@@ -57,9 +57,7 @@ def pydicom() -> ModuleType:
     try:
         import pydicom
     except ImportError:
-        raise InputError(
-            "reading DICOM needs pydicom, which is not installed: pip install 'liverjax[dicom]'"
-        ) from None
+        raise InputError("reading DICOM needs pydicom, which is not installed: pip install pydicom") from None
     return pydicom
 
 

@@ -95,8 +95,8 @@ def read(
         _skip(stream, offset - header.template_dtype.itemsize + chosen * phase_bytes, path)
         try:
             voxels = np.empty(shape, in_memory, order="F")
-        except MemoryError:
-            raise InputError(f"{path}: its voxels take {taken} bytes, more memory than there is") from None
+        except MemoryError as error:
+            raise InputError(f"{path}: its voxels take {taken} bytes, more memory than there is") from error
         _read_voxels(stream, voxels, dtype, slope, inter, path)
         _skip(stream, (phases - 1 - chosen) * phase_bytes, path)
         if stream.read(1):
@@ -120,10 +120,10 @@ def read_mask(path: str | os.PathLike, *, labels: Sequence[int] = range(len(labe
     mask = read(path)
     try:
         return mask.with_voxels(label_voxels(mask, labels))
-    except MemoryError:
+    except MemoryError as error:
         raise InputError(
             f"{path}: its labels take {mask.voxels.size} bytes, more memory than there is"
-        ) from None
+        ) from error
 
 
 def write(path: str | os.PathLike, volume: Volume, *, dtype: np.dtype | type | None = None) -> None:

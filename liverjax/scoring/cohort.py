@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.process import BaseProcess
@@ -176,8 +177,10 @@ def _require_main_module(processes: int) -> None:
 
 def _death(children: Sequence[BaseProcess]) -> str:
     """Returns why the first of the processes ended, of which the pool then ends the others by SIGTERM."""
-    for child in children:
-        child.join(1)
+    # The pool waits for them too, in another thread: for a moment the code of one that has ended can be unknown.
+    until = time.monotonic() + 5
+    while any(child.exitcode is None for child in children) and time.monotonic() < until:
+        time.sleep(0.02)
     codes = [child.exitcode for child in children if child.exitcode]
     code = next((code for code in codes if code != -signal.SIGTERM), -signal.SIGTERM)
     if code == _UNGUARDED:

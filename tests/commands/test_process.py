@@ -74,9 +74,11 @@ def test_a_signal_while_packages_are_imported(tmp_path):
         assert running.stdout is not None and running.stdout.readline() == "\n"
         time.sleep(0.02 + moment * 0.05)
         running.send_signal(signal.SIGINT)
-        _, errors = running.communicate(timeout=process.GRACE + 20)
+        printed, errors = running.communicate(timeout=process.GRACE + 20)
         statuses.append(running.returncode)
-        assert running.returncode == 1 or (running.returncode, errors.count("\n")) == (130, 1), errors
+        # A signal that comes while Python ends finds the work done.
+        over = running.returncode in (1, -signal.SIGINT) and "1 errors" in printed
+        assert over or (running.returncode, errors.count("\n")) == (130, 1), errors
     assert 130 in statuses
 
 
@@ -122,7 +124,7 @@ def test_names_do_not_steer_the_terminal(tmp_path, capsys):
         main(["evaluate", f"--predictions={place}", f"--references={place}", f"-o={tmp_path / 'out'}"]) == 1
     )
     printed = capsys.readouterr().err
-    assert printed.count("\n") == 1 and "red\\x1b[31m line\\x07" in printed
+    assert printed.count("\n") == 1 and "red\\x1b[31m\\nline\\x07" in printed
     assert main(["train\x1b[2J"]) == 2
     assert "\x1b" not in capsys.readouterr().err
 

@@ -1,5 +1,6 @@
 """The CHAOS layout: which scans there are, and which mask belongs to which slice."""
 
+import dataclasses
 import shutil
 
 import numpy as np
@@ -11,6 +12,7 @@ from PIL import Image
 from liverjax.datasets.chaos import patient, read_mask
 from liverjax.datasets.layouts import find_cases
 from liverjax.errors import InputError
+from liverjax.scans import Reading
 from tests.scans.dicom_series import edit, write_series
 
 SHAPE = (6, 5, 4)  # x, y, z
@@ -127,7 +129,9 @@ def test_the_masks_of_a_series_of_two_phases_belong_to_both(tmp_path, liver, mas
     with pytest.raises(InputError, match="holds 2 phases and none is chosen"):
         case.read_pair()
     for phase in (0, "last"):
-        assert np.array_equal(case.read_pair(phase=phase)[1].voxels, liver)
+        assert np.array_equal(
+            dataclasses.replace(case, reading=Reading(phase=phase)).read_pair()[1].voxels, liver
+        )
 
 
 def test_masks_that_differ_among_the_phases(tmp_path, liver):
@@ -139,7 +143,7 @@ def test_masks_that_differ_among_the_phases(tmp_path, liver):
     with pytest.raises(
         InputError, match="holds 2 phases, and the masks of phases 0 and 1 differ; expected the same"
     ):
-        find_cases(tmp_path)[0].read_pair(phase=0)
+        find_cases(tmp_path, reading=Reading(phase=0))[0].read_pair()
     (case / "Ground/extra.png").write_bytes(file.read_bytes())
     with pytest.raises(
         InputError, match="9 masks, expected 4, one for each slice .*, or 8, one for each file"

@@ -179,8 +179,8 @@ def test_numbers_without_end_are_refused(model, phantom_scans):
         assert len(str(error.value)) < 200
     with pytest.raises(ConfigError, match="expected 0 to 1000 draws"):
         model.plan(samples=10**9)
-    with pytest.raises(ConfigError, match=r"predict\.bucket is 65536, expected at most 256"):
-        model.with_options(bucket=65536).plan()
+    with pytest.raises(ConfigError, match=r"predict\.bucket is 65536, expected 8 to 256"):
+        model.with_options(bucket=65536)
 
 
 def test_doubts_and_volumes_stand_in_the_record(model, phantom_scans, tmp_path, caplog):

@@ -246,9 +246,9 @@ def test_no_memory_is_taken_for_what_a_config_or_header_claims(bundle):
         liverjax.load_model(bundle)
     config = {**dataclasses.asdict(CONFIG), "store": ""}
     for model, message in (
-        ({"features": [2**40, 2**41]}, r"expected F32 of shape|model.features"),
-        ({"features": [2**62, 2**62]}, "describes no network|expected F32 of shape|model.features"),
-        ({"features": [1] * 400}, "too few|model.features"),
+        ({"features": [2**40, 2**41]}, "batch.patch is"),
+        ({"features": [2**62, 2**62]}, "batch.patch is"),
+        ({"features": [1] * 400}, "batch.patch is|model.features"),
     ):
         bundle.write_bytes(original)
         levels = len(model["features"])

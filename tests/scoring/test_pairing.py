@@ -119,7 +119,8 @@ def test_facts_of_a_mere_folder_of_masks(tmp_path):
     write(tmp_path / "r/a.nii.gz", mask(tumor=1))
     (tmp_path / "r/cases.json").write_text('{"liver_only": ["a"]}')
     write(tmp_path / "p/a.nii.gz", mask())
-    found = cohort.evaluate(tmp_path / "p", tmp_path / "r", metrics=["dice"], quiet=True)
+    regions = ["liver", "tumor"]
+    found = cohort.evaluate(tmp_path / "p", tmp_path / "r", metrics=["dice"], regions=regions, quiet=True)
     assert [row["state"] for row in found.cases] == ["", "not labelled"]
 
 

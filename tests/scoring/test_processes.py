@@ -45,7 +45,9 @@ def test_a_process_that_dies_is_reported_with_its_end(deadly, message):
 def masks(tmp_path):
     (tmp_path / "masks").mkdir()
     for name in ("a", "b"):
-        nifti.write(tmp_path / "masks" / f"{name}.nii", Volume(np.ones((3, 3, 3), np.uint8), np.eye(4) * 2))
+        nifti.write(
+            tmp_path / "masks" / f"{name}.nii", Volume(np.ones((3, 3, 3), np.uint8), np.diag([2, 2, 2, 1]))
+        )
     return tmp_path
 
 

@@ -150,6 +150,8 @@ def test_a_signal_while_the_command_starts_is_not_lost(whole, train_command, tmp
 
 
 def test_signals_within_signals_are_shared_and_a_second_one_acts_as_usual():
+    # A shell that starts a program in the background has it ignore SIGINT.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     with StopSignals() as outer:
         with StopSignals() as inner:
             signal.raise_signal(signal.SIGTERM)
@@ -158,6 +160,7 @@ def test_signals_within_signals_are_shared_and_a_second_one_acts_as_usual():
             signal.raise_signal(signal.SIGINT)
     with StopSignals() as later:
         assert later.received is None
+    signal.signal(signal.SIGINT, before)
 
 
 def _logged_losses(workdir):

@@ -196,10 +196,11 @@ def test_a_run_that_cannot_start_leaves_its_folder_for_a_better_config(tiny_conf
     batch = dataclasses.replace(tiny_config.batch, empty_share=0.5, liver_share=0.25, tumor_share=0.0)
     config = dataclasses.replace(_one_view(tiny_config, steps=1), target=labels, batch=batch)
     store = shutil.copytree(tiny_config.store, tmp_path / "store")
-    # No slice without liver is left.
+    # No slice without liver is left; each view has the same number of pixels.
     for path in store.glob("cases/*/case.json"):
         facts = json.loads(path.read_text(encoding="utf-8"))
-        facts["counts"] = {view: [[9, 0]] * len(rows) for view, rows in facts["counts"].items()}
+        sizes = {view: len(rows) for view, rows in facts["counts"].items()}
+        facts["counts"] = {view: [[100 - n + 1, 0]] + [[1, 0]] * (n - 1) for view, n in sizes.items()}
         path.write_text(json.dumps(facts), encoding="utf-8")
     config = dataclasses.replace(config, store=str(store))
     with pytest.raises(
