@@ -363,3 +363,14 @@ def test_a_time_limit_ends_a_run_and_its_rate_falls_before(tiny_config, tmp_path
     rates = [r["learning_rate"] for r in read_log(tmp_path / "axial" / "log.jsonl") if "learning_rate" in r]
     assert max(rates) == pytest.approx(config.train.learning_rate)
     assert rates[-1] < 0.5 * max(rates)  # On a busy machine the pace is foretold only roughly.
+
+
+def test_doubtful_cases_of_a_store_are_said_once(tiny_config, tmp_path, caplog):
+    store = shutil.copytree(tiny_config.store, tmp_path / "store")
+    path = store / "cases" / "phantom_003" / "case.json"
+    facts = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps({**facts, "doubts": ["values from 0 to 1"]}), encoding="utf-8")
+    config = dataclasses.replace(_one_view(tiny_config, steps=1), store=str(store))
+    train(config, tmp_path / "run", quiet=True)
+    said = "1 of the store's 8 cases are doubtful, the first phantom_003: values from 0 to 1"
+    assert [record.getMessage() for record in caplog.records if "doubtful" in record.getMessage()] == [said]
