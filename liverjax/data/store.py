@@ -194,8 +194,8 @@ def prepare(
                 pool.shutdown(cancel_futures=True)
                 raise
         index = {"format": _FORMAT, "identity": identity, "cases": [case.id for case in cases]}
-        write_json(partial / "index.json", index)
-        with naming(folder / "index.json"):
+        with naming(folder / "index.json", partial / "index.json"):
+            write_json(partial / "index.json", index)
             os.replace(partial / "index.json", folder / "index.json")
     _report_doubts(prepared)
     return open_store(folder, config.preprocess, config.target)
@@ -296,7 +296,7 @@ def _prepare_case(
         new, old = pathlib.Path(temporary) / "new", pathlib.Path(temporary) / "old"
         new.mkdir()
         facts = {**stated, **write_arrays(case, new, place, options, target, stopping)}
-        with naming(place / "case.json"):
+        with naming(place / "case.json", new / "case.json"):
             write_json(new / "case.json", facts)
         with contextlib.suppress(FileNotFoundError):
             os.replace(place, old)

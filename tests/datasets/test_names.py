@@ -218,7 +218,10 @@ def test_every_id_is_found_with_its_own_mask_and_none_is_lost(tmp_path_factory, 
         assert {case.image for case in alone} == {image for image, _ in expected.values()}
     # The masks pair with themselves, in the data set and as a mere folder, each with itself.
     put(root / "copy", *(f"{id}.nii.gz" for id in ids))
-    for references in (root, root / patterns[1].split("/")[0], root / "copy"):
+    places = [root, root / patterns[1].split("/")[0]]
+    if not (any(map(names.is_lits_mask, ids)) and any(map(names.is_lits_scan, ids))):  # scans beside masks
+        places.append(root / "copy")
+    for references in places:
         pairs = pairing.pair(root / patterns[1].split("/")[0], references)
         assert {names.stem(pair.prediction) for pair in pairs} == ids
         assert all(names.stem(pair.prediction) == names.stem(pair.reference.label) for pair in pairs)
