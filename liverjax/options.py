@@ -155,9 +155,16 @@ class Augment:
     low_resolution: float = 0.0
     #: Largest |ln| of the smooth factor that multiplies the intensity, scaled to [0, 1]: the bias field of MR.
     bias_field: float = 0.0
+    #: Probability that the intensities pass through a random smooth curve, which may fall: another contrast.
+    curve: float = 0.0
+    #: Probability that they pass through a random shallow network, mixed with the slice by a random share.
+    random_network: float = 0.0
 
     def __post_init__(self):
-        _require(self.flip <= 1, "augment.flip", self.flip, "a probability in [0, 1]")
+        for name in ("flip", "curve", "random_network"):
+            _require(
+                getattr(self, name) <= 1, f"augment.{name}", getattr(self, name), "a probability in [0, 1]"
+            )
         for name, value in vars(self).items():
             _require(value >= 0, f"augment.{name}", value, "0 or more")
 

@@ -13,6 +13,10 @@ from liverjax.options import Augment
 
 #: What lies outside a slice: air, the low end of the window.
 AIR = -1.0
+#: Intensities within this of air are taken for air, in part, by changes of contrast.
+_AIR_RANGE = 0.15
+#: Number of the random values that a curve of intensities joins.
+_CURVE_VALUES = 6
 
 
 def step_keys(key: jax.Array, step: int | jax.Array) -> jax.Array:
@@ -25,12 +29,13 @@ def draw_keys(key: jax.Array) -> dict[str, jax.Array]:
 
     Each draw has its key whether or not it is on: switching one change on leaves the draws of the others as they were.
     """
-    affine, intensity, elastic, flip, bias_field, blur, low_resolution = jax.random.split(key, 7)
+    affine, intensity, elastic, flip, bias_field, blur, low_resolution, remap = jax.random.split(key, 8)
     keys = {"flip": flip, "bias_field": bias_field, "blur": blur, "low_resolution": low_resolution}
     for several, names in (
         (affine, ("rotation", "scale", "shift")),
         (intensity, ("contrast", "brightness", "gamma", "noise_level", "noise")),
         (elastic, ("elastic_rows", "elastic_columns")),
+        (remap, ("curve_chance", "curve", "network_chance", "network", "network_share")),
     ):
         keys |= dict(zip(names, jax.random.split(several, len(names)), strict=True))
     return keys
@@ -78,6 +83,14 @@ def augment(
             for axis, mirrored in enumerate(jax.random.bernoulli(keys["flip"], options.flip, (2,))):
                 image = jnp.where(mirrored, jnp.flip(image, axis), image)
                 label = jnp.where(mirrored, jnp.flip(label, axis), label)
+        if options.curve:
+            changed = _through_curve(keys["curve"], image)
+            image = jnp.where(jax.random.bernoulli(keys["curve_chance"], options.curve), changed, image)
+        if options.random_network:
+            changed = _through_network(keys["network"], image)
+            share = jax.random.uniform(keys["network_share"])
+            chosen = jax.random.bernoulli(keys["network_chance"], options.random_network)
+            image = jnp.where(chosen, share * changed + (1 - share) * image, image)
         if options.bias_field:
             factor = jnp.exp(_smooth_field(keys["bias_field"], image.shape, options.bias_field, cell=128))
             image = (image + 1) * factor - 1
@@ -115,6 +128,58 @@ def _spline_weights(size: int, cell: int) -> np.ndarray:
     for offset, weight in enumerate(four):
         weights[np.arange(size), first + offset] = weight / 6
     return weights
+
+
+def _through_curve(key: jax.Array, image: jax.Array) -> jax.Array:
+    """Returns the image (H, W) with each intensity replaced by that of a random curve; air stays air.
+
+    The curve joins random values at evenly spaced intensities by straight lines, so that it may rise and fall, invert
+    the contrast of two organs or make them alike, as another sequence does.
+    """
+    values = _symmetric(key, 1.0, (_CURVE_VALUES,))
+    place = (image + 1) / 2 * (_CURVE_VALUES - 1)
+    hats = [jnp.maximum(0, 1 - jnp.abs(place - knot)) for knot in range(_CURVE_VALUES)]
+    return _with_air(image, sum(value * hat for value, hat in zip(values, hats, strict=True)))
+
+
+def _through_network(key: jax.Array, image: jax.Array) -> jax.Array:
+    """Returns the image (H, W) after a random shallow network, with the mean and deviation that it had in the body.
+
+    Four convolutions with two channels between them, of 1 x 1 or 3 x 3 pixels by chance, with normal weights and
+    offsets and leaky rectifiers (GIN: Ouyang 2022, IEEE TMI, arXiv 2111.12525). It changes contrast and texture, and
+    leaves every edge where it is. Air stays air.
+    """
+    body = (image > AIR + _AIR_RANGE).astype(image.dtype)
+    rows, columns = image.shape
+    channels = image[None]
+    for layer, count in zip(jax.random.split(key, 4), (2, 2, 2, 1), strict=True):
+        size, weight, offset = jax.random.split(layer, 3)
+        weights = jax.random.normal(weight, (count, len(channels), 3, 3))
+        centre = jnp.zeros((1, 1, 3, 3)).at[..., 1, 1].set(1)
+        weights = weights * jnp.where(jax.random.bernoulli(size), 1.0, centre)
+        padded = jnp.pad(channels, ((0, 0), (1, 1), (1, 1)), mode="edge")
+        shifted = [[padded[:, i : i + rows, j : j + columns] for j in range(3)] for i in range(3)]
+        # A product, as XLA would compute layers that are written as sums anew for each of their uses.
+        sums = jnp.einsum("ncij,ijcrs->nrs", weights, jnp.array(shifted), precision="highest")
+        sums = sums + jax.random.normal(offset, (count, 1, 1))
+        channels = jnp.where(sums > 0, sums, 0.01 * sums)
+    mean, deviation = _moments(image, body)
+    mean_now, deviation_now = _moments(sums[0], body)
+    changed = (sums[0] - mean_now) / (deviation_now + 1e-6) * deviation + mean
+    return _with_air(image, jnp.clip(changed, -1, 1))
+
+
+def _moments(image: jax.Array, body: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Returns mean and standard deviation of an image (H, W) within the body, (H, W) of 0 and 1."""
+    count = jnp.maximum(body.sum(), 1)
+    mean = (image * body).sum() / count
+    return mean, jnp.sqrt(((image - mean) ** 2 * body).sum() / count)
+
+
+def _with_air(image: jax.Array, changed: jax.Array) -> jax.Array:
+    """Returns the changed image, and the image itself where it is air; between the two it passes over smoothly."""
+    tissue = jnp.clip((image - AIR) / _AIR_RANGE, 0, 1)
+    return image + tissue * (changed - image)
 
 
 def _blur(image: jax.Array, sigma: jax.Array, largest: float) -> jax.Array:
