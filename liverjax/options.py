@@ -161,11 +161,9 @@ class Augment:
     random_network: float = 0.0
 
     def __post_init__(self):
-        for name in ("flip", "curve", "random_network"):
-            _require(
-                getattr(self, name) <= 1, f"augment.{name}", getattr(self, name), "a probability in [0, 1]"
-            )
         for name, value in vars(self).items():
+            if name in ("flip", "curve", "random_network"):
+                _require(0 <= value <= 1, f"augment.{name}", value, "a probability in [0, 1]")
             _require(value >= 0, f"augment.{name}", value, "0 or more")
 
 
