@@ -55,7 +55,7 @@ class Target:
 class Preprocess:
     """How a scan becomes the network's input; the same for training and prediction."""
 
-    #: "ct" or "mr": whether intensities are HU, or without a unit.
+    #: "ct" or "mr": whether intensities are HU, or without a unit; "any": told of each scan by its intensities.
     modality: str = "ct"
     #: Voxel size in mm of the working grid, along right, anterior, superior.
     spacing: tuple[float, float, float] = (2.0, 2.0, 2.0)
@@ -65,7 +65,7 @@ class Preprocess:
     percentiles: tuple[float, float] = (0.5, 99.5)
 
     def __post_init__(self):
-        _choose("preprocess.modality", self.modality, ("ct", "mr"))
+        _choose("preprocess.modality", self.modality, ("ct", "mr", "any"))
         ok = len(self.spacing) == 3 and all(0.2 <= size <= 20 for size in self.spacing)
         _require(ok, "preprocess.spacing", self.spacing, "three sizes of 0.2 to 20 mm")
         ok = len(self.window) == 2 and self.window[0] < self.window[1]

@@ -27,7 +27,7 @@ from liverjax.config import (
 from liverjax.errors import ConfigError, InputError
 from liverjax.options import Config
 
-SHIPPED = ["demo", "ct_liver", "ct_liver:small", "mr_liver", "mr_liver:small"]
+SHIPPED = ["any_liver", "any_liver:small", "demo", "ct_liver", "ct_liver:small", "mr_liver", "mr_liver:small"]
 
 
 def test_the_default_config_is_the_dataclasses():
@@ -183,7 +183,8 @@ def test_unknown_names_and_arguments_of_configs_are_refused(tmp_path):
     with pytest.raises(ConfigError, match=r"nothing.py does not exist"):
         load_config(str(tmp_path / "nothing.py"))
     with pytest.raises(
-        ConfigError, match="no config is called 'ablations'; expected one of ct_liver, demo, mr_liver"
+        ConfigError,
+        match="no config is called 'ablations'; expected one of any_liver, ct_liver, demo, mr_liver",
     ):
         load_config("ablations")
 

@@ -90,3 +90,32 @@ def test_volumes_are_of_the_liver_with_its_tumours():
     assert prediction.volumes() == pytest.approx({"liver": 4.0, "tumor": 1.0})
     two_classes = Prediction(scan.with_voxels(labels), scan, np.zeros((*labels.shape, 2), np.float32), grid)
     assert two_classes.volumes() == pytest.approx({"liver": 4.0})
+
+
+def test_expected_dice_of_the_whole_mask_by_hand():
+    # 100 voxels for each liver probability; the mask is those of 1/2 or more.
+    p = np.array([0.0, 1.0, 0.75, 0.5, 0.25])
+    liver = np.broadcast_to(p, (10, 10, 5))
+    one = _prediction(np.stack([1 - liver, 0.4 * liver, 0.6 * liver], -1).astype(np.float32))
+    assert one.expected_dice() == pytest.approx(2 * 225 / (300 + 250))
+    mean = np.broadcast_to(np.float32([0.45, 0.55]), (10, 10, 5, 2))
+    votes = Prediction(one.labels, one.scan, one.grid_probabilities, one.grid, other_mean=mean)
+    assert votes.expected_dice() == pytest.approx(2 * 275 / (500 + 275))
+
+
+def test_expected_dice_of_a_mask_that_is_empty():
+    nothing = _prediction(np.stack([np.full((4, 4, 4), 0.6), np.full((4, 4, 4), 0.4)], -1).astype(np.float32))
+    assert nothing.expected_dice() == 0.0
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_expected_dice_is_near_the_mean_dice_of_references_drawn_from_the_probabilities(seed):
+    noise = np.random.default_rng(seed)
+    liver = noise.beta(0.3, 0.5, (24, 24, 24)).astype(np.float32)
+    mask, dices = liver >= 0.5, []
+    for _ in range(20):
+        drawn = noise.random(liver.shape) < liver
+        dices.append(2 * (drawn & mask).sum() / (drawn.sum() + mask.sum()))
+    assert _prediction(np.stack([1 - liver, liver], -1)).expected_dice() == pytest.approx(
+        np.mean(dices), abs=0.01
+    )

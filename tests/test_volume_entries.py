@@ -12,7 +12,7 @@ import pytest
 import liverjax
 from liverjax import options
 from liverjax.errors import InputError
-from liverjax.inference import Networks, Segmenter
+from liverjax.inference import Networks, Segmenter, plausible
 from liverjax.models import build_unet
 from liverjax.report import figures
 from liverjax.scans import grid, nifti
@@ -46,6 +46,9 @@ ENTRIES = {
     "inference.segmenter.Segmenter.network_input.volume": lambda v, model, folder: model.network_input(v),
     "inference.segmenter.Segmenter.view_probabilities.volume": lambda v, model, _: model.view_probabilities(
         v
+    ),
+    "inference.plausible.evidence.labels": lambda v, model, _: plausible.evidence(
+        v, VOXELS, VOXELS > 0, AFFINE, 0.9
     ),
     "studies.calibration.sample.scan": lambda v, model, folder: sample(model, v, SCAN),
     "studies.calibration.sample.mask": lambda v, model, folder: sample(model, SCAN, v),

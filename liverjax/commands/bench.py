@@ -66,6 +66,7 @@ def _phantom_store(folder: str, config: Config) -> str | None:
 
     rows, columns = config.batch.patch
     grid = {"shape": (columns, rows, _SLICES), "spacing": config.preprocess.spacing}
-    write_dataset(f"{folder}/scans", _PATIENTS, modality=config.preprocess.modality, **grid)
+    modality = "mr" if config.preprocess.modality == "mr" else "ct"
+    write_dataset(f"{folder}/scans", _PATIENTS, modality=modality, **grid)
     prepare(f"{folder}/scans", f"{folder}/store", config, quiet=True)
     return f"{folder}/store"

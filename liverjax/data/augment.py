@@ -139,7 +139,8 @@ def _through_curve(key: jax.Array, image: jax.Array) -> jax.Array:
     values = _symmetric(key, 1.0, (_CURVE_VALUES,))
     place = (image + 1) / 2 * (_CURVE_VALUES - 1)
     hats = [jnp.maximum(0, 1 - jnp.abs(place - knot)) for knot in range(_CURVE_VALUES)]
-    return _with_air(image, sum(value * hat for value, hat in zip(values, hats, strict=True)))
+    changed = sum((v * hat for v, hat in zip(values, hats, strict=True)), start=jnp.zeros_like(image))
+    return _with_air(image, changed)
 
 
 def _through_network(key: jax.Array, image: jax.Array) -> jax.Array:
@@ -151,7 +152,7 @@ def _through_network(key: jax.Array, image: jax.Array) -> jax.Array:
     """
     body = (image > AIR + _AIR_RANGE).astype(image.dtype)
     rows, columns = image.shape
-    channels = image[None]
+    channels = sums = image[None]
     for layer, count in zip(jax.random.split(key, 4), (2, 2, 2, 1), strict=True):
         size, weight, offset = jax.random.split(layer, 3)
         weights = jax.random.normal(weight, (count, len(channels), 3, 3))

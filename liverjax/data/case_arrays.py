@@ -65,6 +65,7 @@ def write_arrays(
     go_on()
     scan, mask = case.read_pair()
     go_on()
+    options = intensity.for_scan(options, scan.voxels)
     doubts = _doubts(case, scan, mask, options.modality)
     whole = working_grid(scan, options.spacing)
     grid = whole

@@ -163,7 +163,7 @@ def prepare(
     cases = find_cases(source, layout, labelled=True, reading=reading)
     _refuse_another_place(folder, source, cases)
     stated = dataset_json.modality(dataset_json.dataset_facts(source))
-    if stated and stated != config.preprocess.modality:
+    if stated and config.preprocess.modality not in (stated, "any"):
         _LOG.warning(
             "%s says that the scans are %s, but the config (preprocess.modality) is for %s; choose a config for %s",
             source / "dataset.json",

@@ -163,6 +163,8 @@ def open_case(folder: pathlib.Path, identity: Mapping[str, object], options: Pre
     facts = read_facts(path)
     fact = functools.partial(require, path, facts)
     fact("identity", f"that of the store, {dict(identity)}", lambda value: value == identity)
+    if options.modality == "any":
+        options = dataclasses.replace(options, modality="mr" if facts.get("quantiles") else "ct")
     quantiles = fact(
         "quantiles",
         "those of an MR scan in rising order, and null of a CT",

@@ -105,6 +105,7 @@ class Outcome:
             "mask": str(self.path),
             "seconds": {stage: round(seconds, 3) for stage, seconds in self.seconds.items()},
             "millilitres": {region: round(ml, 3) for region, ml in volumes.items()},
+            "expected_dice": round(self.prediction.expected_dice(), 4) if self.prediction else None,
             "doubts": list(self.prediction.doubts) if self.prediction else [],
             "error": str(self.error) if self.error else None,
         }

@@ -30,7 +30,7 @@ from liverjax.options import Config
 from liverjax.prediction import Prediction
 from liverjax.scans import AS_STORED, Reading
 from liverjax.scans.grid import Grid, labels_on_scan, to_grid, working_grid
-from liverjax.scans.intensity import doubts, intensity_window, normalise
+from liverjax.scans.intensity import doubts, for_scan, intensity_window, normalise
 from liverjax.volume import Volume, require_volume
 
 _LOG = logging.getLogger("liverjax")
@@ -149,7 +149,8 @@ class Segmenter:
         seconds: dict[str, float] = {}
         with _timed(seconds, "read"):
             volume = scan if isinstance(scan, Volume) else reading.read(scan)
-        unusual = _warned(doubts(volume.voxels, self.config.preprocess.modality), volume)
+        modality = for_scan(self.config.preprocess, volume.voxels).modality
+        unusual = _warned(doubts(volume.voxels, modality), volume)
         with _timed(seconds, "resample"):
             voxels, grid = self.network_input(volume)
         with (devices or Devices(jax.local_devices()[:1])).one() as device, _timed(seconds, "network"):
@@ -159,21 +160,16 @@ class Segmenter:
         with _timed(seconds, "back"):
             options = self.config.predict
             labels = labels_on_scan(fused.probabilities, grid, volume, decision=options.decision)
-            labels = labels.with_voxels(clean(labels.voxels, labels.spacing.tolist(), options))
+            found = labels.voxels
+            labels = labels.with_voxels(clean(found, labels.spacing.tolist(), options))
             maps = sampled.uncertainty() if uncertainty else None
+            prediction = Prediction(
+                labels, volume, fused.probabilities, grid, maps, fused.other_mean, seconds, tuple(unusual)
+            )
             # What lies above the window's lower end: of a CT all but air and lung, of MR what counts as the body.
-            body_ml = np.count_nonzero(voxels > -1) * abs(float(np.linalg.det(grid.affine[:3, :3]))) / 1000
-            unusual += _warned(plausible.doubts(labels.millilitres(labels.voxels), body_ml), volume)
-        return Prediction(
-            labels,
-            volume,
-            fused.probabilities,
-            grid,
-            maps,
-            fused.other_mean,
-            seconds,
-            tuple(unusual),
-        )
+            seen = plausible.evidence(labels, found, voxels > -1, grid.affine, prediction.expected_dice())
+            unusual += _warned(plausible.doubts(seen), volume)
+        return dataclasses.replace(prediction, doubts=tuple(unusual))
 
     def network_input(self, volume: Volume) -> tuple[np.ndarray, Grid]:
         """Returns what the networks see: (X, Y, Z) float32 in [-1, 1], and the working grid it lies on.
@@ -187,8 +183,8 @@ class Segmenter:
                 f"target.region is {self.config.target.region!r}: this model knows only the box around the liver, and "
                 "cannot segment a whole scan; expected a model with target.region 'scan'"
             )
-        options = self.config.preprocess
-        on_grid = to_grid(volume, options.spacing)
+        on_grid = to_grid(volume, self.config.preprocess.spacing)
+        options = for_scan(self.config.preprocess, volume.voxels)
         low, high = intensity_window(on_grid.voxels, options)
         return normalise(on_grid.voxels, low, high), Grid(on_grid.shape, on_grid.affine)
 

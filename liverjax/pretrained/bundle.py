@@ -206,10 +206,11 @@ def describe(path: str | os.PathLike) -> str:
     facts = read_facts(path)
     config: Config = facts["config"]
     spacing = " x ".join(f"{value:g}" for value in config.preprocess.spacing)
+    modality = "CT and MR" if config.preprocess.modality == "any" else config.preprocess.modality.upper()
     members = f", {facts['members']} networks each" if facts["members"] > 1 else ""
     cases = ", ".join(f"{count} {subset}" for subset, count in facts["cases"].items())
     lines = [
-        f"{path}: {', '.join(config.labels[1:])} in {config.preprocess.modality.upper()} at {spacing} mm; "
+        f"{path}: {', '.join(config.labels[1:])} in {modality} at {spacing} mm; "
         f"{len(config.views)} views{members}; {os.path.getsize(path) / 1e6:.1f} MB in {facts['dtype']}",
         f"cases: {cases}; data {facts['data'][:12]}; liverjax {facts['versions'].get('liverjax', 'unknown')}",
     ]

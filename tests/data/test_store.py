@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from liverjax.data.store import open_store, prepare
+from liverjax.datasets.phantom import write_dataset
 from liverjax.errors import ConfigError, InputError
 from liverjax.options import Target
 from liverjax.scans import intensity, nifti
@@ -310,3 +311,29 @@ def test_a_case_without_tumour_labels_does_not_train_tumours(two_scans, tiny_con
         "phantom_004",
     ]
     assert "do not distinguish tumours from the liver: phantom_002" in caplog.text
+
+
+def test_a_store_of_any_modality_holds_each_scan_as_a_store_of_its_own_does(tmp_path, tiny_config):
+    options = {"shape": (48, 40, 36), "spacing": (8.0, 8.0, 8.0)}
+    configs = {name: _with(tiny_config, modality=name) for name in ("ct", "mr", "any")}
+    for modality, seed in (("ct", 0), ("mr", 1)):
+        write_dataset(tmp_path / modality, [seed], modality=modality, **options)
+        for part in ("imagesTr", "labelsTr"):
+            (tmp_path / "any" / part).mkdir(parents=True, exist_ok=True)
+            for file in (tmp_path / modality / part).iterdir():
+                shutil.copy(file, tmp_path / "any" / part)
+    stores = {
+        name: prepare(tmp_path / name, tmp_path / f"{name}_store", config, quiet=True)
+        for name, config in configs.items()
+    }
+    both = stores["any"].cases
+    alone = (*stores["ct"].cases, *stores["mr"].cases)
+    assert [case.window == configs["any"].preprocess.window for case in both] == [True, False]
+    for case, own in zip(both, alone, strict=True):
+        assert (case.id, case.window, case.scale, case.doubts) == (own.id, own.window, own.scale, ())
+        for view in VIEWS:
+            np.testing.assert_array_equal(case.image(view), own.image(view))
+    again = open_store(tmp_path / "any_store", configs["any"].preprocess, tiny_config.target)
+    assert [case.window for case in again.cases] == [case.window for case in both]
+    with pytest.raises(ConfigError, match="preprocess.modality any, now ct"):
+        open_store(tmp_path / "any_store", configs["ct"].preprocess, tiny_config.target)

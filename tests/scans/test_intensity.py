@@ -1,5 +1,7 @@
 """Intensity windows: of a CT the one asked for, of an MR scan that of its body."""
 
+import dataclasses
+
 import hypothesis
 import numpy as np
 import pytest
@@ -149,6 +151,17 @@ def test_a_ct_in_hounsfield_units_is_one(change):
     assert doubt.endswith("use a model for CT")
 
 
+@pytest.mark.parametrize("change", [*AS_CT, *NOT_IN_HU])
+def test_the_modality_of_any_scan_is_told_by_its_values(change):
+    voxels = (AS_CT.get(change) or NOT_IN_HU[change][0])(thorax_and_air())
+    options = Preprocess(modality="any", window=(-100, 200), percentiles=(1, 99))
+    told = intensity.for_scan(options, voxels)
+    assert told == dataclasses.replace(options, modality="ct" if change in AS_CT else "mr")
+    assert intensity.doubts(voxels, told.modality) == []
+    for fixed in ("ct", "mr"):
+        assert intensity.for_scan(Preprocess(modality=fixed), voxels) == Preprocess(modality=fixed)
+
+
 @pytest.mark.parametrize("change", NOT_IN_HU)
 def test_a_ct_in_other_units_is_doubted(change):
     make, values = NOT_IN_HU[change]
@@ -201,6 +214,7 @@ def test_real_scans_are_doubted_as_the_other_modality_alone(real_data, folder, m
         voxels = nifti.read(case.image).voxels
         assert intensity.doubts(voxels, modality) == [], case.image
         assert len(intensity.doubts(voxels, other)) == 1, case.image
+        assert intensity.for_scan(Preprocess(modality="any"), voxels).modality == modality, case.image
         mask = nifti.read(case.label).voxels
         assert "as in a mask" in intensity.doubts(mask, modality)[0]
         if modality == "ct":
