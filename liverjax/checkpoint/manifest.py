@@ -58,7 +58,7 @@ def read_manifest(path: pathlib.Path) -> dict[str, Any]:
       CheckpointError: it is no manifest of a run, or this version does not understand it.
     """
     try:
-        facts = read_json(path)
+        facts: Any = read_json(path)
         found, versions = facts["format"], dict(facts["versions"])
         if not isinstance(found, int) or found < 1:
             raise ValueError(f"format is {found!r}, expected {FORMAT}")
