@@ -24,7 +24,7 @@ arguments=("${@//%a/${SLURM_ARRAY_TASK_ID-%a}}")
 
 # All tasks of a node see all of its GPUs, and jax takes one by the task's number. srun must not end a task because
 # another was first to exit with 75; if one dies, jax ends the others.
-srun --gpu-bind=none --kill-on-bad-exit=0 liverjax train "${arguments[@]}" --quiet
+srun --gpu-bind=none --kill-on-bad-exit=0 liverjax train "${arguments[@]}"
 status=$?
 
 if [ "$status" -eq 75 ]; then # Interrupted, and saved.

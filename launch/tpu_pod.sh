@@ -38,7 +38,7 @@ create() {
 # The arguments, quoted for the shell of the hosts. ssh's own status is not that of what the hosts run, and there is none
 # from a slice that is preempted: the hosts print theirs.
 printf -v arguments ' %q' "$@"
-train="liverjax train$arguments --quiet; echo \"liverjax ended with \$?\""
+train="liverjax train$arguments; echo \"liverjax ended with \$?\""
 
 while true; do
     create

@@ -47,7 +47,8 @@ def local_path(path: str | os.PathLike, what: str) -> pathlib.Path:
     """
     text = os.fspath(path)
     if _ADDRESS.match(text):
-        scheme = text.partition(":")[0]
+        scheme, _, place = text.partition(":")
+        text = f"{scheme}://{place.lstrip('/')}"  # As typed: a path has lost a slash.
         mount = (
             "mount the bucket (gcsfuse) and name its folder"
             if scheme == "gs"
@@ -55,6 +56,47 @@ def local_path(path: str | os.PathLike, what: str) -> pathlib.Path:
         )
         raise InputError(f"{what}: {text} is an address, expected a file or folder of this machine; {mount}")
     return pathlib.Path(text)
+
+
+def make_folder(path: str | os.PathLike) -> pathlib.Path:
+    """Makes a folder where there is none, and those that it lies in.
+
+    Raises:
+      OSError: it cannot be made; if a file is in its place, the error says which.
+    """
+    path = pathlib.Path(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise _no_folder(path) from None
+    return path
+
+
+def _no_folder(path: pathlib.Path) -> OSError:
+    """Returns the error of a folder that cannot be made because one of its parents, or itself, is a file."""
+    file = next((place for place in (*reversed(path.parents), path) if place.is_file()), path)
+    return NotADirectoryError(errno.ENOTDIR, f"{file} is no folder", str(path))
+
+
+def output_file(path: str | os.PathLike, what: str) -> pathlib.Path:
+    """Returns the path of a file that is to be written later; nothing is made yet.
+
+    Args:
+      path: as typed.
+      what: what names it, for the message: "--output".
+
+    Raises:
+      InputError: it is an address or a folder, or no file can be written there.
+    """
+    path = local_path(path, what)
+    place = next((place for place in path.parents if os.path.lexists(place)), path.parent)
+    if path.is_dir():
+        raise InputError(f"{what}: {path} is a folder, expected the name of a file")
+    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
+        raise InputError(
+            f"{what}: {path} cannot be written, expected {place} to be a folder that can be written to"
+        )
+    return path
 
 
 @contextlib.contextmanager
@@ -78,7 +120,7 @@ def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
     The temporary name keeps the ending of ``path``, by which writers choose their format.
     """
     path = pathlib.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     temporary = path.parent / f".partial-{secrets.token_hex(8)}{''.join(path.suffixes[-2:])}"
     with naming(path, temporary):
         # Opened so, the file has the permissions of any new file, without asking for the umask: that can only be read
@@ -109,7 +151,7 @@ def locked(path: str | os.PathLike) -> Iterator[int]:
       LockedError: another process holds the lock, or another block of this one.
     """
     path = pathlib.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     with naming(path):
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import os
 import pathlib
 import platform
@@ -13,8 +12,8 @@ import jax
 
 from liverjax import __version__
 from liverjax.config import resolve
-from liverjax.errors import CheckpointError, ConfigError, shown
-from liverjax.files import write_json
+from liverjax.errors import CheckpointError, ConfigError, InputError, shown
+from liverjax.files import read_json, write_json
 
 #: Format of ``run.json``; a later one is refused.
 FORMAT = 1
@@ -59,15 +58,18 @@ def read_manifest(path: pathlib.Path) -> dict[str, Any]:
       CheckpointError: it is no manifest of a run, or this version does not understand it.
     """
     try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
+        facts: Any = read_json(path)
         found, versions = facts["format"], dict(facts["versions"])
         if not isinstance(found, int) or found < 1:
             raise ValueError(f"format is {found!r}, expected {FORMAT}")
     except FileNotFoundError:
         raise CheckpointError(f"{path} does not exist, expected the folder of a training run") from None
+    except InputError as error:
+        reason = str(error).removeprefix(f"{path}: ")
+        raise CheckpointError(f"{path}: not the manifest of a run ({reason})") from None
     except KeyError as error:
         raise CheckpointError(f"{path}: not the manifest of a run (it has no {error})") from None
-    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{path}: not the manifest of a run ({shown(error)})") from None
     if found > FORMAT:
         raise CheckpointError(

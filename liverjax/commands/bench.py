@@ -37,10 +37,10 @@ def run(args: flags.FlagValues) -> None:
     import tempfile
 
     from liverjax.config import load_config, override
-    from liverjax.files import local_path, write_json
+    from liverjax.files import local_path, output_file, write_json
     from liverjax.training.bench import bench, table
 
-    output = args.output and local_path(args.output, "--output")
+    output = args.output and output_file(args.output, "--output")
     store = args.store and local_path(args.store, "--store")
     config = load_config(args.config)
     config.views = (args.view,)

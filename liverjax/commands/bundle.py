@@ -34,13 +34,15 @@ def define(values: flags.FlagValues) -> None:
 
 def run(args: flags.FlagValues) -> None:
     """Runs the command."""
+    from liverjax.files import output_file
     from liverjax.pretrained import bundle
     from liverjax.pretrained.load import load_model
 
+    output = output_file(args.output, "--output")
     scores = bundle.read_scores(args.scores) if args.scores else None
     model = load_model(args.workdir).with_options(ensemble=args.ensemble)
     bundle.write_bundle(
-        args.output, model, licence=args.licence, credit=args.credit, scores=scores, dtype=args.dtype
+        output, model, licence=args.licence, credit=args.credit, scores=scores, dtype=args.dtype
     )
     if not args.quiet:
-        print(bundle.describe(args.output))
+        print(bundle.describe(output))

@@ -2,7 +2,8 @@
 
 Each module of this package that `COMMANDS` names is a command. Its docstring is its help, ``define(values)``
 defines its flags, and ``run(args)`` does the work and returns the exit status (None is 0). The flag that
-``POSITIONAL`` names, if the module has it, is set by the first word if that is no flag.
+``POSITIONAL`` names, if the module has it, is set by the first word if that is no flag. No flag may be given without a
+value, as by an unset variable of a script, except those that ``MAY_BE_EMPTY`` names.
 """
 
 from __future__ import annotations
@@ -11,10 +12,12 @@ import importlib
 import logging
 import os
 import pathlib
+import re
 import sys
 import traceback
 import types
 import warnings
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from liverjax import __version__
@@ -43,6 +46,8 @@ COMMANDS = {
     "bench": "measure how fast this machine trains",
 }
 
+#: How absl ends the line of a flag that is true or false.
+_NO_BOOLEAN = re.compile(r"\('Non-boolean argument to boolean flag', .*\)$")
 _STATUS = (
     "Exit status: 0 done, 1 failed, 2 wrong usage, 75 interrupted and saved (the same call goes on), 130 interrupted\n"
     "(143 by SIGTERM). Errors are one line on standard error; --verbose shows where they come from."
@@ -129,11 +134,15 @@ def run_program(program: types.ModuleType, name: str, words: list[str]) -> int:
         surplus = values([name, *_with_overrides(words)])[1:]
     except flags.Error as error:
         missing = [flag for flag in values if values[flag].name == flag and _is_missing(values[flag])]
-        if "must have a value other than None" in str(error) and missing:
-            return _wrong_usage(" and ".join(f"--{flag}" for flag in missing) + _are(missing), name)
-        return _wrong_usage(str(error), name)
+        _, absent, hint = str(error).partition("=None: ")
+        if absent and missing:
+            hint = "" if "must have a value other than None" in hint else f": {hint}"
+            return _wrong_usage(" and ".join(f"--{flag}" for flag in missing) + _are(missing) + hint, name)
+        return _wrong_usage(_NO_BOOLEAN.sub("expected true or false", str(error)), name)
     if surplus:
         return _wrong_usage(f"{surplus[0]!r} is not a flag", name)
+    if empty := _empty_flags(values, getattr(program, "MAY_BE_EMPTY", ())):
+        return _wrong_usage(f"--{empty[0]} is given without a value", name)
     # Grain's workers read the process-wide flags, which this command does not use.
     flags.FLAGS.mark_as_parsed()
     _keep_compiled_programs()
@@ -281,6 +290,13 @@ def _overview() -> str:
         "`liverjax COMMAND --help` lists a command's flags; `liverjax --version` (-V) prints the version.\n"
         f"{_STATUS}"
     )
+
+
+def _empty_flags(values: flags.FlagValues, allowed: Sequence[str]) -> list[str]:
+    """Returns the flags that were given as an empty text or list, and are not so by default."""
+    given = (values[name] for name in values if values[name].present and values[name].name == name)
+    empty = [flag for flag in given if flag.value in ("", []) and flag.default not in ("", [])]
+    return [flag.name for flag in empty if flag.name not in allowed]
 
 
 def _is_required(flag: flags.Flag) -> bool:

@@ -9,7 +9,6 @@ its scores are undefined: such cases are left out of means, and counted. Writes 
 cases.csv, lesions.csv and report.html, and prints the tables.
 """
 
-import pathlib
 from typing import Any
 
 from absl import flags
@@ -66,9 +65,15 @@ def _chosen(args: flags.FlagValues) -> dict[str, Any]:
     if args.model:
         from liverjax.checkpoint.manifest import read_manifest
         from liverjax.config import resolve
+        from liverjax.files import local_path
         from liverjax.labels import REGIONS
 
-        facts = read_manifest(pathlib.Path(args.model) / "run.json")
+        run = local_path(args.model, "--model")
+        if run.is_file():
+            raise ConfigError(
+                f"--model: {run} is a file, expected the folder of a run, which lists its cases"
+            )
+        facts = read_manifest(run / "run.json")
         known = len(resolve(facts["config"]).labels)
         cases = facts["data"][args.subset] if args.subset else cases
         regions = [name for name, ids in REGIONS.items() if min(ids) < known] if regions is None else regions

@@ -39,7 +39,7 @@ def define(values: flags.FlagValues) -> None:
     flags.DEFINE_multi_string("override", [], "another value for a field predict.* of the config", **on)
     boolean("preview", False, "write a picture of three views beside each mask", **on)
     boolean("quiet", False, "print errors only", **on)
-    missing = "train one (liverjax train, or liverjax demo to try), or name a bundle that you were given"
+    missing = "train a model (liverjax train, or liverjax demo to try), or name a bundle that you were given"
     flags.register_validator("model", lambda value: value is not None, missing, flag_values=values)
     flags.mark_flags_as_required(["model", "input", "output"], flag_values=values)
 
@@ -75,6 +75,6 @@ def run(args: flags.FlagValues) -> int:
         line = outputs.write_manifest(args.output, args.shard, model, records, args.model)
     if not args.quiet:
         print(line)
-    if failed := sum(record["status"] == "failed" for record in records):
+    if (failed := sum(record["status"] == "failed" for record in records)) and len(cases) > 1:
         print(f"liverjax: {failed} of {len(cases)} cases failed", file=sys.stderr)
     return 1 if failed else 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from absl import flags
@@ -28,7 +29,7 @@ def reading(args: flags.FlagValues) -> Reading:
     """Returns what the flags state.
 
     Raises:
-      ConfigError: the spacing is not three numbers.
+      ConfigError: the spacing is not three numbers above 0, or the phase no number from 0.
     """
     from liverjax.errors import ConfigError
     from liverjax.scans import Reading
@@ -41,5 +42,9 @@ def reading(args: flags.FlagValues) -> Reading:
             raise ConfigError(
                 f"--spacing is {','.join(args.spacing)!r}, expected three sizes in mm, as 0.8,0.8,5"
             ) from None
+        if not all(0 < size < math.inf for size in (x, y, z)):
+            raise ConfigError(f"--spacing is {','.join(args.spacing)!r}, expected three sizes in mm above 0")
         spacing = x, y, z
+    if args.phase is not None and args.phase != "last" and not args.phase.isdecimal():
+        raise ConfigError(f"--phase is {args.phase!r}, expected the number of a phase from 0, or last")
     return Reading(phase=args.phase, series=args.series, spacing=spacing)

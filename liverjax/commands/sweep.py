@@ -16,6 +16,9 @@ from typing import Any
 
 from absl import flags
 
+#: The flags that may be given without a value.
+MAY_BE_EMPTY = ("slurm",)
+
 
 def define(values: flags.FlagValues) -> None:
     """Defines the command's flags."""

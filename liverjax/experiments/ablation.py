@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 
 from liverjax.config import ABLATIONS, config_file, mistakes_named, run_file, shipped_files
 from liverjax.errors import ConfigError, did_you_mean
+from liverjax.files import local_path
 from liverjax.options import Config
 
 
@@ -60,7 +61,9 @@ def load_ablation(spec: str) -> Ablation:
 
     Raises:
       ConfigError: there is no such file or function, or the file has a mistake.
+      InputError: it is an address.
     """
+    local_path(spec, "--ablation")
     file, _, name = spec.rpartition(":")
     path = config_file(file) if file else shipped_files()[ABLATIONS]
     with mistakes_named(path):
@@ -69,6 +72,10 @@ def load_ablation(spec: str) -> Ablation:
             for key, value in vars(run_file(path)).items()
             if inspect.isgeneratorfunction(value) and not key.startswith("_")
         }
+    if file and not functions:
+        raise ConfigError(
+            f"{path}: has no ablation, expected a function {name}(config) that yields its variants"
+        )
     if name not in functions:
         raise ConfigError(f"no ablation is called {name!r}{did_you_mean(name, functions)}")
     return Ablation(name, (inspect.getdoc(functions[name]) or "").partition("\n")[0], path, functions[name])

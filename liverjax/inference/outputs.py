@@ -19,7 +19,7 @@ from liverjax.checkpoint import manifest
 from liverjax.config import to_dict
 from liverjax.datasets.case import Case
 from liverjax.errors import InputError
-from liverjax.files import local_path, read_json
+from liverjax.files import local_path, make_folder, read_json
 from liverjax.inference.segmenter import Segmenter
 
 _LOG = logging.getLogger("liverjax")
@@ -140,7 +140,7 @@ def make_ready(paths: Iterable[pathlib.Path]) -> None:
     """
     for folder in dict.fromkeys(path.parent for path in paths):
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folder(folder)
             with tempfile.TemporaryFile(dir=folder, prefix=".partial-") as file:
                 file.write(bytes(4096))
                 file.flush()
@@ -188,7 +188,7 @@ def write_manifest(
     if records and not is_mask_file(output):
         name = "manifest.json" if shard == "1/1" else f"manifest_{shard.replace('/', '_of_')}.json"
         path = pathlib.Path(output) / name
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         with _alone_in(path.parent):
             manifest.write_manifest(
                 path,

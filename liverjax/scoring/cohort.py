@@ -73,7 +73,8 @@ def evaluate(
         _require_main_module(processes)
     if not metrics:
         raise InputError(f"no metric was chosen, expected one or more of {', '.join(METRICS)}")
-    for name in metrics:
+    metrics = tuple(dict.fromkeys(metrics))
+    for name in (*metrics, primary):
         metric(name)
     if regions is not None and not regions:
         raise InputError(f"no region was chosen, expected one or more of {', '.join(REGIONS)}")

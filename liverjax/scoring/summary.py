@@ -101,7 +101,7 @@ def make_folder(path: str | os.PathLike) -> pathlib.Path:
     """
     folder = files.local_path(path, "the output")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        files.make_folder(folder)
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
         raise InputError(f"{folder}: results cannot be written there ({error.strerror or error})") from None

@@ -15,6 +15,7 @@ import nibabel as nib
 import numpy as np
 
 from liverjax.errors import InputError
+from liverjax.files import local_path
 from liverjax.prediction import Prediction
 from liverjax.pretrained.load import load_model
 from liverjax.scans import AS_STORED, Reading
@@ -63,11 +64,17 @@ def held_out_slices(
       quiet: show no progress bar.
 
     Raises:
-      InputError: there is no model, or the data set holds no test case of one of them with its mask.
+      InputError: there is no model or one twice, or the data set holds no test case of one of them with its mask.
       CheckpointError: one of them cannot be loaded.
     """
     if not models:
         raise InputError("no model was given, expected the folder of one or more runs")
+    folders = [os.path.realpath(local_path(path, "the model")) for path in models]
+    for place, folder in enumerate(folders):
+        if folder in folders[:place]:
+            raise InputError(
+                f"{models[place]}: is given twice, so that its slices would count twice; give each run once"
+            )
     found = []
     for path in models:
         model = load_model(path)

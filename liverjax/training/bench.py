@@ -77,6 +77,10 @@ def bench(config: Config, *, store: str | os.PathLike | None = None, steps: int 
         "devices": describe_devices(),
         **environment(),
     }
+    if store:  # Before minutes of compiling.
+        from liverjax.data.store import open_store
+
+        open_store(store, config.preprocess, config.target)
     step = _Step(config, mesh)
     # First of all: a page that is mapped into memory cannot be dropped.
     pipeline = _pipeline(config, store, steps) if store else None

@@ -3,8 +3,11 @@
 import os
 import pathlib
 import subprocess
+import sys
 
 import pytest
+
+from liverjax.config import to_dict
 
 LAUNCH = pathlib.Path(__file__).parent.parent.parent / "launch"
 
@@ -28,9 +31,10 @@ def machine(tmp_path):
         calls.write_text("", encoding="utf-8")
         environment = {name: value for name, value in os.environ.items() if not name.startswith("SLURM_")}
         environment |= {"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", "CALLS": str(calls)} | variables
-        done = subprocess.run(
-            ["bash", LAUNCH / script, *arguments], env=environment, capture_output=True, text=True, timeout=60
-        )
+        command = ["bash", LAUNCH / script, *arguments]
+        done = subprocess.run(command, env=environment, capture_output=True, timeout=300)
+        # Not by Python's text mode, which would turn carriage returns into ends of lines.
+        done.stdout, done.stderr = done.stdout.decode(), done.stderr.decode()
         return done, calls.read_text(encoding="utf-8").splitlines()
 
     return run
@@ -52,8 +56,36 @@ def test_slurm_requeues_what_was_interrupted_and_saved_and_nothing_else(machine,
     assert done.returncode == status
     assert [call for call in calls if call.startswith("scontrol")] == ["scontrol requeue 7"] * requeued
     words = [call.removeprefix("liverjax ") for call in calls if call.startswith("liverjax ")]
-    assert words == ["train", "--config=ct_liver", "--workdir=a run", "--quiet"]
+    assert words == ["train", "--config=ct_liver", "--workdir=a run"]
     assert "--kill-on-bad-exit=0" in calls[0]
+
+
+def test_the_log_of_a_job_is_plain_lines(machine, tiny_config, tmp_path):
+    """What a batch system keeps in a file: the steps, without the returns and colours of a terminal."""
+    (tmp_path / "tiny.py").write_text(
+        "from liverjax.config import default_config\n\n\ndef get_config(arg):\n    c = default_config()\n"
+        + "".join(f"    c.{name} = {value!r}\n" for name, value in _fields(to_dict(tiny_config)))
+        + "    return c\n"
+    )
+    tools = {"srun": _SRUN, "scontrol": _NOTE, "liverjax": f'exec {sys.executable} -m liverjax "$@"'}
+    words = (
+        f"--config={tmp_path / 'tiny.py'}",
+        f"--store={tiny_config.store}",
+        f"--workdir={tmp_path / 'run'}",
+    )
+    done, _ = machine("slurm.sh", tools, *words, "--views=axial", SLURM_JOB_ID="7")
+    assert done.returncode == 0, done.stderr
+    log = (done.stdout + done.stderr).removesuffix("\n").split("\n")
+    assert [line for line in log if line.startswith("axial: step 4 of 4, loss ")]
+    assert all(line.isprintable() for line in log), log
+
+
+def _fields(values, prefix=""):
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from _fields(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
 
 
 def test_a_task_of_a_slurm_array_has_its_own_run_and_is_requeued_alone(machine):
@@ -117,7 +149,7 @@ def test_a_tpu_run_goes_on_with_a_new_slice_only_where_one_was_taken(machine, fi
     )
     assert done.returncode == status, done.stderr
     trains = [call for call in calls if "liverjax train" in call]
-    assert len(trains) == starts and all(r"--workdir=a\ run --quiet;" in call for call in trains)
+    assert len(trains) == starts and all(r"--workdir=a\ run;" in call for call in trains)
     made, deleted = (sum(f"resources {word} " in call for call in calls) for word in ("create", "delete"))
     assert made == deleted == starts, "no slice may be left behind"
     assert all("--worker=all" in call for call in trains)
@@ -130,6 +162,7 @@ def test_a_jobset_takes_an_interruption_for_no_failure():
     (job,) = jobset["spec"]["replicatedJobs"]
     spec = job["template"]["spec"]
     (container,) = spec["template"]["spec"]["containers"]
+    assert container["command"] == ["liverjax", "train"], "quiet, it would log nothing"
     by_code = [
         (rule["action"], rule["onExitCodes"]["operator"], rule["onExitCodes"]["values"])
         for rule in spec["podFailurePolicy"]["rules"]
