@@ -91,6 +91,24 @@ def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
             temporary.unlink(missing_ok=True)
 
 
+def require_writable(path: str | os.PathLike) -> None:
+    """Raises the error with which `replacing` would end, before the work whose result the file is to hold.
+
+    The file's folder is made; a file that is there stays.
+
+    Raises:
+      OSError: it cannot be written, or is a folder; names the file.
+    """
+    path = pathlib.Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    probe = path.parent / f".partial-{secrets.token_hex(8)}"
+    with naming(path, probe):
+        os.close(os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+        probe.unlink()
+
+
 @contextlib.contextmanager
 def locked(path: str | os.PathLike) -> Iterator[int]:
     """Holds the lock of a folder, a file in it such as ``RUN/.lock``, so that one process at a time works there.

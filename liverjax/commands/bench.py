@@ -37,11 +37,13 @@ def run(args: flags.FlagValues) -> None:
     import tempfile
 
     from liverjax.config import load_config, override
-    from liverjax.files import local_path, write_json
+    from liverjax.files import local_path, require_writable, write_json
     from liverjax.training.bench import bench, table
 
     output = args.output and local_path(args.output, "--output")
     store = args.store and local_path(args.store, "--store")
+    if output:
+        require_writable(output)
     config = load_config(args.config)
     config.views = (args.view,)
     config = override(config, args.override)
