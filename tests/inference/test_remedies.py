@@ -271,7 +271,7 @@ def test_the_packages_of_dicom_are_those_of_its_extra_and_of_pydicoms_decoders(m
         "JPEGLosslessSV1",
         "JPEGLSLossless",
         "JPEG2000Lossless",
-        "HTJPEG2000Lossless",
+        "HTJ2KLossless",
     ):
         decoder = get_decoder(getattr(pydicom.uid, kind))
         known = " ".join((*decoder.available_plugins, *decoder.missing_dependencies))
