@@ -10,7 +10,10 @@ from collections.abc import Iterable
 
 
 class LiverjaxError(Exception):
-    """Base of every error that the library raises deliberately."""
+    """Base of every error that the library raises deliberately. Its text is one printable line, whatever it quotes."""
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class InputError(LiverjaxError):
@@ -42,6 +45,11 @@ def did_you_mean(value: str, choices: Iterable[str]) -> str:
     choices = sorted(choices)
     near = difflib.get_close_matches(value, choices, n=1)
     return f"; did you mean {near[0]!r}?" if near else f"; expected one of {', '.join(choices)}"
+
+
+def printable(text: object) -> str:
+    """Returns a text in one line that any terminal takes: line ends, control characters and bytes are escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
 
 
 def shown(value: object) -> str:

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from liverjax.errors import CheckpointError, InputError, LockedError
+from liverjax.errors import CheckpointError, InputError, LockedError, printable
 from liverjax.files import MAX_JSON_BYTES, locked, read_json, replacing, write_json
 
 #: Holds a lock until its input ends; with "child", a process that has inherited the lock outlives it.
@@ -220,7 +220,7 @@ def test_what_is_no_file_is_not_read_as_json(tmp_path):
     }.items():
         with pytest.raises(InputError) as caught:
             read_json(tmp_path / name)
-        assert str(caught.value) == f"{tmp_path / name}: {reason}"
+        assert str(caught.value) == printable(f"{tmp_path / name}: {reason}")
     with pytest.raises(FileNotFoundError):
         read_json(tmp_path / "nothing")
     open_files = len(os.listdir("/proc/self/fd"))

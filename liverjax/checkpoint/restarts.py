@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from liverjax.errors import CheckpointError
 from liverjax.files import write_json
 
-_RECORD = "restarts.json"
+#: Name of the record in the folder of a view.
+RECORD = "restarts.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,14 +45,14 @@ def kept_folders(view_folder: pathlib.Path, restarts: int) -> list[pathlib.Path]
     selections = read_selections(view_folder)
     if not selections:
         raise CheckpointError(
-            f"{view_folder / _RECORD} does not exist: the {restarts} restarts were not compared yet; train further"
+            f"{view_folder / RECORD} does not exist: the {restarts} restarts were not compared yet; train further"
         )
     return [restart_folder(view_folder, restart) for restart in selections[-1].kept]
 
 
 def read_selections(view_folder: pathlib.Path) -> list[Selection]:
     """Returns the comparisons so far, in order; none if there is no record. Raises `CheckpointError`."""
-    path = view_folder / _RECORD
+    path = view_folder / RECORD
     try:
         found = [
             Selection(
@@ -76,4 +77,4 @@ def write_selections(view_folder: pathlib.Path, selections: Sequence[Selection])
         {"step": selection.step, "validation_dice": selection.dice, "kept": selection.kept}
         for selection in selections
     ]
-    write_json(view_folder / _RECORD, {"selections": entries})
+    write_json(view_folder / RECORD, {"selections": entries})

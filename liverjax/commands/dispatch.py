@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from liverjax import __version__
 from liverjax.commands import process
-from liverjax.errors import Interrupted, LiverjaxError, did_you_mean
+from liverjax.errors import Interrupted, LiverjaxError, did_you_mean, printable
 
 if TYPE_CHECKING:
     from absl import flags
@@ -167,7 +167,8 @@ def _explain(error: BaseException) -> int:
         return _failed(str(error))
     if isinstance(error, OSError):
         name = error.filename if error.filename is not None else "system"
-        return _failed(f"{os.fsdecode(name) if isinstance(name, bytes) else name}: {error.strerror or error}")
+        name = os.fsdecode(name) if isinstance(name, bytes) else name
+        return _failed(f"{printable(name)}: {error.strerror or error}")
     if isinstance(error, SystemExit):
         return _failed(f"the program was to end at once (sys.exit({error.code!r})), expected a result")
     if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
@@ -187,7 +188,7 @@ def _place(error: BaseException) -> str:
         for value in map(frame.f_locals.get, ("path", "case", "scan")):
             file = getattr(value, "image", value)  # Of a case, its scan.
             if isinstance(file, str | os.PathLike):
-                return f"{os.fspath(file)}: "
+                return f"{printable(os.fspath(file))}: "
     return ""
 
 

@@ -71,7 +71,10 @@ def write_arrays(
     grid = whole
     if target.region == "liver":
         if not mask.voxels.any():
-            raise InputError(f"{case.label}: holds no liver, expected one to store the region 'liver' of")
+            raise InputError(
+                f"{case.label}: holds no liver, expected one to store the region 'liver' of; leave the "
+                "case out, or store scans (target.region=scan)"
+            )
         grid = box_grid(whole, mask, target.margin_mm)
     image = to_grid(scan, grid)
     scale, quantiles = 1.0, None

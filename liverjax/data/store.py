@@ -90,7 +90,7 @@ def open_store(folder: str | os.PathLike, preprocess: Preprocess, target: Target
         raise InputError(f"{path} does not exist; `liverjax prepare` makes a store")
     index = read_facts(path)
     if index.get("format") != _FORMAT:
-        raise InputError(f"{folder}: store of format {index.get('format')!r}, expected {_FORMAT}; {REMEDY}")
+        raise InputError(f"{path}: store of format {index.get('format')!r}, expected {_FORMAT}; {REMEDY}")
     identity = require(path, index, "identity", "an object", lambda value: isinstance(value, dict))
     changed = _differences(identity, store_identity(preprocess, target))
     if changed:
@@ -162,11 +162,18 @@ def prepare(
     config = resolve(config)
     cases = find_cases(source, layout, labelled=True, reading=reading)
     _refuse_another_place(folder, source, cases)
-    stated = dataset_json.modality(dataset_json.dataset_facts(source))
+    by_layout = {case.modality for case in cases if case.modality}
+    if len(by_layout) > 1 and config.preprocess.modality != "any":
+        raise InputError(
+            f"{source}: holds scans of CT and MR, expected one of them; give the folder of one, or choose a config for "
+            "any modality (any_liver)"
+        )
+    in_file = dataset_json.modality(dataset_json.dataset_facts(source))
+    stated = in_file or "".join(by_layout)
     if stated and config.preprocess.modality not in (stated, "any"):
         _LOG.warning(
             "%s says that the scans are %s, but the config (preprocess.modality) is for %s; choose a config for %s",
-            source / "dataset.json",
+            source / "dataset.json" if in_file else f"the layout of {source}",
             stated.upper(),
             config.preprocess.modality.upper(),
             stated.upper(),

@@ -43,6 +43,7 @@ class Case:
       liver_only: the mask does not distinguish tumours from the liver.
       voxel_on_voxel: the mask lies on its scan voxel on voxel, whatever its own affine says.
       reading: phase, series and spacing of the scan, where its files leave them open.
+      modality: "ct" or "mr" where the layout says it.
     """
 
     id: str
@@ -53,6 +54,7 @@ class Case:
     liver_only: bool = False
     voxel_on_voxel: bool = False
     reading: scans.Reading = scans.AS_STORED
+    modality: str = ""
 
     def read_image(self) -> Volume:
         """Reads the scan, from NIfTI or DICOM; see `liverjax.scans.read`."""

@@ -48,6 +48,11 @@ def find_series(root: Path) -> list[tuple[str, Path, Path | None]]:
     return found
 
 
+def modality(id: str) -> str:
+    """Returns "ct" or "mr", as an id begins."""
+    return id[:2].lower()
+
+
 def patient(id: str) -> str:
     """Returns the patient that a case id names: `MR_12` of `MR_12_T1DUAL_InPhase`, `CT_case_3` of `CT_case_3`."""
     named = re.match(rf"MR_.+?(?=_(?:{'|'.join(_SEQUENCES)})(?:_|$))|CT_\d+(?=_)", id)

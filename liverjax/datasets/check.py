@@ -56,7 +56,11 @@ def check_data_set(
         stated = stated or dataset_json.modality(dataset_json.dataset_facts(path))
     except InputError as error:
         files = {"dataset_json": path / "dataset.json", "cases_json": path / "cases.json", "layout": path}
-        kind = next(kind for kind, file in files.items() if str(error).startswith(str(file)) or file == path)
+        kind = next(
+            kind
+            for kind, file in files.items()
+            if str(error).startswith(names.printable(file)) or file == path
+        )
         return Report(shown, 0, modality, (finding(kind, (), (files[kind],), str(error)),))
     images, masks = names.group([*listing.scans, *listing.test]), names.group(listing.masks)
     findings = [finding(kind, (), (path,), text) for kind, text in listing.notices]
@@ -68,13 +72,18 @@ def check_data_set(
         findings.append(finding("cases_json", (), (path / "cases.json",), str(error)))
     for id, files in tqdm(images.items(), desc="check", unit="case", disable=quiet):
         common = {"patient": id, "label_map": listing.labels.map, "reading": reading}
+        common["modality"] = stated or listing.modality(id)
         case = Case(id, files[0], masks.get(id, [None])[0], **{**common, **facts_of_cases.get(id, {})})
         problems, fact = check_case(case, dict(listing.labels.unknown))
         findings += problems
         facts += [fact] if fact else []
-    found = stated or _modality(facts)
+    by_layout = collections.Counter(filter(None, map(listing.modality, images)))
+    found = stated or " and ".join(sorted(by_layout)) or _modality(facts)
+    if not stated and len(by_layout) > 1:
+        counts = " and ".join(f"{count} {name.upper()}" for name, count in sorted(by_layout.items()))
+        findings.append(finding("modalities", (), (path,), f"{shown}: holds {counts} scans"))
     findings += [*_spacings(facts), *_duplicates(facts), *_ircadb(facts)]
-    findings += [*_intensities(facts, found, bool(stated)), *_classes_in_liver(facts, listing.labels)]
+    findings += [*_intensities(facts, found), *_classes_in_liver(facts, listing.labels)]
     order = list(KINDS)
     findings.sort(key=lambda finding: order.index(finding.kind))
     labels = names.printable(listing.labels.line) if masks else ""
@@ -133,19 +142,20 @@ def _duplicates(facts: list[Facts]) -> Iterator[Finding]:
             yield finding("duplicate_scan", [case.id for case in cases], files, message)
 
 
-def _intensities(facts: list[Facts], modality: str, stated: bool) -> Iterator[Finding]:
+def _intensities(facts: list[Facts], usual: str) -> Iterator[Finding]:
     for fact in facts:
         low, high = fact.range
         if low == high:
             continue  # reported as constant
+        modality = fact.case.modality or usual
         doubts = fact.doubts[modality]
         for doubt in doubts:
             yield finding("intensities", (fact.case.id,), (fact.case.image,), f"{fact.case.image}: {doubt}")
         if modality == "ct" and not doubts and low > CLIPPED_ABOVE_HU:
             message = f"{fact.case.image}: values from {low:g} to {high:g} are clipped, since air is -1000"
             yield finding("hu_clipped", (fact.case.id,), (fact.case.image,), message)
-    cases = [fact.case for fact in facts if fact.has_offset]
-    if modality == "mr" and not stated and cases:
+    cases = [fact.case for fact in facts if fact.has_offset and not fact.case.modality]
+    if usual == "mr" and cases:
         message = (
             f"{len(cases)} scans, such as {cases[0].image}, have air near 0 and tissue some 1000 above it, as CT has "
             "with 1024 added, and are taken as MR: state --modality=mr if they are; if they are CT, subtract 1024"

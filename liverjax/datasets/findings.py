@@ -8,7 +8,7 @@ import logging
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from liverjax.datasets.names import printable
+from liverjax.errors import printable
 
 ERROR, WARNING = "error", "warning"
 
@@ -21,8 +21,8 @@ KINDS = {
     "duplicate_id": (ERROR, "rename or remove one of the files"),
     "missing_mask": (ERROR, "add the mask, or move the scan out of the training folder"),
     "missing_scan": (ERROR, "add the scan, or remove the mask"),
-    "scan": (ERROR, "copy the scan again from its source, or convert it as the message says"),
-    "mask": (ERROR, "copy the mask again from its source, or convert it as the message says"),
+    "scan": (ERROR, "do as the message says; where it names no remedy, copy the scan again from its source"),
+    "mask": (ERROR, "do as the message says; where it names no remedy, copy the mask again from its source"),
     "label_values": (
         ERROR,
         'relabel to 0 background, 1 liver, 2 tumour, or state in cases.json what the values mean, as {"labels": {"3": '
@@ -50,6 +50,7 @@ KINDS = {
     ),
     "left_out": (WARNING, "give the folder of one data set, or verify that the rest is not needed"),
     "unlisted": (WARNING, "correct dataset.json, or verify that this is intended"),
+    "modalities": (WARNING, "give the folder of one kind of scans: a store and a model are of one"),
     "intensities": (WARNING, "do as the message says, or state what kind of scans these are (--modality)"),
     "hu_clipped": (WARNING, "keep the intensity window within the range that is left"),
     "empty_mask": (
@@ -87,7 +88,7 @@ class Report:
     Attributes:
       path: of the data set.
       cases: number of scans.
-      modality: "ct" or "mr".
+      modality: "ct" or "mr"; "ct and mr" if the layout says that there are both.
       findings: in the order of `KINDS`.
       labels: how the values of masks are read, where that is not plain.
     """

@@ -7,8 +7,7 @@ import os
 import stat
 from pathlib import Path
 
-from liverjax.datasets.names import printable
-from liverjax.errors import InputError
+from liverjax.errors import InputError, printable
 
 _SPECIAL = {
     stat.S_IFIFO: "named pipe", stat.S_IFSOCK: "socket", stat.S_IFCHR: "device", stat.S_IFBLK: "device",

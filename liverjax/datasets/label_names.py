@@ -109,6 +109,11 @@ def labels(stated: object, explicit: object, folder: Path) -> Labels:
         meanings |= chosen
         unknown = {value: name for value, name in unknown.items() if value not in chosen}
     if LIVER not in meanings.values():
+        if explicit is not None:
+            raise InputError(
+                f"{folder / 'cases.json'}: 'labels' leave no value that means liver, expected one, as "
+                '{"labels": {"1": "liver"}}'
+            )
         shown = ", ".join(f"{value} {name}" for value, name in sorted(named.items()))
         raise InputError(
             f"{folder / 'dataset.json'}: labels are {shown}, expected one that is called liver; or cases.json beside "

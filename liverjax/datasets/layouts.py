@@ -56,6 +56,7 @@ class Listing:
       test: case id and place of each scan that has none by design.
       labels: how the masks are read.
       patient: gives the patient of a case id.
+      modality: gives "ct" or "mr" of a case id, or nothing where the layout does not say.
       layout: name of the layout; empty of a single file.
       notices: kind (as of `findings.KINDS`) and text of what the user should know.
     """
@@ -65,6 +66,7 @@ class Listing:
     test: _Files = dataclasses.field(default_factory=list)
     labels: label_names.Labels = label_names.OWN
     patient: Callable[[str], str] = str
+    modality: Callable[[str], str] = lambda id: ""
     layout: str = ""
     notices: list[tuple[str, str]] = dataclasses.field(default_factory=list)
 
@@ -121,6 +123,7 @@ def find_cases(
             masks.get(id),
             **{
                 "patient": listing.patient(id),
+                "modality": listing.modality(id),
                 "label_map": listing.labels.map,
                 "reading": reading,
                 **facts.get(id, {}),
@@ -258,6 +261,7 @@ def _chaos(root: Path, folders: Folders) -> Listing:
         [(id, masks) for id, _, masks in found if masks],
         [(id, series) for id, series, masks in found if not masks],
         patient=chaos.patient,
+        modality=chaos.modality,
         layout="chaos",
     )
 

@@ -9,7 +9,7 @@ import unicodedata
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
-from liverjax.errors import InputError
+from liverjax.errors import InputError, printable
 
 _CHANNEL = re.compile(r"(.+)_([0-9]{4})")
 _LITS_SCAN, _LITS_MASK = "volume-", "segmentation-"
@@ -129,8 +129,3 @@ def check_id(id: str, path: Path) -> None:
     """Refuses an id that is no plain file name, since outputs are named by it."""
     if not id or id.startswith(".") or set(id) & set("/\\") or not id.isprintable():
         raise InputError(f"{printable(path)}: case id {id!r}, expected a plain file name")
-
-
-def printable(text: object) -> str:
-    """Returns a text in one line that any terminal takes: line ends, control characters and bytes are escaped."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))

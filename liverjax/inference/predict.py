@@ -121,7 +121,8 @@ def subset(model: Segmenter, cases: Sequence[Case], name: str) -> list[Case]:
     chosen = [case for case in cases if case.id in ids]
     if not chosen:
         raise InputError(
-            f"--subset={name}: none of the {len(cases)} cases is in the {name} subset of the model"
+            f"--subset={name}: none of the {len(cases)} cases is in the {name} subset of the model, expected the "
+            "data set that it was trained with"
         )
     return chosen
 

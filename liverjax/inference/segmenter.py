@@ -214,7 +214,9 @@ class Segmenter:
         if self.config.predict.fusion == "weighted":
             self.calibration.require_weights(self.config.views)
         if samples and self._backend:
-            raise ConfigError(f"{samples} samples of dropout need jax, not another backend")
+            raise ConfigError(
+                f"{samples} samples of dropout need jax, not another backend; leave --runtime=onnx out"
+            )
         return FusionPlan.of(
             self.network,
             self.config.predict,

@@ -163,7 +163,8 @@ def _described(
     try:
         tree = template(config)
     except Exception as error:  # whatever a network raises that nobody can have trained
-        raise CheckpointError(f"{path}: its config describes no network ({error})") from None
+        reason = " ".join(str(error).split())
+        raise CheckpointError(f"{path}: its config describes no network ({reason})") from None
     stacked = jax.tree.map(lambda like: jax.ShapeDtypeStruct((members, *like.shape), like.dtype), tree)
     return calibration, stacked
 

@@ -44,7 +44,10 @@ def onnx_graph(
       ConfigError: the network has a norm that cannot be folded.
     """
     if network.norm != "none":
-        raise ConfigError(f"model.norm is {network.norm!r}, expected 'batch' or 'none' for export to ONNX")
+        raise ConfigError(
+            f"model.norm is {network.norm!r}, expected 'batch' or 'none' for ONNX; "
+            "--format=stablehlo exports any, and --runtime=jax computes any"
+        )
     return _Graph(network, jax.tree.map(np.asarray, variables["params"]), temperature).model(
         dict(facts or {})
     )

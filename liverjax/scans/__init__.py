@@ -89,10 +89,14 @@ def read(
         from liverjax.scans import dicom
 
         if spacing is not None:
-            raise InputError(f"{path}: a DICOM series states its spacing, expected none to be given")
+            raise InputError(
+                f"{path}: a DICOM series states its spacing, expected none to be given; leave --spacing out"
+            )
         return dicom.read_series(path, phase=phase, series=series)
     if series is not None:
-        raise InputError(f"{path}: is a file, and holds no series, expected none to be chosen")
+        raise InputError(
+            f"{path}: is a file, and holds no series, expected none to be chosen; leave --series out"
+        )
     from liverjax.scans import nifti
 
     return nifti.read(path, phase=phase, spacing=spacing)

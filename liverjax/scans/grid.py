@@ -31,6 +31,7 @@ AIR = np.float32(-1024)
 VOXEL_SIZES = (0.05, 50.0)
 #: Longest field of view in mm: no patient is half as long.
 LONGEST = 5000.0
+_FEWER = "choose a larger spacing of the working grid (preprocess.spacing), or crop the scan"
 #: Most voxels of a working grid, 8 GiB in float32, as much as is read of a file. A patient of 2 m in the widest bore,
 #: 0.85 m, has 1.4e9 voxels of 1 mm3.
 MOST_VOXELS = 2**31
@@ -65,7 +66,7 @@ def check_voxel_sizes(volume: Volume) -> None:
     extent = sizes * volume.shape
     # A size in single precision may lie beside the limit by its rounding.
     low, high = VOXEL_SIZES[0] * (1 - 1e-6), VOXEL_SIZES[1] * (1 + 1e-6)
-    remedy = "correct the sizes or the unit in its header, or read it with the right spacing"
+    remedy = "correct the sizes or the unit in its header, or read it with the right spacing (--spacing)"
     if not (low <= sizes.min() and sizes.max() <= high):
         expected = f"{VOXEL_SIZES[0]:g} to {VOXEL_SIZES[1]:g} mm"
         raise InputError(f"{volume.name}: voxels of {_by(sizes)} mm, expected {expected}; {remedy}")
@@ -120,7 +121,7 @@ def working_grid(volume: Volume, spacing: Sequence[float]) -> Grid:
     if voxels > MOST_VOXELS:
         raise InputError(
             f"{volume.name}: its working grid of {_by(sizes)} mm would have {voxels:.15g} voxels, "
-            f"expected at most {MOST_VOXELS}; choose a larger spacing of the working grid"
+            f"expected at most {MOST_VOXELS}; {_FEWER}"
         )
     shape = counts.astype(int)
     first = (np.asarray(canonical.shape) - 1) / 2 - (shape - 1) / 2 * ratio
@@ -200,7 +201,7 @@ def to_grid(volume: Volume, grid: Grid | Sequence[float], *, labels: bool = Fals
     if halfway > MOST_VOXELS:
         raise InputError(
             f"{volume.name}: {halfway} voxels of {voxels.shape[outer]} resampled slices, expected at most "
-            f"{MOST_VOXELS}; choose a larger spacing of the working grid"
+            f"{MOST_VOXELS}; {_FEWER}"
         )
     if labels:
         voxels = _resampled_labels(voxels, maps)

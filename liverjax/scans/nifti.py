@@ -187,7 +187,7 @@ def chosen_phase(phase: int | str | None, phases: int, path: str | os.PathLike) 
     Raises:
       InputError: there is no such phase, or there are several and none is chosen.
     """
-    choices = f"expected 0 to {phases - 1} or 'last'"
+    choices = f"expected 0 to {phases - 1} or 'last'; choose with --phase, or phase in cases.json"
     if phase is None and phases > 1:
         raise InputError(f"{path}: holds {phases} phases and none is chosen, {choices}")
     if phase in (None, "last"):

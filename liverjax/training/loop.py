@@ -280,5 +280,5 @@ def _next_batch(batches: Iterator[dict[str, np.ndarray]], folder: pathlib.Path) 
         raise
     except Exception as error:
         raise TrainingError(
-            f"{folder}: reading batches failed: {error}; the last checkpoint is kept"
+            f"{folder}: reading batches failed: {' '.join(str(error).split())}; the last checkpoint is kept"
         ) from error

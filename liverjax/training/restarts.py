@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 import jax
 import numpy as np
 
-from liverjax.checkpoint.restarts import Selection, read_selections, write_selections
+from liverjax.checkpoint.restarts import RECORD, Selection, read_selections, write_selections
 from liverjax.errors import CheckpointError
 from liverjax.options import Train
 from liverjax.training.monitor import Progress
@@ -54,7 +54,8 @@ def require_selections(folder: pathlib.Path, options: Train) -> list[Selection]:
     before = [(selection.step, len(selection.dice), len(selection.kept)) for selection in done]
     if before != plan[: len(before)]:
         raise CheckpointError(
-            f"{folder}: its record of (steps, restarts compared, restarts kept) is {before}, the config's is {plan}"
+            f"{folder / RECORD}: its record of (steps, restarts compared, restarts kept) is {before}, the config's is "
+            f"{plan}; choose another --workdir, or the values of that run"
         )
     return done
 

@@ -148,7 +148,7 @@ def test_cases_json_states_what_values_mean(tmp_path, folders):
         ({"tumor": "3"}, "'labels' has the value 'tumor', expected one of 0 to 255"),
         ({"300": "tumor"}, "'labels' has the value '300'"),
         ([1], "'labels' is [1], expected"),
-        ({"1": "background", "2": "background"}, "expected one that is called liver"),
+        ({"1": "background", "2": "background"}, "leave no value that means liver"),
     ],
 )
 def test_labels_of_cases_json_that_cannot_be_used(tmp_path, labels, message):

@@ -119,24 +119,54 @@ def test_what_a_training_step_does_not_read_makes_no_other_training(phantom_scan
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "message", "remedies"),
     [
-        ({"ablation": "drop_out"}, "no ablation is called 'drop_out'; did you mean 'dropout'?"),
-        ({"ablation": "_vary"}, "no ablation is called '_vary'"),
-        ({"spec": "ablations"}, "no config is called 'ablations'"),
-        ({"seeds": 0}, "seeds is 0, expected 1 or more"),
-        ({"overrides": ["split.validation=6"]}, "only 6 of 8 patients are not held out"),
-        ({"overrides": ["split.test_cases=phantom_01"]}, "did you mean 'phantom_001'"),
-        ({"overrides": ["split.test_cases=phantom_001"], "folds": [0, 1]}, "names the test cases of all"),
-        ({"overrides": ["predict.fusion=weighted"]}, "fitted by `liverjax calibrate`"),
+        (
+            {"ablation": "drop_out"},
+            "no ablation is called 'drop_out'; did you mean 'dropout'?",
+            [{"ablation": "dropout"}],
+        ),
+        ({"ablation": "_vary"}, "no ablation is called '_vary'", [{"ablation": "norm"}]),
+        ({"spec": "ablations"}, "no config is called 'ablations'", [{"spec": "demo"}]),
+        ({"seeds": 0}, "seeds is 0, expected 1 or more", [{"seeds": 1}]),
+        (
+            {"metric": "reference_ml"},
+            "expected one of which it is known whether more is better",
+            [{"metric": "dice"}],
+        ),
+        (
+            {"overrides": ["split.validation=6"]},
+            "only 6 of 8 patients are not held out",
+            [{"overrides": ["split.validation=5"]}],
+        ),
+        (
+            {"overrides": ["split.test_cases=phantom_01"]},
+            "did you mean 'phantom_001'",
+            [{"overrides": ["split.test_cases=phantom_001"]}],
+        ),
+        (
+            {"overrides": ["split.test_cases=phantom_001"], "folds": [0, 1]},
+            "names the test cases of all; expected one of the two",
+            [{"folds": []}, {"overrides": []}],
+        ),
+        ({"folds": [-1]}, "no case is held out, expected one to be scored", [{"folds": [0]}]),
+        (
+            {"overrides": ["predict.fusion=weighted"]},
+            "fitted by `liverjax calibrate` to one run, which a sweep does not do; expected 'mean' or 'majority'",
+            [{"overrides": ["predict.fusion=mean"]}, {"overrides": ["predict.fusion=majority"]}],
+        ),
     ],
 )
-def test_what_does_not_fit_is_refused(phantom_scans, tmp_path, arguments, message):
+def test_what_does_not_fit_is_refused_and_what_the_message_says_is_planned(
+    phantom_scans, tmp_path, arguments, message, remedies
+):
     settings = {"ablation": "dropout", "spec": "demo", "dataset": phantom_scans, "workdir": tmp_path / "w"}
     with pytest.raises(ConfigError) as caught:
         plan_sweep(**{**settings, **arguments})
     assert message in str(caught.value)
     assert not (tmp_path / "w").exists()
+    for remedy in remedies:
+        assert plan_sweep(**{**settings, **arguments, **remedy}).trials
 
 
 def test_a_folder_without_scans_is_refused(tmp_path):
@@ -194,3 +224,30 @@ def test_metrics_have_scores_of_their_own(phantom_scans, tmp_path):
     assert _kinds(common) == {"prepare": 1, "train": 1, "predict": 2}
     assert all("--metrics=hd95" in command.words for command in set(distance.commands()) - common)
     assert {trial.scores for trial in dice.trials}.isdisjoint({trial.scores for trial in distance.trials})
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message", "right"),
+    [
+        (
+            "yield 'a', 'train.steps=5'",
+            r"expected a list of overrides: \['train.steps=5'\]",
+            "yield 'a', ['train.steps=5']",
+        ),
+        (
+            "yield 'a', []; yield 'a', ['seed=3']",
+            "expected another name for each",
+            "yield 'a', []; yield 'b', ['seed=3']",
+        ),
+        ("yield from ()", "yields no variants, expected two or more", "yield 'a', []; yield 'b', ['seed=3']"),
+    ],
+)
+def test_an_ablation_of_ones_own_is_corrected_as_the_message_says(
+    phantom_scans, tmp_path, wrong, message, right
+):
+    file = tmp_path / "own.py"
+    file.write_text(f"def rate(config):\n    {wrong}\n")
+    with pytest.raises(ConfigError, match=message):
+        plan_sweep(f"{file}:rate", "demo", phantom_scans, tmp_path / "w")
+    file.write_text(f"def rate(config):\n    {right}\n")
+    assert plan_sweep(f"{file}:rate", "demo", phantom_scans, tmp_path / "w").trials

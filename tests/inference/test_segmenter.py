@@ -162,6 +162,10 @@ def test_another_backend_computes_the_same_mask(model):
         model.with_backend(backend).predict(_scan(), mc_samples=2)
     with pytest.raises(ConfigError, match=r"predict\.ensemble cannot change behind a backend"):
         model.with_backend(backend).with_options(ensemble="best")
+    assert (
+        model.with_options(ensemble="best").with_backend(backend).predict(_scan()).labels.shape
+        == _scan().shape
+    )
 
 
 @pytest.mark.parametrize("fusion", ["mean", "majority"])

@@ -1,5 +1,7 @@
 """The networks in ONNX: the same probabilities and masks."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,6 +17,7 @@ from liverjax.volume import Volume
 onnx = pytest.importorskip("onnx", reason="the extra liverjax[onnx] is not installed")
 pytest.importorskip("onnxruntime", reason="the extra liverjax[onnx] is not installed")
 
+from liverjax.pretrained.export import export_model  # noqa: E402
 from liverjax.pretrained.onnx import OnnxNetworks, onnx_graph, with_onnx_runtime  # noqa: E402
 
 
@@ -43,6 +46,24 @@ def test_group_norm_is_refused():
     network = UNet(classes=2, features=(4, 8), norm="group")
     with pytest.raises(ConfigError, match=r"model\.norm is 'group'"):
         onnx_graph(*fold(network, _trained(network)))
+
+
+def test_a_norm_that_onnx_does_not_take_is_exported_and_computed_otherwise(tmp_path):
+    config = options.Config(views=("axial",), batch=options.Batch(patch=(32, 32)))
+    config = dataclasses.replace(config, model=options.Model(features=(4, 8), norm="group"))
+    network = build_unet(config.model, 2, accelerator=False)
+    model = Segmenter(config, Networks.stack({"axial": [_trained(network)]}))
+    message = "--format=stablehlo exports any, and --runtime=jax computes any"
+    for refused in (lambda: with_onnx_runtime(model), lambda: export_model(model, tmp_path / "out", "onnx")):
+        with pytest.raises(
+            ConfigError, match=f"model.norm is 'group', expected 'batch' or 'none' for ONNX; {message}"
+        ):
+            refused()
+    assert len(export_model(model, tmp_path / "out", "stablehlo")) == 2
+    scan = Volume(
+        np.random.default_rng(0).integers(-200, 300, (9, 8, 7)).astype(np.int16), np.diag([4.0, 4, 4, 1])
+    )
+    assert model.predict(scan).labels.shape == scan.shape
 
 
 def test_facts_are_in_the_metadata():

@@ -203,6 +203,22 @@ def test_compression_without_a_decoder(series):
         dicom.read_series(series)
 
 
+def test_slices_of_an_unknown_compression_are_made_plain(series):
+    expected, path = dicom.read_series(series).voxels, files_by_position(series)[3]
+    plain, data = path.read_bytes(), pydicom.dcmread(path)
+    data.file_meta.TransferSyntaxUID = pydicom.uid.JPEGLosslessSV1
+    data.PixelData = pydicom.encaps.encapsulate([b"\xff\xd8" + bytes(20)])
+    data["PixelData"].is_undefined_length = True
+    data.save_as(path)
+    if not pydicom.pixels.get_decoder(pydicom.uid.JPEGLosslessSV1).is_available:
+        with pytest.raises(
+            InputError, match=r"no decoder is installed, expected plain voxels; pip install 'pylibjpeg"
+        ):
+            dicom.read_series(series)
+    path.write_bytes(plain)
+    assert np.array_equal(dicom.read_series(series).voxels, expected)
+
+
 def test_compression_with_a_decoder(series):
     expected = dicom.read_series(series).voxels
     for path in series.iterdir():

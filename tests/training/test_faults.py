@@ -93,10 +93,15 @@ def test_a_worker_process_that_is_killed_ends_the_run(tiny_config, tmp_path, whe
     config = _with_workers(_endless(tiny_config), 2)
     kill = lambda: os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)  # noqa: E731
     seconds_since = when_under_way(kill)
-    with pytest.raises(TrainingError, match=r"Worker process .* exit code -9, .*last checkpoint is kept"):
+    with pytest.raises(
+        TrainingError, match=r"Worker process .* exit code -9, .*last checkpoint is kept"
+    ) as caught:
         train(config, tmp_path / "run", quiet=True)
     assert seconds_since() < _SOON
     assert not multiprocessing.active_children()
+    assert "the same command goes on. Fewer batch.workers take less memory" in str(caught.value)
+    fewer = dataclasses.replace(_with_workers(config, 0), max_minutes=0.05)
+    assert train(fewer, tmp_path / "run", quiet=True)["axial"].finished
 
 
 def test_an_output_that_vanishes_ends_the_run_with_its_name(tiny_config, tmp_path, when_under_way):
