@@ -7,10 +7,12 @@ x86 machine. 4 minutes 21 seconds with the installation of all packages (`make d
 """
 
 from liverjax.config import default_config
+from liverjax.errors import ConfigError
 
 
 def get_config(arg: str = ""):
-    del arg
+    if arg:
+        raise ConfigError(f"demo takes no argument, not {arg!r}")
     config = default_config()
     config.name = "demo"
     config.target.labels = ("background", "liver", "tumor")

@@ -180,6 +180,8 @@ def test_unknown_names_and_arguments_of_configs_are_refused(tmp_path):
         load_config("mr_livr")
     with pytest.raises(ConfigError, match="takes the argument 'small' or none, not 'tiny'"):
         load_config("mr_liver:tiny")
+    with pytest.raises(ConfigError, match="demo takes no argument, not 'small'"):
+        load_config("demo:small")
     with pytest.raises(ConfigError, match=r"nothing.py does not exist"):
         load_config(str(tmp_path / "nothing.py"))
     with pytest.raises(

@@ -268,7 +268,11 @@ def _silence_orbax_shutdown_noise() -> None:
 
     def report(unraisable: sys.UnraisableHookArgs) -> None:
         value = unraisable.exc_value
-        if str(value) != "Event loop is closed" and not isinstance(value, KeyboardInterrupt):
+        if str(value) == "Event loop is closed" or isinstance(value, KeyboardInterrupt):
+            return
+        # What else Orbax was reading when the first of its reads failed.
+        code = getattr(unraisable.object, "cr_code", None)
+        if "orbax" not in pathlib.Path(getattr(code, "co_filename", "")).parts:
             sys.__unraisablehook__(unraisable)
 
     sys.unraisablehook = report

@@ -187,6 +187,8 @@ def _arrays(
     for name, array in arrays.items():
         if not np.isfinite(array).all():
             raise CheckpointError(f"{path}: {name} holds a value that is not finite")
+        if name.endswith("/var") and (array < 0).any():  # Its root would make every mask empty.
+            raise CheckpointError(f"{path}: {name} holds a variance below 0")
     return arrays
 
 

@@ -222,6 +222,43 @@ def test_memory_that_is_short_names_the_scan(tmp_path):
     assert "a.nii" in printed and "memory" in printed.lower(), printed
 
 
+#: A config that leaves a read behind, which fails when it is given up, in a module at the path {place}.
+_LEFT_BEHIND = """
+SOURCE = '''
+async def read(pending):
+    try:
+        await pending
+    except BaseException as error:
+        raise Exception("Encountered error while reading array index") from error
+'''
+
+class Pending:
+    def __await__(self):
+        yield
+
+def get_config(arg=""):
+    names = {{}}
+    exec(compile(SOURCE, {place!r}, "exec"), names)
+    read = names["read"](Pending())
+    read.send(None)
+    del read, names
+    raise ValueError("a shape that does not fit")
+"""
+
+
+@pytest.mark.parametrize(
+    ("place", "ignored"),
+    [("/site-packages/orbax/checkpoint/serialization.py", False), ("/home/somebody/orbax_study.py", True)],
+)
+def test_reads_that_orbax_gives_up_say_nothing(tmp_path, place, ignored):
+    path = tmp_path / "my.py"
+    path.write_text(_LEFT_BEHIND.format(place=place))
+    done = subprocess.run([*_PROGRAM, "config", str(path)], capture_output=True, text=True)
+    assert done.returncode == 1 and "ValueError: a shape that does not fit" in done.stderr
+    assert ("Exception ignored in" in done.stderr) == ignored
+    assert ignored or done.stderr.count("\n") == 1
+
+
 def test_verbose_shows_where_an_error_comes_from(tmp_path):
     missing = str(tmp_path / "nowhere")
     command = [*_PROGRAM, "evaluate", f"--predictions={missing}", f"--references={missing}", "-o", missing]

@@ -33,6 +33,7 @@ SUBSETS = {"train": ["patient-4711", "patient-4712"], "validation": ["patient-47
 CALIBRATION = Calibration({"axial": 1.5}, {"axial": (1.0, 2.0), "sagittal": (1.0, 0.5)}, members=2)
 ABOUT = {"data": "5f" * 32, "versions": {"liverjax": "0.1.0"}, "checkpoints": {"axial": []}}
 KERNEL = "axial/params/stem/conv/kernel"
+VARIANCE = "axial/batch_stats/stem/norm/var"
 
 
 @pytest.fixture(scope="module")
@@ -215,11 +216,15 @@ def test_another_type_or_shape_is_refused(bundle, change):
         liverjax.load_model(bundle)
 
 
-def test_values_that_are_not_finite_are_refused(bundle):
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [(KERNEL, np.inf, "value that is not finite"), (VARIANCE, -1, "variance below 0")],
+)
+def test_values_that_no_training_gives_are_refused(bundle, name, value, said):
     header, data = _read(bundle)
-    start, _ = header[KERNEL]["data_offsets"]
-    _write(bundle, header, data[:start] + np.float32(np.inf).tobytes() + data[start + 4 :])
-    with pytest.raises(CheckpointError, match=f"{KERNEL} holds a value that is not finite"):
+    start, _ = header[name]["data_offsets"]
+    _write(bundle, header, data[:start] + np.float32(value).tobytes() + data[start + 4 :])
+    with pytest.raises(CheckpointError, match=f"{name} holds a {said}"):
         liverjax.load_model(bundle)
 
 
