@@ -124,7 +124,6 @@ def evaluate(folders, tmp_path, capsys):
         ("--metrics=dise", "did you mean 'dice'", "--metrics=dice"),
         ("--regions=lever", "did you mean 'liver'", "--regions=liver"),
         ("--cases=z", "no reference in .* for 1 case: z", "--cases=x"),
-        ("--metrics=", "expected one or more of dice", "--metrics=dice"),
     ],
 )
 def test_a_choice_of_scores_is_corrected_as_the_message_says(evaluate, wrong, message, right):
