@@ -83,11 +83,14 @@ class MeasuredLesion:
       lesion: its volume, centre and box.
       diameters: its diameters.
       cut: it reaches the border of the scan, beyond which it may go on.
+      viable_mm: the longest diameter of a connected piece of its viable part, 0 if nothing is viable, NaN if that is
+        not known.
     """
 
     lesion: Lesion
     diameters: Diameters
     cut: bool
+    viable_mm: float = math.nan
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,16 +124,20 @@ def slice_distance(affine: np.ndarray) -> float:
     return abs(float(np.linalg.det(axes))) / float(np.linalg.norm(normal))
 
 
-def measure(mask: np.ndarray, affine: np.ndarray) -> MeasuredMask:
+def measure(mask: np.ndarray, affine: np.ndarray, viable: np.ndarray | None = None) -> MeasuredMask:
     """Measures every lesion of a mask (components by 6 neighbours).
 
     Args:
       mask: (x, y, z); any value but 0 is tumour.
       affine: (4, 4) from voxel indices to RAS+ world coordinates in mm.
+      viable: (x, y, z); any value but 0 takes up contrast in the arterial phase. What lies in no lesion is left out.
 
     Raises:
       InputError: the affine is singular.
+      ValueError: the shapes differ.
     """
+    if viable is not None and viable.shape != mask.shape:
+        raise ValueError(f"viable mask of shape {viable.shape}, expected {mask.shape}")
     affine = _checked(affine)
     box = bounding_box(mask)
     x, y, z = (along.start or 0 for along in box)
@@ -146,7 +153,9 @@ def measure(mask: np.ndarray, affine: np.ndarray) -> MeasuredMask:
         cut = any(
             along.start == 0 or along.stop == n for along, n in zip(lesion.box, mask.shape, strict=True)
         )
-        measured.append(MeasuredLesion(lesion, _diameters(ids[place] == lesion.id, affine, start), cut))
+        region = ids[place] == lesion.id
+        viable_mm = math.nan if viable is None else _largest_mm(region & (viable[lesion.box] != 0), affine)
+        measured.append(MeasuredLesion(lesion, _diameters(region, affine, start), cut, viable_mm))
     return MeasuredMask(tuple(measured), ids, corner, affine, slice_distance(affine))
 
 
@@ -164,6 +173,11 @@ def diameters(mask: np.ndarray, affine: np.ndarray) -> Diameters:
     if not all(along.stop for along in box):
         raise InputError("the mask of a lesion has no voxel in any slice, expected at least one")
     return _diameters(mask[box] != 0, affine, [along.start for along in box])
+
+
+def _largest_mm(region: np.ndarray, affine: np.ndarray) -> float:
+    """Returns the longest diameter in mm of the connected pieces of a mask, 0 if there are none."""
+    return max((piece.diameters.longest.mm for piece in measure(region, affine).lesions), default=0.0)
 
 
 def _checked(affine: np.ndarray) -> np.ndarray:
