@@ -140,7 +140,7 @@ def assess(
       new_mm: a new lesion that never reaches this diameter is equivocal, and no progression. One that does makes its
         first time point progression.
     """
-    at_baseline = {number for finding in visits[0].findings for number in finding.members}
+    at_baseline = {number for finding in visits[0].findings if finding.parts for number in finding.members}
     first_seen = _new_lesions(visits, at_baseline)
     unequivocal = {number: seen for number, (seen, largest) in first_seen.items() if largest >= new_mm - ROUNDING}
     sums = [_sum(visit, targets, too_small_mm) + visit.elsewhere.sum_mm for visit in visits]
@@ -193,7 +193,9 @@ def _new_lesions(visits: Sequence[Visit], at_baseline: Collection[int]) -> dict[
     found: dict[int, tuple[int, float]] = {}
     for index, visit in enumerate(visits):
         for finding in visit.findings:
-            size = max((part.longest_mm for part in finding.parts), default=0.0)
+            if not finding.parts:
+                continue
+            size = max(part.longest_mm for part in finding.parts)
             for number in set(finding.members) - set(at_baseline):
                 seen, largest = found.get(number, (index, 0.0))
                 found[number] = seen, max(largest, size)

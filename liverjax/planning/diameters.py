@@ -102,6 +102,7 @@ class MeasuredMask:
       ids: (x, y, z) lesion ids, cropped to the box that holds all lesions.
       corner: index of the first voxel of that box in the mask.
       affine: (4, 4) from voxel indices of the mask to RAS+ world coordinates in mm.
+      shape: number of voxels of the mask along x, y, z.
       slice_mm: distance between slices in mm.
     """
 
@@ -109,6 +110,7 @@ class MeasuredMask:
     ids: np.ndarray
     corner: tuple[int, int, int]
     affine: np.ndarray
+    shape: tuple[int, int, int]
     slice_mm: float
 
 
@@ -156,7 +158,7 @@ def measure(mask: np.ndarray, affine: np.ndarray, viable: np.ndarray | None = No
         region = ids[place] == lesion.id
         viable_mm = math.nan if viable is None else _largest_mm(region & (viable[lesion.box] != 0), affine)
         measured.append(MeasuredLesion(lesion, _diameters(region, affine, start), cut, viable_mm))
-    return MeasuredMask(tuple(measured), ids, corner, affine, slice_distance(affine))
+    return MeasuredMask(tuple(measured), ids, corner, affine, mask.shape, slice_distance(affine))
 
 
 def diameters(mask: np.ndarray, affine: np.ndarray) -> Diameters:

@@ -94,6 +94,24 @@ def find_patients(
     return _cohort(places, dates, scans, viable, transforms)
 
 
+def patients_of_rater(folder: str | Path, transforms: Sequence[str | Path] = ()) -> list[Patient]:
+    """Finds the masks of one rater: a folder of masks, one of each case, or one such folder for each time point.
+
+    Args:
+      folder: of masks, or of folders, which are time points in natural order of their names.
+      transforms: as for `find_patients`.
+
+    Raises:
+      InputError: as `find_patients`.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder, expected a folder of masks or a CSV file of diameters")
+    inside = [place for place in folder.iterdir() if place.is_dir() and not place.name.startswith(".")]
+    inside.sort(key=lambda place: layouts.natural_key(place.name))
+    return _cohort(inside or [folder], (), (), (), transforms)
+
+
 def _case(file: Path) -> Case:
     """Returns a mask as a case; its patient is the one that a `cases.json` beside it states."""
     if (file.parent / "cases.json").is_file():

@@ -179,7 +179,7 @@ def non_target_response(present: Sequence[bool], stated: NonTarget = "") -> NonT
     """
     own: NonTarget = "" if not present else "non-CR/non-PD" if any(present) else "CR"
     order: tuple[NonTarget, ...] = ("", "CR", "non-CR/non-PD", "NE", "PD")
-    return max(own, stated, key=order.index)
+    return order[max(order.index(own), order.index(stated))]
 
 
 def overall_response(target: Target, non_target: NonTarget, new: bool) -> Overall:

@@ -70,6 +70,7 @@ COURSES = {
     "a small new lesion that grows was new when it appeared": (
         [{1: 40}, {1: 20, 2: 3}, {1: 20, 2: 9}], {1}, ["PR PD", "PR PD"],
     ),
+    "a lesion that is listed before it appears is new": ([{1: 40, 2: 0}, {1: 20, 2: 12}], {1}, ["PR PD"]),
     "complete response": ([{1: 40, 2: 20}, {1: 0, 2: 0}], {1, 2}, ["CR CR"]),
     "complete response of targets with another lesion left is partial": (
         [{1: 40, 2: 12}, {1: 0, 2: 12}], {1}, ["CR PR"],
