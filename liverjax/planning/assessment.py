@@ -25,6 +25,7 @@ from liverjax.planning.recist import (
     propose_targets,
 )
 from liverjax.planning.tracking import follow
+from liverjax.scoring import tables
 from liverjax.scoring.summary import make_folder
 
 #: Stands on every output.
@@ -86,7 +87,7 @@ class Assessment:
 
 def assess_patient(
     patient: Patient,
-    options: Options = Options(),  # noqa: B008
+    options: Options = Options(),
     targets: Sequence[int] | None = None,
     elsewhere: Mapping[str, Elsewhere] | None = None,
 ) -> Assessment:
@@ -152,13 +153,20 @@ def _notes(
         for finding in visit.findings:
             name = lesion_name(finding.members)
             if len(finding.members) > 1 and finding.parts:
-                notes.append(f"{visit.name}: lesions {name} have merged; their sum is the diameter of the whole")
+                notes.append(
+                    f"{visit.name}: lesions {name} have merged; their sum is the diameter of the whole"
+                )
             if len(finding.parts) > 1:
-                notes.append(f"{visit.name}: lesion {name} is in {len(finding.parts)} parts; their diameters are added")
+                notes.append(
+                    f"{visit.name}: lesion {name} is in {len(finding.parts)} parts; their diameters are added"
+                )
     if responses[-1].equivocal:
         numbers = ", ".join(map(str, responses[-1].equivocal))
         notes.append(f"new lesions too small to be unequivocal, not counted as progression: {numbers}")
-    if len({point.date for point in patient.time_points}) < len(patient.time_points) and patient.time_points[0].date:
+    if (
+        len({point.date for point in patient.time_points}) < len(patient.time_points)
+        and patient.time_points[0].date
+    ):
         notes.append("several time points have the same date")
     return notes
 
@@ -197,7 +205,9 @@ def states(visits: Sequence[Visit], index: int) -> list[str]:
 def lesion_rows(assessment: Assessment) -> list[dict[str, Any]]:
     """Returns a row for each lesion part at each time point, and for each lesion that is gone."""
     rows = []
-    for index, (point, visit) in enumerate(zip(assessment.patient.time_points, assessment.visits, strict=True)):
+    for index, (point, visit) in enumerate(
+        zip(assessment.patient.time_points, assessment.visits, strict=True)
+    ):
         for finding, state in zip(visit.findings, states(assessment.visits, index), strict=True):
             for number, part in enumerate(finding.parts or (None,)):
                 row = {
@@ -210,7 +220,10 @@ def lesion_rows(assessment: Assessment) -> list[dict[str, Any]]:
                     "state": state,
                     "use": USE,
                 }
-                rows.append(row | (_measures(assessment, index, part) if part else {"longest_mm": 0.0, "counted_mm": 0.0}))
+                rows.append(
+                    row
+                    | (_measures(assessment, index, part) if part else {"longest_mm": 0.0, "counted_mm": 0.0})
+                )
     return rows
 
 
@@ -262,6 +275,32 @@ def response_rows(assessment: Assessment) -> list[dict[str, Any]]:
         }
         for point, response in zip(assessment.patient.time_points, assessment.responses, strict=True)
     ]
+
+
+def report_rows(assessments: Sequence[Assessment]) -> dict[str, dict[str, Any]]:
+    """Returns what `report.response_report` takes: responses, lesions and notes of each patient."""
+    return {
+        "responses": {one.patient.id: response_rows(one) for one in assessments},
+        "lesions": {one.patient.id: lesion_rows(one) for one in assessments},
+        "notes": {one.patient.id: one.notes for one in assessments},
+    }
+
+
+def table(assessments: Sequence[Assessment]) -> str:
+    """Returns the responses as lines of text, for a terminal, with the notes below them."""
+    rows = [
+        {
+            "": f"{row['case']} {row['time_point']}",
+            "sum [mm]": tables.number(row["sum_mm"]),
+            "nadir [mm]": tables.number(row["nadir_mm"]),
+            "change [%]": tables.number(row["change_percent"]),
+            **{name: row[name] or "-" for name in ("target", "non_target", "new_lesions", "overall")},
+        }
+        for one in assessments
+        for row in response_rows(one)
+    ]
+    notes = [f"{one.patient.id}: {note}" for one in assessments for note in one.notes]
+    return "\n".join([tables.aligned(rows), *notes])
 
 
 def save(folder: str | os.PathLike, assessments: Sequence[Assessment]) -> pathlib.Path:

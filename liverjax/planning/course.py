@@ -142,7 +142,9 @@ def assess(
     """
     at_baseline = {number for finding in visits[0].findings if finding.parts for number in finding.members}
     first_seen = _new_lesions(visits, at_baseline)
-    unequivocal = {number: seen for number, (seen, largest) in first_seen.items() if largest >= new_mm - ROUNDING}
+    unequivocal = {
+        number: seen for number, (seen, largest) in first_seen.items() if largest >= new_mm - ROUNDING
+    }
     sums = [_sum(visit, targets, too_small_mm) + visit.elsewhere.sum_mm for visit in visits]
     gone = [_gone(visit, targets) for visit in visits]
     evaluable = [visit.elsewhere.evaluable for visit in visits]
@@ -161,9 +163,13 @@ def assess(
             who = _or_new(_who(visits[until], targets, too_small_mm, evaluable[index]), is_new)
         if index and viable_targets:
             known = evaluable[until]
-            mrecist = _or_new(target_response(viable[until], [v == 0 for v in viable[until]], MRECIST, known), is_new)
+            mrecist = _or_new(
+                target_response(viable[until], [v == 0 for v in viable[until]], MRECIST, known), is_new
+            )
         others = [
-            bool(f.parts) for f in visit.findings if at_baseline & set(f.members) and not set(f.members) & set(targets)
+            bool(f.parts)
+            for f in visit.findings
+            if at_baseline & set(f.members) and not set(f.members) & set(targets)
         ]
         non_target = non_target_response(others, visit.elsewhere.non_target) if index else ""
         nadir = min([s for s, known in zip(sums[:index], evaluable, strict=False) if known], default=sums[0])
@@ -177,7 +183,9 @@ def assess(
                 target=target,
                 non_target=non_target,
                 new=new,
-                equivocal=tuple(n for n, (seen, _) in first_seen.items() if seen <= index and n not in unequivocal),
+                equivocal=tuple(
+                    n for n, (seen, _) in first_seen.items() if seen <= index and n not in unequivocal
+                ),
                 overall=overall_response(target, non_target, is_new) if index else "",
                 who=who,
                 products_mm2=_products(visit, targets, too_small_mm),
@@ -226,7 +234,9 @@ def _product(part: Part, too_small_mm: float) -> float:
 
 
 def _products(visit: Visit, targets: Collection[int], too_small_mm: float) -> float:
-    return float(sum(_product(part, too_small_mm) for finding in _of(visit, targets) for part in finding.parts))
+    return float(
+        sum(_product(part, too_small_mm) for finding in _of(visit, targets) for part in finding.parts)
+    )
 
 
 def _who(visits: Sequence[Visit], targets: Collection[int], too_small_mm: float, evaluable: bool) -> Target:

@@ -185,9 +185,7 @@ def _largest_mm(region: np.ndarray, affine: np.ndarray) -> float:
 def _checked(affine: np.ndarray) -> np.ndarray:
     affine = np.asarray(affine, float)
     if not (np.isfinite(affine).all() and abs(np.linalg.det(affine[:3, :3])) > 0):
-        raise InputError(
-            f"the affine {affine.tolist()} is singular, expected three axes that span the space"
-        )
+        raise InputError(f"the affine {affine.tolist()} is singular, expected three axes that span the space")
     return affine
 
 
@@ -308,7 +306,9 @@ def _perpendicular(region: np.ndarray, ends: np.ndarray, to_mm: np.ndarray) -> t
     low, high = np.concatenate(lowest), np.concatenate(highest)
     lengths = high - low
     best = int(np.flatnonzero(lengths >= lengths.max() * (1 - _ROUNDING))[0])
-    points = np.array([candidates[best] * along + low[best] * across, candidates[best] * along + high[best] * across])
+    points = np.array(
+        [candidates[best] * along + low[best] * across, candidates[best] * along + high[best] * across]
+    )
     points = np.round(points @ np.linalg.inv(to_mm).T, 9) + 0.0
     return float(lengths[best]), points[np.lexsort(points.T[::-1])]
 

@@ -88,7 +88,9 @@ def find_patients(
         raise InputError(f"time points are {_named(places)}, expected either files or folders")
     if len(places) == 1 and places[0].is_dir():
         cases = layouts.find_cases(places[0], "flat")
-        return [_one_patient(cases, dates, scans, viable, transforms, _only_folder(scans), _only_folder(viable))]
+        return [
+            _one_patient(cases, dates, scans, viable, transforms, _only_folder(scans), _only_folder(viable))
+        ]
     if not places[0].is_dir():
         return [_one_patient([_case(place) for place in places], dates, scans, viable, transforms)]
     return _cohort(places, dates, scans, viable, transforms)
@@ -143,7 +145,11 @@ def _one_patient(
     folder = cases[0].image.resolve().parent
     (id,) = stated or {folder.name}
     count = len(cases)
-    named = _by_name(scans[0], [case.id for case in cases], "scan") if scans_by_name else _each(scans, count, "scans")
+    named = (
+        _by_name(scans[0], [case.id for case in cases], "scan")
+        if scans_by_name
+        else _each(scans, count, "scans")
+    )
     alive = _by_name(viable[0], [case.id for case in cases], "viable mask") if viable_by_name else None
     alive = alive or _each(viable, count, "viable masks")
     moved = [None, *_each(transforms, count - 1, "transforms, one for each time point after the baseline")]
@@ -160,7 +166,12 @@ def _cohort(
 ) -> list[Patient]:
     found = [{case.id: case for case in layouts.find_cases(place, "flat")} for place in places]
     ids = sorted(set().union(*found), key=layouts.natural_key)
-    missing = [f"{id} in {place}" for id in ids for place, cases in zip(places, found, strict=True) if id not in cases]
+    missing = [
+        f"{id} in {place}"
+        for id in ids
+        for place, cases in zip(places, found, strict=True)
+        if id not in cases
+    ]
     if missing:
         raise InputError(f"no mask of {', '.join(missing)}; expected one of each patient at each time point")
     names = _distinct([place.resolve().name for place in places], places)
@@ -168,7 +179,9 @@ def _cohort(
     pictures = _folders(scans, len(places), ids, "scans")
     alive = _folders(viable, len(places), ids, "viable masks")
     moved = [dict.fromkeys(ids)]
-    for place in _each(transforms, len(places) - 1, "transforms, a folder for each time point after the baseline"):
+    for place in _each(
+        transforms, len(places) - 1, "transforms, a folder for each time point after the baseline"
+    ):
         moved.append(dict.fromkeys(ids) if place is None else {id: place / f"{id}.txt" for id in ids})
     patients = []
     for id in ids:
@@ -193,9 +206,13 @@ def _each(places: Sequence[str | Path], count: int, what: str) -> list[Path | No
     return [Path(place) for place in places]
 
 
-def _folders(places: Sequence[str | Path], count: int, ids: Sequence[str], what: str) -> list[dict[str, Path | None]]:
-    return [dict.fromkeys(ids) if place is None else dict(zip(ids, _by_name(place, ids, what), strict=True))
-            for place in _each(places, count, what)]
+def _folders(
+    places: Sequence[str | Path], count: int, ids: Sequence[str], what: str
+) -> list[dict[str, Path | None]]:
+    return [
+        dict.fromkeys(ids) if place is None else dict(zip(ids, _by_name(place, ids, what), strict=True))
+        for place in _each(places, count, what)
+    ]
 
 
 def _by_name(folder: str | Path, ids: Sequence[str], what: str) -> list[Path]:
@@ -265,7 +282,9 @@ def read_transform(path: str | Path) -> np.ndarray:
     if matrix.shape != (4, 4) or not np.isfinite(matrix).all():
         raise InputError(f"{path}: holds {matrix.shape} numbers, expected four lines of four finite numbers")
     if not np.allclose(matrix[3], (0, 0, 0, 1)):
-        raise InputError(f"{path}: its last line is {matrix[3].tolist()}, expected 0 0 0 1, as of an affine transform")
+        raise InputError(
+            f"{path}: its last line is {matrix[3].tolist()}, expected 0 0 0 1, as of an affine transform"
+        )
     determinant = float(np.linalg.det(matrix[:3, :3]))
     if determinant < _SMALLEST_DETERMINANT:
         raise InputError(
@@ -324,7 +343,10 @@ def read_masks(patient: Patient, tumor_labels: Sequence[int]) -> tuple[list[Meas
 
 def _field(affine: np.ndarray, shape: Sequence[int]) -> np.ndarray:
     """Returns (2, 3) the lowest and highest world coordinates of a scan."""
-    corners = np.array(list(itertools.product(*((-0.5, n - 0.5) for n in shape)))) @ affine[:3, :3].T + affine[:3, 3]
+    corners = (
+        np.array(list(itertools.product(*((-0.5, n - 0.5) for n in shape)))) @ affine[:3, :3].T
+        + affine[:3, 3]
+    )
     return np.array([corners.min(0), corners.max(0)])
 
 

@@ -21,6 +21,7 @@ from liverjax.planning.stated import read_rater
 from liverjax.planning.tracking import follow
 from liverjax.planning.variability import RaterCourse
 from liverjax.scans import nifti
+from liverjax.scoring import tables
 from liverjax.scoring.summary import make_folder
 from liverjax.volume import Volume
 
@@ -47,6 +48,34 @@ class Agreement:
     sums: list[dict[str, Any]]
     limits: dict[str, list[dict[str, Any]]]
     choices: list[dict[str, Any]]
+
+    def report_rows(self) -> dict[str, Any]:
+        """Returns what `report.raters_report` takes."""
+        values = {"diameters": self.diameters, "sums": self.sums, "volumes": self.volumes}
+        rows = {"raters": self.raters, "classes": self.classes, "kappas": self.kappas, "limits": self.limits}
+        return {**rows, "values": values, "choices": self.choices}
+
+    def table(self) -> str:
+        """Returns kappas and limits of agreement as lines of text, for a terminal."""
+        kappas = [
+            {
+                "": f"Fleiss' kappa at {row['time_point']}",
+                "cases": str(row["cases"]),
+                "kappa": tables.number(row["kappa"]),
+                "95 % interval": tables.interval(row),
+            }
+            for row in self.kappas
+        ]
+        limits = [
+            {
+                "": f"{kind}, {row['raters']}",
+                **{name: tables.number(row[name]) for name in ("n", "bias", "lower", "upper")},
+            }
+            for kind, rows in self.limits.items()
+            for row in rows
+            if row["n"]
+        ]
+        return "\n\n".join(tables.aligned(rows) for rows in (kappas, limits) if rows)
 
     def save(self, folder: str | os.PathLike) -> pathlib.Path:
         """Writes `classes.csv`, `diameters.csv`, `sums.csv`, `choices.csv` and `raters.json`, each atomically.
@@ -183,6 +212,11 @@ def simulate(
         course
         for one in assessments
         for course in variability.simulate_raters(
-            rater_course(one), raters, error_mm=error_mm, bias_mm=bias_mm, slice_mm=one.masks[0].slice_mm, seed=seed
+            rater_course(one),
+            raters,
+            error_mm=error_mm,
+            bias_mm=bias_mm,
+            slice_mm=one.masks[0].slice_mm,
+            seed=seed,
         )
     ]

@@ -120,7 +120,9 @@ def check_targets(
         raise InputError(f"target lesions are {_numbers(chosen)}, expected at most {most}, each once")
     for number in chosen:
         if number not in known:
-            raise InputError(f"target lesion {number} has no voxel in any slice at baseline, expected one of {listed}")
+            raise InputError(
+                f"target lesion {number} has no voxel in any slice at baseline, expected one of {listed}"
+            )
         if not measurable(known[number].longest_mm, known[number].slice_mm):
             raise InputError(
                 f"target lesion {number} has a longest diameter of {known[number].longest_mm:.1f} mm, expected a "

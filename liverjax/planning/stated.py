@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-from liverjax.errors import InputError, did_you_mean
+from liverjax.errors import ConfigError, InputError, did_you_mean
 from liverjax.planning.course import Elsewhere, Finding, Part, Visit
 from liverjax.planning.patients import Patient
 from liverjax.planning.recist import Candidate, NonTarget, propose_targets
@@ -17,6 +17,45 @@ from liverjax.planning.variability import RaterCourse
 
 _NON_TARGET = [value for value in get_args(NonTarget) if value]
 _ANSWERS = {"yes": True, "no": False, "": None}
+
+
+def tumor_labels(values: Sequence[str]) -> tuple[int, ...]:
+    """Returns the values of tumour in masks.
+
+    Raises:
+      ConfigError: one is no number of 1 to 255.
+    """
+    if not values or not all(value.isdecimal() and 1 <= int(value) <= 255 for value in values):
+        raise ConfigError(f"--tumor_labels is {','.join(values)!r}, expected whole numbers of 1 to 255")
+    return tuple(map(int, values))
+
+
+def read_all(
+    targets: Sequence[str], elsewhere: str | None, patients: Sequence[Patient]
+) -> tuple[dict[str, list[int]], dict[str, dict[str, Elsewhere]]]:
+    """Returns the chosen target lesions by patient, and what is stated elsewhere by patient and time point.
+
+    Args:
+      targets: numbers of the target lesions of the only patient, or a CSV file; nothing where none are chosen.
+      elsewhere: a CSV file, or None.
+      patients: of whom.
+
+    Raises:
+      InputError: as `read_targets` and `read_elsewhere`; or numbers are given for several patients.
+    """
+    beyond = read_elsewhere(elsewhere, patients) if elsewhere else {}
+    if not targets:
+        return {}, beyond
+    if all(target.isdecimal() for target in targets):
+        if len(patients) > 1:
+            raise InputError(
+                f"target lesions {', '.join(targets)} of {len(patients)} patients, expected a CSV file with the columns "
+                "case and lesion"
+            )
+        return {patients[0].id: [int(target) for target in targets]}, beyond
+    if len(targets) > 1:
+        raise InputError(f"target lesions are {', '.join(targets)}, expected their numbers, or one CSV file")
+    return read_targets(targets[0], patients), beyond
 
 
 def read_elsewhere(path: str | Path, patients: Sequence[Patient]) -> dict[str, dict[str, Elsewhere]]:
@@ -30,7 +69,15 @@ def read_elsewhere(path: str | Path, patients: Sequence[Patient]) -> dict[str, d
       InputError: the file cannot be read, has other columns or values, or names what is not there.
     """
     known = {patient.id: [point.name for point in patient.time_points] for patient in patients}
-    columns = ("case", "time_point", "non_target", "new_lesion", "elsewhere_mm", "elsewhere_gone", "evaluable")
+    columns = (
+        "case",
+        "time_point",
+        "non_target",
+        "new_lesion",
+        "elsewhere_mm",
+        "elsewhere_gone",
+        "evaluable",
+    )
     found: dict[str, dict[str, Elsewhere]] = {id: {} for id in known}
     sums: dict[str, set[str]] = collections.defaultdict(set)
     for place, row in _rows(path, columns, ["time_point"] + ["case"] * (len(known) > 1)):
@@ -38,7 +85,9 @@ def read_elsewhere(path: str | Path, patients: Sequence[Patient]) -> dict[str, d
         if case not in known:
             raise InputError(f"{place}: no case {case!r}{did_you_mean(case, known)}")
         if time_point not in known[case]:
-            raise InputError(f"{place}: no time point {time_point!r} of {case}{did_you_mean(time_point, known[case])}")
+            raise InputError(
+                f"{place}: no time point {time_point!r} of {case}{did_you_mean(time_point, known[case])}"
+            )
         if time_point in found[case]:
             raise InputError(f"{place}: {time_point} of {case} a second time, expected one line")
         if row["non_target"] not in ("", *_NON_TARGET):
@@ -48,7 +97,9 @@ def read_elsewhere(path: str | Path, patients: Sequence[Patient]) -> dict[str, d
         total = _number(place, "elsewhere_mm", row["elsewhere_mm"] or "0")
         evaluable = _answer(place, "evaluable", row["evaluable"]) is not False
         if not evaluable and time_point == known[case][0]:
-            raise InputError(f"{place}: the baseline is not evaluable, expected one with which others can be compared")
+            raise InputError(
+                f"{place}: the baseline is not evaluable, expected one with which others can be compared"
+            )
         if row["elsewhere_mm"]:
             sums[case].add(time_point)
         found[case][time_point] = Elsewhere(
@@ -61,7 +112,9 @@ def read_elsewhere(path: str | Path, patients: Sequence[Patient]) -> dict[str, d
     for case, stated in sums.items():
         missing = [name for name in known[case] if name not in stated]
         if missing:
-            raise InputError(f"{path}: no elsewhere_mm of {case} at {', '.join(missing)}, expected one at every time point")
+            raise InputError(
+                f"{path}: no elsewhere_mm of {case} at {', '.join(missing)}, expected one at every time point"
+            )
     return found
 
 
@@ -104,8 +157,14 @@ def read_rater(path: str | Path, slice_mm: float = 0.0) -> list[RaterCourse]:
         case, lesion = row["case"], row["lesion"]
         parts = times.setdefault(case, {}).setdefault(row["time_point"], {})
         if lesion in parts:
-            raise InputError(f"{place}: lesion {lesion} of {case} at {row['time_point']} a second time, expected one line")
-        across = _number(place, "perpendicular_mm", row["perpendicular_mm"]) if row["perpendicular_mm"] else math.nan
+            raise InputError(
+                f"{place}: lesion {lesion} of {case} at {row['time_point']} a second time, expected one line"
+            )
+        across = (
+            _number(place, "perpendicular_mm", row["perpendicular_mm"])
+            if row["perpendicular_mm"]
+            else math.nan
+        )
         parts[lesion] = Part(_number(place, "longest_mm", row["longest_mm"]), across)
         answer = _answer(place, "target", row["target"])
         stated = stated or answer is not None
@@ -123,17 +182,24 @@ def read_rater(path: str | Path, slice_mm: float = 0.0) -> list[RaterCourse]:
         course = [
             Visit(
                 time,
-                tuple(Finding((numbers[n],), (part,) if part.longest_mm > 0 else ()) for n, part in parts.items()),
+                tuple(
+                    Finding((numbers[n],), (part,) if part.longest_mm > 0 else ())
+                    for n, part in parts.items()
+                ),
             )
             for time, parts in visits.items()
         ]
         courses.append(
-            RaterCourse(Path(path).stem, case, tuple(course), tuple(chosen), {n: name for name, n in numbers.items()})
+            RaterCourse(
+                Path(path).stem, case, tuple(course), tuple(chosen), {n: name for name, n in numbers.items()}
+            )
         )
     return courses
 
 
-def _rows(path: str | Path, columns: Sequence[str], needed: Sequence[str]) -> list[tuple[str, Mapping[str, str]]]:
+def _rows(
+    path: str | Path, columns: Sequence[str], needed: Sequence[str]
+) -> list[tuple[str, Mapping[str, str]]]:
     """Returns the rows of a CSV file, each with its place for messages; columns that it lacks are ""."""
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
@@ -154,7 +220,9 @@ def _rows(path: str | Path, columns: Sequence[str], needed: Sequence[str]) -> li
     found = []
     for index, row in enumerate(rows):
         if None in row or None in row.values():
-            raise InputError(f"{path}, line {index + 2}: has another number of values than columns ({len(header)})")
+            raise InputError(
+                f"{path}, line {index + 2}: has another number of values than columns ({len(header)})"
+            )
         full = dict.fromkeys(columns, "") | {name: value.strip() for name, value in row.items()}
         found.append((f"{path}, line {index + 2}", full))
     return found

@@ -64,7 +64,9 @@ def by_case(courses: Sequence[RaterCourse]) -> dict[str, dict[str, RaterCourse]]
     cases: dict[str, dict[str, RaterCourse]] = {}
     for course in courses:
         cases.setdefault(course.case, {})[course.rater] = course
-    missing = [f"{case} by {rater}" for case, found in cases.items() for rater in raters if rater not in found]
+    missing = [
+        f"{case} by {rater}" for case, found in cases.items() for rater in raters if rater not in found
+    ]
     if missing:
         raise InputError(f"no reading of {', '.join(missing)}; expected every case of every rater")
     for case, found in cases.items():
@@ -125,13 +127,20 @@ def kappa(rows: Sequence[Mapping[str, Any]], seed: int = 0) -> dict[str, float]:
     low, high = statistics.clustered_interval(
         lambda drawn: np.array([fleiss_kappa(counts[drawn])]), np.arange(len(counts)), seed=seed
     )
-    return {"cases": len(counts), "kappa": fleiss_kappa(counts), "ci_low": float(low[0]), "ci_high": float(high[0])}
+    return {
+        "cases": len(counts),
+        "kappa": fleiss_kappa(counts),
+        "ci_low": float(low[0]),
+        "ci_high": float(high[0]),
+    }
 
 
 # --- diameters and sums -------------------------------------------------------------------------------------
 
 
-def diameter_rows(cases: Mapping[str, Mapping[str, RaterCourse]], value: str = "longest_mm") -> list[dict[str, Any]]:
+def diameter_rows(
+    cases: Mapping[str, Mapping[str, RaterCourse]], value: str = "longest_mm"
+) -> list[dict[str, Any]]:
     """Returns a row for each lesion at each time point, with what each rater measured; NaN where one did not find it.
 
     Args:
@@ -158,7 +167,10 @@ def sum_rows(cases: Mapping[str, Mapping[str, RaterCourse]]) -> list[dict[str, A
     """Returns a row for each case and time point, with each rater's sum of diameters of the own targets."""
     rows = []
     for case, raters in cases.items():
-        sums = {rater: [r.sum_mm for r in assess(course.visits, course.targets)] for rater, course in raters.items()}
+        sums = {
+            rater: [r.sum_mm for r in assess(course.visits, course.targets)]
+            for rater, course in raters.items()
+        }
         for index, visit in enumerate(next(iter(raters.values())).visits):
             values = {rater: of_rater[index] for rater, of_rater in sums.items()}
             rows.append({"case": case, "time_point": visit.name, **values})
@@ -182,7 +194,9 @@ def limits_of_agreement(rows: Sequence[Mapping[str, Any]], raters: Sequence[str]
     found = []
     for a, b in itertools.combinations(raters, 2):
         pair = statistics.agreement([row[a] for row in rows], [row[b] for row in rows])
-        found.append({"raters": f"{a} - {b}", **{key: pair[key] for key in ("n", "bias", "sd", "lower", "upper")}})
+        found.append(
+            {"raters": f"{a} - {b}", **{key: pair[key] for key in ("n", "bias", "sd", "lower", "upper")}}
+        )
     values = np.array([[row[rater] for rater in raters] for row in rows], float).reshape(-1, len(raters))
     values = [of_row[np.isfinite(of_row)] for of_row in values]
     several = [of_row for of_row in values if of_row.size > 1]
@@ -190,7 +204,14 @@ def limits_of_agreement(rows: Sequence[Mapping[str, Any]], raters: Sequence[str]
     squares = sum(float(((of_row - of_row.mean()) ** 2).sum()) for of_row in several)
     sd = math.sqrt(2 * squares / freedom) if freedom else math.nan
     found.append(
-        {"raters": "any two", "n": len(several), "bias": 0.0, "sd": sd, "lower": -1.96 * sd, "upper": 1.96 * sd}
+        {
+            "raters": "any two",
+            "n": len(several),
+            "bias": 0.0,
+            "sd": sd,
+            "lower": -1.96 * sd,
+            "upper": 1.96 * sd,
+        }
     )
     return found
 

@@ -2,6 +2,8 @@
 
 evaluation_report      of an evaluation
 ablation_report        of an ablation
+response_report        of response over time
+raters_report          of how raters agree on it
 Page                   sections, tables and pictures in one file
 figures                the pictures, one by one
 """
@@ -10,5 +12,10 @@ from liverjax import lazy
 
 __getattr__, __dir__, __all__ = lazy.attach(
     __name__,
-    {"evaluation": ("evaluation_report",), "ablation": ("ablation_report",), "html": ("Page",)},
+    {
+        "evaluation": ("evaluation_report",),
+        "ablation": ("ablation_report",),
+        "response": ("raters_report", "response_report"),
+        "html": ("Page",),
+    },
 )

@@ -15,7 +15,9 @@ def random_lesion(seed: int) -> tuple[np.ndarray, np.ndarray]:
     squares = sum(axis**2 for axis in grid)
     mask = np.zeros(shape, bool)
     mask[tuple(shape // 2)] = True
-    mask = largest(mask | (squares < rng.uniform(0.2, 1.2) + rng.normal(0, rng.choice([0.05, 0.5]), shape)), 6)
+    mask = largest(
+        mask | (squares < rng.uniform(0.2, 1.2) + rng.normal(0, rng.choice([0.05, 0.5]), shape)), 6
+    )
     rotation = np.linalg.qr(rng.normal(size=(3, 3)))[0]
     axes = rotation @ np.diag(rng.uniform(0.4, 6, 3)) @ (np.eye(3) + np.triu(rng.normal(0, 0.2, (3, 3)), 1))
     affine = np.eye(4)

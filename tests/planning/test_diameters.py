@@ -95,7 +95,9 @@ def test_solids_to_half_a_pixel_at_each_end(shape, spacing, turn):
     assert abs(found.longest.mm - expected) <= tolerance
     first, second, length = _mm(affine, found.longest)
     across_first, across_second, across_length = _mm(affine, found.perpendicular)
-    assert length == pytest.approx(found.longest.mm) and across_length == pytest.approx(found.perpendicular.mm)
+    assert length == pytest.approx(found.longest.mm) and across_length == pytest.approx(
+        found.perpendicular.mm
+    )
     assert abs((second - first) @ (across_second - across_first)) < 1e-6
     if shape == "sphere":
         assert abs(found.perpendicular.mm - 2 * 13 * np.sqrt(1 - (0.2 * spacing[2] / 13) ** 2)) <= pixel

@@ -249,9 +249,13 @@ def test_targets_are_the_largest_that_can_be_measured_reproducibly():
 def test_chosen_targets_must_be_there_and_measurable():
     lesions = [Candidate(1, 30, 5), Candidate(2, 9, 5), Candidate(3, 12, 7)]
     assert check_targets([1], lesions) == (1,)
-    with pytest.raises(InputError, match=r"lesion 7 has no voxel in any slice at baseline, expected one of 1 \(30.0 mm\)"):
+    with pytest.raises(
+        InputError, match=r"lesion 7 has no voxel in any slice at baseline, expected one of 1 \(30.0 mm\)"
+    ):
         check_targets([7], lesions)
-    with pytest.raises(InputError, match="lesion 2 has a longest diameter of 9.0 mm, expected .* at least 10 mm"):
+    with pytest.raises(
+        InputError, match="lesion 2 has a longest diameter of 9.0 mm, expected .* at least 10 mm"
+    ):
         check_targets([2], lesions)
     with pytest.raises(InputError, match="lesion 3 .* at least 14 mm"):
         check_targets([3], lesions)

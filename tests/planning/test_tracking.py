@@ -32,7 +32,11 @@ def test_lesions_keep_their_numbers_whatever_their_ids():
     # A new lesion that comes first in the array takes id 1, and number 3.
     earlier = ((0, 30, 2), (2, 2, 2))
     found = _follow(_mask(A, B), _mask(earlier, A, B), _mask(B))
-    assert found == [{(1,): [1], (2,): [2]}, {(1,): [2], (2,): [3], (3,): [1]}, {(1,): [], (2,): [1], (3,): []}]
+    assert found == [
+        {(1,): [1], (2,): [2]},
+        {(1,): [2], (2,): [3], (3,): [1]},
+        {(1,): [], (2,): [1], (3,): []},
+    ]
 
 
 def test_a_lesion_that_returns_is_the_same():
@@ -74,19 +78,28 @@ def test_time_points_come_into_the_frame_of_the_baseline():
     baseline = (world @ turn[:3, :3].T + turn[:3, 3]) / [1, 1, 2]
     mask = np.zeros(inside.shape[:3], np.uint8)
     for first, size in (A, B):
-        mask |= ((baseline >= np.array(first) - 0.5) & (baseline < np.add(first, size) - 0.5)).all(-1).astype(np.uint8)
+        mask |= (
+            ((baseline >= np.array(first) - 0.5) & (baseline < np.add(first, size) - 0.5))
+            .all(-1)
+            .astype(np.uint8)
+        )
     found = _follow(_mask(A, B), mask, transforms=[np.eye(4), turn], affines=[AFFINE, affine])
     assert sorted(found[1]) == [(1,), (2,)] and all(len(ids) == 1 for ids in found[1].values())
     measured = measure(mask, affine)
     # Lesion 1 is the smaller one.
-    assert measured.lesions[found[1][(1,)][0] - 1].lesion.voxels < measured.lesions[found[1][(2,)][0] - 1].lesion.voxels
+    assert (
+        measured.lesions[found[1][(1,)][0] - 1].lesion.voxels
+        < measured.lesions[found[1][(2,)][0] - 1].lesion.voxels
+    )
     # Without the transform, both are new.
     assert set(_follow(_mask(A, B), mask, affines=[AFFINE, affine])[1]) == {(1,), (2,), (3,), (4,)}
 
 
 def test_a_small_lesion_between_the_centres_of_thick_slices_is_found():
     thin, thick = np.diag([1.0, 1, 1, 1]), np.diag([1.0, 1, 8, 1])
-    small = _mask(((10, 10, 3), (4, 4, 3)))  # z = 3 to 5 mm; slices of the other scan have centres at 0, 8, 16 mm
+    small = _mask(
+        ((10, 10, 3), (4, 4, 3))
+    )  # z = 3 to 5 mm; slices of the other scan have centres at 0, 8, 16 mm
     coarse = np.zeros((40, 40, 3), np.uint8)
     coarse[10:14, 10:14, 1] = 1  # z = 4 to 12 mm
     assert _follow(small, coarse, affines=[thin, thick])[1] == {(1,): [1]}
