@@ -5,8 +5,8 @@
   liverjax recist --raters=READER1,READER2,READER3.csv -o OUT
 
 Time points are mask files of one patient in order of time, one folder of them, or a folder for each time point, with
-masks named by patient. Writes lesions.csv, responses.csv, recist.json and report.html. --raters compares readers: folders
-of masks (of folders for each time point), or CSV files of diameters; --simulate_raters compares simulated ones.
+masks named by patient. Writes lesions.csv, responses.csv, recist.json and report.html. --raters compares readers:
+folders of masks (of folders for each time point), or CSV files of diameters; --simulate_raters simulated ones.
 Research use only, not for treatment decisions. Definitions: docs/planning.md.
 """
 

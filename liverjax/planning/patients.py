@@ -75,7 +75,7 @@ def find_patients(
       dates: of each time point, as 2024-01-31; by default those in the names, if all have one.
       scans: of each time point a scan or a folder of scans, named as the masks; or one folder, as of the masks.
       viable: masks of viable tumour, likewise.
-      transforms: of each time point after the baseline a text file, or a folder with one for each patient, `<name>.txt`.
+      transforms: of each time point after the baseline a text file, or a folder with one of each patient, `<name>.txt`.
 
     Raises:
       InputError: no masks, masks of different patients, one that is missing, or dates that go back.
@@ -111,7 +111,14 @@ def patients_of_rater(folder: str | Path, transforms: Sequence[str | Path] = ())
         raise InputError(f"{folder}: no such folder, expected a folder of masks or a CSV file of diameters")
     inside = [place for place in folder.iterdir() if place.is_dir() and not place.name.startswith(".")]
     inside.sort(key=lambda place: layouts.natural_key(place.name))
-    return _cohort(inside or [folder], (), (), (), transforms)
+    patients = _cohort(inside or [folder], (), (), (), transforms)
+    if inside:
+        return patients
+    # The folder is named after the rater: its only time point has the same name for all of them.
+    return [
+        Patient(patient.id, (dataclasses.replace(patient.time_points[0], name="baseline"),))
+        for patient in patients
+    ]
 
 
 def _case(file: Path) -> Case:
@@ -288,7 +295,8 @@ def read_transform(path: str | Path) -> np.ndarray:
     determinant = float(np.linalg.det(matrix[:3, :3]))
     if determinant < _SMALLEST_DETERMINANT:
         raise InputError(
-            f"{path}: its determinant is {determinant:.3g}, expected a transform that is not singular and does not mirror"
+            f"{path}: its determinant is {determinant:.3g}, expected a transform that is neither "
+            "singular nor mirrored"
         )
     return matrix
 
@@ -333,8 +341,8 @@ def read_masks(patient: Patient, tumor_labels: Sequence[int]) -> tuple[list[Meas
         fields.append(_field(transform @ volume.affine, volume.shape))
         if not _touch(fields[0], fields[-1]):
             raise InputError(
-                f"{point.mask} does not overlap {patient.time_points[0].mask} in space, expected scans of one frame, or "
-                "--transforms into that of the baseline"
+                f"{point.mask} does not overlap {patient.time_points[0].mask} in space, expected scans of one frame, "
+                "or --transforms into that of the baseline"
             )
         masks.append(measure(tumor, volume.affine, viable))
         transforms.append(transform)

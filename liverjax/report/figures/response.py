@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,6 +13,9 @@ from liverjax.report.figures.canvas import BLUE, GREEN, ORANGE, PALETTE, RED, YE
 from liverjax.report.figures.slices import _draw_contour, _letter, _window
 from liverjax.scans.grid import to_canonical
 from liverjax.volume import Volume
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 #: A line in voxel indices of the scan: its two ends, (x, y, z) each.
 Ends = Sequence[Sequence[float]]
@@ -122,7 +126,7 @@ def lesion_course(slices: Sequence[LesionSlice | str], title: str) -> bytes:
     return png(figure)
 
 
-def _draw_slice(axes, one: LesionSlice) -> None:
+def _draw_slice(axes: Axes, one: LesionSlice) -> None:
     height, width = one.plane.shape * one.spacing[::-1]
     place = {"origin": "lower", "extent": (0, width, 0, height)}
     axes.imshow(one.plane, cmap="gray", vmin=one.window[0], vmax=one.window[1], **place)
@@ -147,9 +151,8 @@ def sums_of_diameters(courses: Mapping[str, Sequence[Mapping]]) -> bytes:
     axes = figure.subplots()
     for threshold, name in ((20, "+20 %"), (-30, "-30 %")):
         axes.axhline(threshold, color="0.6", linestyle="dashed", linewidth=1)
-        axes.annotate(
-            name, (1, threshold), ("axes fraction", "data"), (4, 0), "offset points", va="center", fontsize=8
-        )
+        beside = {"xycoords": ("axes fraction", "data"), "xytext": (4, 0), "textcoords": "offset points"}
+        axes.annotate(name, (1, threshold), va="center", fontsize=8, **beside)
     longest: Sequence[Mapping] = max(courses.values(), key=len)
     for (patient, rows), color in zip(courses.items(), itertools.cycle(PALETTE), strict=False):
         points = [
