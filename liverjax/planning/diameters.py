@@ -3,13 +3,13 @@
 **Slices** are those of the scan's own array, along the voxel axis nearest to head-feet; they may be oblique, sheared
 (a tilted gantry) and have voxels of any size.
 **The outline** of a lesion in a slice is the polygon that viewers draw: it passes halfway between the centres of
-neighbouring pixels inside and outside (marching squares). So a diameter is measured from edge to edge, as by callipers on
-a screen: a row of 10 pixels is 10 pixels long. Each end lies within half a pixel of the true edge, on either side of it;
-between pixel centres, a diameter would be a pixel too short, between outer corners of pixels up to 1.4 too long.
+neighbouring pixels inside and outside (marching squares). So a diameter is measured from edge to edge, as by callipers
+on a screen: a row of 10 pixels is 10 pixels long. Each end lies within half a pixel of the true edge, on either side of
+it; between pixel centres, that row would be a pixel too short, and between outer corners a single pixel 1.4 long.
 **The longest diameter** joins the two points of the outline that are farthest apart, in the slice in which they are
 farthest. It may cross a notch of the outline, and joins all that the lesion has in this slice.
-**The perpendicular** is the longest straight line in that slice, at exactly a right angle to the longest diameter, between
-two points of the outline. It need not cross the longest diameter's middle, nor have vertices as its ends.
+**The perpendicular** is the longest straight line in that slice, at exactly a right angle to the longest diameter,
+between two points of the outline. It need not cross the longest diameter's middle, nor have vertices as its ends.
 **Ties** (equal to one part in 10^9): the slice of the lowest index; in it, the line whose first end, then second, has
 the lowest indices (a line begins at its lower end). Of perpendiculars, the one nearest to the first end.
 
@@ -120,7 +120,7 @@ def slice_axis(affine: np.ndarray) -> int:
 
 
 def slice_distance(affine: np.ndarray) -> float:
-    """Returns the distance in mm between neighbouring slices, at a right angle to them (which shear does not change)."""
+    """Returns the distance in mm between neighbouring slices, measured at a right angle to them."""
     axes = np.asarray(affine)[:3, :3]
     normal = np.cross(*np.delete(axes, slice_axis(affine), axis=1).T)
     return abs(float(np.linalg.det(axes))) / float(np.linalg.norm(normal))
@@ -259,14 +259,14 @@ def _outermost(slices: np.ndarray) -> list[np.ndarray]:
 def _bound(points: np.ndarray, to_mm: np.ndarray) -> float:
     """Returns a length in mm that no distance between (m, 2) points exceeds.
 
-    A line is at most 180/16 degrees away from one of eight directions, in which it is no longer than all points are wide.
+    A line is at most 180/16 degrees away from one of eight directions, in which all points are at least as wide.
     """
     extents = np.ptp(points @ (_DIRECTIONS @ to_mm).T, axis=0)
     return float(extents.max()) / math.cos(math.pi / 16)
 
 
 def _longest(points: np.ndarray, to_mm: np.ndarray) -> tuple[float, np.ndarray]:
-    """Returns the longest diameter in mm of a slice with (m, 2) outermost points, and its ends (2, 2) in pixel indices."""
+    """Returns the longest diameter in mm of (m, 2) outermost points of a slice, and its ends (2, 2) in pixels."""
     points = points[ConvexHull(points).vertices]
     points = points[np.lexsort(points.T[::-1])]
     mm = points @ to_mm.T

@@ -73,7 +73,7 @@ class Agreement:
             }
             for kind, rows in self.limits.items()
             for row in rows
-            if row["n"]
+            if row["n"] and (len(self.raters) <= 3 or row is rows[-1])
         ]
         return "\n\n".join(tables.aligned(rows) for rows in (kappas, limits) if rows)
 
@@ -97,7 +97,7 @@ def read_raters(
     options: Options = Options(),  # noqa: B008
     transforms: Sequence[str | Path] = (),
 ) -> list[RaterCourse]:
-    """Reads what each rater found: a folder of masks (`patients.patients_of_rater`) or a CSV file (`stated.read_rater`).
+    """Reads what each rater found: folders of masks (`patients.patients_of_rater`) or a CSV file (`stated.read_rater`).
 
     Lesions of masks have common names: the numbers that `tracking.follow` gives them from one rater's baseline to the
     next. So a lesion is the same for all raters if the masks overlap.
@@ -205,8 +205,8 @@ def simulate(
     """
     if raters < 2 or min(error_mm, bias_mm) < 0:
         raise InputError(
-            f"{raters} simulated raters with an error of {error_mm:g} mm and a bias of {bias_mm:g} mm, expected at least "
-            "two raters and errors of 0 or more"
+            f"{raters} simulated raters with an error of {error_mm:g} mm and a bias of {bias_mm:g} mm, expected at "
+            "least two raters and errors of 0 or more"
         )
     return [
         course

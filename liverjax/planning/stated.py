@@ -49,8 +49,8 @@ def read_all(
     if all(target.isdecimal() for target in targets):
         if len(patients) > 1:
             raise InputError(
-                f"target lesions {', '.join(targets)} of {len(patients)} patients, expected a CSV file with the columns "
-                "case and lesion"
+                f"target lesions {', '.join(targets)} of {len(patients)} patients, expected a CSV file with the "
+                "columns case and lesion"
             )
         return {patients[0].id: [int(target) for target in targets]}, beyond
     if len(targets) > 1:
@@ -138,8 +138,9 @@ def read_targets(path: str | Path, patients: Sequence[Patient]) -> dict[str, lis
 def read_rater(path: str | Path, slice_mm: float = 0.0) -> list[RaterCourse]:
     """Reads the diameters that a rater measured, by case.
 
-    Columns: `case`, `time_point`, `lesion` (a name that all raters use), `longest_mm` (0 for a lesion that is gone), and
-    if known `perpendicular_mm` and `target` (yes, no). Time points are in the order of their first lines; the first is
+    Columns: `case`, `time_point`, `lesion` (a name that all raters use), `longest_mm` (0 for a lesion that is gone),
+    and if known `perpendicular_mm` and `target` (yes, no). Time points are in the order of their first
+    lines; the first is
     the baseline. Targets are those of which a line says yes, or where the file has no such column the proposed ones.
 
     Args:

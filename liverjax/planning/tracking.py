@@ -101,7 +101,7 @@ def _shared_mm3(
 
 
 def _overlaps(mask: MeasuredMask, other: MeasuredMask, to_other: np.ndarray) -> np.ndarray:
-    """Returns (lesions, lesions of the other) how many voxels of a lesion have their centre in one of the other mask."""
+    """Returns (lesions, lesions of the other) how many voxels of one have their centre in the other."""
     counts = np.zeros((len(mask.lesions), len(other.lesions)))
     for row, measured in enumerate(mask.lesions):
         box = [slice(b.start - c, b.stop - c) for b, c in zip(measured.lesion.box, mask.corner, strict=True)]

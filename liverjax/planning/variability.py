@@ -224,7 +224,7 @@ def choice_rows(cases: Mapping[str, Mapping[str, RaterCourse]]) -> list[dict[str
 
     Each rater's class is found anew with one choice for all, that of most raters (of equally frequent ones the first).
     `reason` is "agree" where the classes are the same anyway; "choice" where one choice makes them the same;
-    "measurement" where raters with one choice still differ, and all chose alike; "both" where they also chose otherwise.
+    "measurement" where all chose alike and differ; "both" where they chose otherwise, and differ with one choice too.
     Raters who did not find a lesion of that choice keep their own.
     """
     rows = []
@@ -320,4 +320,10 @@ def simulate_raters(
 
 def _measured_part(part: Part, measured: Any) -> Part:
     longest, across = measured(part.longest_mm), measured(part.perpendicular_mm)
-    return dataclasses.replace(part, longest_mm=longest, perpendicular_mm=min(across, longest))
+    return dataclasses.replace(
+        part,
+        longest_mm=longest,
+        perpendicular_mm=min(across, longest),
+        viable_mm=math.nan,
+        volume_ml=math.nan,
+    )

@@ -1,4 +1,4 @@
-"""The report of response: tables, sums of diameters, and pictures of lesions with their diameters; and of its raters."""
+"""The report of response: tables, sums of diameters, pictures of lesions with their diameters; and that of raters."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ from liverjax.report.html import Page
 #: Stands at the top of each page, beside the footer.
 _USE = "Research use only, not for treatment decisions."
 _METHOD = (
-    "Longest axial diameters from edge to edge of the outline (halfway between pixels inside and outside), in the slice in "
-    "which they are longest, and the longest perpendicular to them. RECIST 1.1: PD is a sum 20 % and 5 mm above the "
-    "smallest sum before, or an unequivocal new lesion; PR one 30 % below the baseline; progression of lesions that are "
-    "not targets is a reader's judgement, which masks do not hold."
+    "Longest axial diameters from edge to edge of the outline (halfway between pixels in and outside), in the slice "
+    "in which they are longest, and the longest perpendicular to them. RECIST 1.1: PD is a sum 20 % and 5 mm above the "
+    "smallest sum before, or an unequivocal new lesion; PR one 30 % below the baseline; progression of lesions that "
+    "are not targets is a reader's judgement, which masks do not hold."
 )
 _RESPONSE = (
     "time_point", "date", "sum_mm", "nadir_mm", "change_percent", "change_from_nadir_percent", "target", "non_target",
     "new_lesions", "overall", "who", "mrecist",
 )  # fmt: skip
 _LESION = (
-    "time_point", "lesion", "part", "target", "state", "longest_mm", "perpendicular_mm", "volume_ml", "slice_axis", "slice",
+    "time_point", "lesion", "part", "target", "state", "longest_mm", "perpendicular_mm", "volume_ml", "slice_axis",
+    "slice",
 )  # fmt: skip
 
 

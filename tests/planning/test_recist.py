@@ -250,7 +250,7 @@ def test_chosen_targets_must_be_there_and_measurable():
     lesions = [Candidate(1, 30, 5), Candidate(2, 9, 5), Candidate(3, 12, 7)]
     assert check_targets([1], lesions) == (1,)
     with pytest.raises(
-        InputError, match=r"lesion 7 has no voxel in any slice at baseline, expected one of 1 \(30.0 mm\)"
+        InputError, match=r"lesion 7 has no voxel in any slice at .*, expected one of 1 \(30.0 mm\)"
     ):
         check_targets([7], lesions)
     with pytest.raises(
