@@ -92,7 +92,7 @@ class Candidate:
 
     @property
     def reproducible(self) -> bool:
-        """Whether it lies in the scan, and choice of the next slice would change its diameter by a fifth """
+        """Whether it lies in the scan, and the next slice would give a diameter that is at most a fifth smaller."""
         return not self.cut and not self.next_mm < _REPRODUCIBLE * self.longest_mm
 
 
