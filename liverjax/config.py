@@ -28,7 +28,8 @@ from typing import Any, TypeVar
 from ml_collections import ConfigDict
 
 from liverjax import options
-from liverjax.errors import ConfigError, LiverjaxError, did_you_mean
+from liverjax.errors import ConfigError, LiverjaxError, did_you_mean, shown
+from liverjax.files import local_path
 from liverjax.options import Config
 
 if typing.TYPE_CHECKING:
@@ -60,30 +61,35 @@ def resolve(config: Config | ConfigDict | Mapping[str, Any]) -> Config:
     """
     if isinstance(config, Config):
         return config
-    return _build(Config, config.to_dict() if isinstance(config, ConfigDict) else config, "")
+    values = config.to_dict() if isinstance(config, ConfigDict) else config
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"the config is {shown(values)}, expected a group of fields")
+    return _build(Config, values, "")
 
 
 def _build(cls: type[Options], values: Mapping[str, Any], path: str) -> Options:
     types_ = _types(cls)
     for name in values:
         if name not in types_:
-            raise ConfigError(f"the config has no field {path + name!r}{did_you_mean(name, types_)}")
+            raise ConfigError(
+                f"the config has no field {shown(path + str(name))}{did_you_mean(str(name), types_)}"
+            )
     return cls(**{name: _convert(types_[name], value, path + name) for name, value in values.items()})
 
 
 def _convert(type_: Any, value: Any, path: str) -> Any:
     if _is_group(type_):
         if not isinstance(value, Mapping):
-            raise ConfigError(f"{path} is {value!r}, expected a group of fields")
+            raise ConfigError(f"{path} is {shown(value)}, expected a group of fields")
         return _build(type_, value, path + ".")
     if typing.get_origin(type_) is tuple:
         if not isinstance(value, list | tuple):
-            raise ConfigError(f"{path} is {value!r}, expected a list")
+            raise ConfigError(f"{path} is {shown(value)}, expected a list")
         return tuple(_convert(typing.get_args(type_)[0], item, path) for item in value)
-    if type_ is float and type(value) is int:
+    if type_ is float and type(value) is int and abs(value) < 2**53:
         return float(value)
     if type(value) is not type_:
-        raise ConfigError(f"{path} is {value!r}, expected {type_.__name__}")
+        raise ConfigError(f"{path} is {shown(value)}, expected {type_.__name__}")
     return value
 
 
@@ -124,13 +130,13 @@ def override(config: Config | ConfigDict, assignments: Iterable[str]) -> Config:
     for assignment in assignments:
         path, equals, text = assignment.partition("=")
         if not equals:
-            raise ConfigError(f"override {assignment!r} is not of the form field=value")
+            raise ConfigError(f"override {shown(assignment)} is not of the form field=value")
         *groups, name = path.split(".")
         type_, group = Config, changes
         for part in (*groups, name):
             fields = _types(type_) if _is_group(type_) else {}
             if part not in fields:
-                raise ConfigError(f"the config has no field {path!r}{did_you_mean(part, fields)}")
+                raise ConfigError(f"the config has no field {shown(path)}{did_you_mean(part, fields)}")
             type_ = fields[part]
         for part in groups:
             group = group.setdefault(part, {})
@@ -157,7 +163,7 @@ def _parse(type_: Any, text: str, path: str) -> Any:
     try:
         return {"true": True, "false": False}[text.lower()] if type_ is bool else type_(text)
     except (KeyError, ValueError):
-        raise ConfigError(f"{path} is {text!r}, expected {type_.__name__}") from None
+        raise ConfigError(f"{path} is {shown(text)}, expected {type_.__name__}") from None
 
 
 def _text(value: Any) -> str:
@@ -269,7 +275,7 @@ def load_config(spec: str) -> ConfigDict:
     Raises:
       ConfigError: there is no such config, or its file has a mistake; file, line and field are named.
     """
-    name, _, arg = spec.partition(":")
+    name, _, arg = str(local_path(spec, "--config")).partition(":")
     path = config_file(name)
     with mistakes_named(path):
         get_config = getattr(run_file(path), "get_config", None)
@@ -319,7 +325,10 @@ def mistakes_named(path: pathlib.Path) -> Iterator[None]:
         yield
     except LiverjaxError:
         raise
-    except Exception as error:
+    except (
+        Exception,
+        SystemExit,
+    ) as error:  # A program that ended here would have done nothing, with status 0.
         frames = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
         if isinstance(error, SyntaxError):
             frames.append((error.filename or "", error.lineno))
@@ -334,7 +343,7 @@ _OTHER_TYPE = re.compile(
 )
 
 
-def _explained(error: Exception) -> str:
+def _explained(error: BaseException) -> str:
     """Returns an error of a config file in one line, one of a field with its path or the nearest one."""
     text = str(error.args[0]) if error.args else ""
     paths = {path.rpartition(".")[2]: path for path in meanings()}

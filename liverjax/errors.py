@@ -4,6 +4,8 @@ A message names the thing (file, case, field), its value, and what was expected.
 """
 
 import difflib
+import pathlib
+import sys
 from collections.abc import Iterable
 
 
@@ -40,3 +42,32 @@ def did_you_mean(value: str, choices: Iterable[str]) -> str:
     choices = sorted(choices)
     near = difflib.get_close_matches(value, choices, n=1)
     return f"; did you mean {near[0]!r}?" if near else f"; expected one of {', '.join(choices)}"
+
+
+def shown(value: object) -> str:
+    """Returns a value as messages show it: what is long is cut short."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # Thousands of digits, or of lists within lists.
+        text = f"a {type(value).__name__} that is too long to be shown"
+    return text if len(text) <= 100 else f"{text[:60]}... ({len(text)} characters)"
+
+
+def unguarded_main() -> str:
+    """Returns why worker processes of this program cannot start, if that is so: each of them imports its main file.
+
+    An empty text if the file has the guard that it needs, or if there is none, as in a notebook.
+    """
+    file = getattr(sys.modules.get("__main__"), "__file__", None)
+    if not file:
+        return ""
+    try:
+        text = pathlib.Path(file).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return f"worker processes import the main file, but {file} is none; save the program as a file"
+    if "__main__" in text:
+        return ""
+    return (
+        f"worker processes import {file}, which calls this again; put its calls below "
+        '`if __name__ == "__main__":`'
+    )

@@ -1,4 +1,4 @@
-"""Files written atomically (temporary file, then rename), locks of folders, and checksums."""
+"""Files written atomically (temporary file, then rename), JSON read with care, locks of folders, and checksums."""
 
 from __future__ import annotations
 
@@ -9,15 +9,52 @@ import fcntl
 import hashlib
 import json
 import logging
+import math
 import os
 import pathlib
+import re
+import reprlib
 import secrets
 import socket
+import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NoReturn
 
-from liverjax.errors import LockedError
+from liverjax.errors import InputError, LiverjaxError, LockedError
 
 _log = logging.getLogger(__name__)
+
+#: The largest JSON file that is read; parsed, it can take some 25 times as much memory.
+MAX_JSON_BYTES = 64 * 2**20
+#: The most digits of a whole number in JSON, so that each is also a float.
+_MAX_DIGITS = 300
+
+#: How an address starts; of the known ones also as pathlib writes them, with one slash.
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://|(gs|s3|az|abfss?|hdfs|https?|ftps?|sftp|ssh|file):/")
+
+
+def local_path(path: str | os.PathLike, what: str) -> pathlib.Path:
+    """Returns the path of a file or folder that a user named, unless it is an address such as ``gs://bucket/run``.
+
+    As a path, ``gs://bucket/run`` would be the local folder ``gs:/bucket/run``.
+
+    Args:
+      path: as typed; it need not exist.
+      what: what names it, for the message: "--workdir".
+
+    Raises:
+      InputError: it is an address.
+    """
+    text = os.fspath(path)
+    if _ADDRESS.match(text):
+        scheme = text.partition(":")[0]
+        mount = (
+            "mount the bucket (gcsfuse) and name its folder"
+            if scheme == "gs"
+            else "mount it, or copy it here"
+        )
+        raise InputError(f"{what}: {text} is an address, expected a file or folder of this machine; {mount}")
+    return pathlib.Path(text)
 
 
 @contextlib.contextmanager
@@ -96,6 +133,115 @@ def locked(path: str | os.PathLike) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def read_json(
+    path: str | os.PathLike, *, error: type[LiverjaxError] = InputError, remedy: str = ""
+) -> dict[str, Any]:
+    """Returns the object that a JSON file holds.
+
+    The file may begin with a byte order mark. What JSON does not define (NaN, Infinity), what readers understand
+    differently (a key that stands twice) and what takes memory or time without end (files above `MAX_JSON_BYTES`,
+    numbers of thousands of digits, endless nesting, named pipes) is refused.
+
+    Args:
+      path: the file.
+      error: the class of the error that is raised.
+      remedy: what its message ends with, such as "run `liverjax prepare` again".
+
+    Raises:
+      FileNotFoundError: there is no such file, which means something else to each caller.
+      LiverjaxError: one of class ``error``: it cannot be read as a JSON object; names the file and the place.
+    """
+    ending = f"; {remedy}" if remedy else ""
+    try:
+        data = _bytes_of(path, MAX_JSON_BYTES + 1)
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError) as problem:  # A ValueError if no file can have such a name.
+        reason = getattr(problem, "strerror", None) or problem
+        raise error(f"{path}: cannot be read ({reason}){ending}") from None
+    if len(data) > MAX_JSON_BYTES:
+        raise error(f"{path}: has more than {MAX_JSON_BYTES >> 20} MiB, too much for a JSON file{ending}")
+    value = parse_json(data, path, error=error, remedy=remedy)
+    if not isinstance(value, dict):
+        raise error(f"{path}: holds {reprlib.repr(value)}, expected a JSON object, {{...}}{ending}")
+    return value
+
+
+def _bytes_of(path: str | os.PathLike, limit: int) -> bytes:
+    """Returns the first ``limit`` bytes of a regular file."""
+    # Not blocking: the opening of a named pipe waits for a writer.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "no regular file")
+        with open(descriptor, "rb", closefd=False) as file:
+            return file.read(limit)
+    finally:
+        os.close(descriptor)
+
+
+def parse_json(
+    text: str | bytes,
+    where: str | os.PathLike,
+    *,
+    error: type[LiverjaxError] = InputError,
+    remedy: str = "",
+) -> Any:
+    """Returns the value of a JSON text as `read_json` reads it, be it an object or not.
+
+    Args:
+      text: the text, or its bytes in UTF-8.
+      where: the file that it is from, for the message.
+      error: the class of the error that is raised.
+      remedy: what its message ends with.
+
+    Raises:
+      LiverjaxError: one of class ``error``: it is no JSON, or none that `read_json` reads.
+    """
+    try:
+        return _JSON.decode(text if isinstance(text, str) else text.decode("utf-8-sig"))
+    except UnicodeDecodeError as problem:
+        reason = f"byte {problem.start} is not UTF-8"
+    except json.JSONDecodeError as problem:
+        reason = f"line {problem.lineno}, column {problem.colno}: {problem.msg}"
+    except RecursionError:
+        reason = "nested too deeply"
+    except ValueError as problem:
+        reason = str(problem)
+    raise error(f"{where}: not JSON ({reason})" + (f"; {remedy}" if remedy else ""))
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        seen = set()
+        twice = next(name for name, _ in pairs if name in seen or seen.add(name))
+        raise ValueError(f"the key {reprlib.repr(twice)} stands twice in an object")
+    return value
+
+
+def _whole(digits: str) -> int:
+    if len(digits.lstrip("-")) > _MAX_DIGITS:
+        raise ValueError(f"a number of {len(digits.lstrip('-'))} digits, expected at most {_MAX_DIGITS}")
+    return int(digits)
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"the number {reprlib.repr(text)[1:-1]} is too large")
+    return value
+
+
+def _no_number(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is no number of JSON")
+
+
+_JSON = json.JSONDecoder(
+    object_pairs_hook=_unique, parse_int=_whole, parse_float=_finite, parse_constant=_no_number
+)
 
 
 def write_json(path: str | os.PathLike, value: object) -> None:

@@ -6,20 +6,33 @@ A config file (``configs/``) states the differences from these; `liverjax.config
 from __future__ import annotations
 
 import dataclasses
+import math
 
-from liverjax.errors import ConfigError, did_you_mean
+from liverjax.errors import ConfigError, did_you_mean, shown
 from liverjax.labels import DECISIONS, NAMES
 from liverjax.views import SHARED, VIEWS
 
 
 def _choose(field: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
-        raise ConfigError(f"{field} is {value!r}{did_you_mean(value, choices)}")
+        raise ConfigError(f"{field} is {shown(value)}{did_you_mean(value, choices)}")
 
 
 def _require(condition: bool, field: str, value: object, expected: str) -> None:
     if not condition:
-        raise ConfigError(f"{field} is {value!r}, expected {expected}")
+        raise ConfigError(f"{field} is {shown(value)}, expected {expected}")
+
+
+def _require_numbers(options: object, path: str = "") -> None:
+    """Requires of all fields of nested dataclasses that their numbers are finite and whole ones fit the device's."""
+    for name, value in vars(options).items():
+        if dataclasses.is_dataclass(value):
+            _require_numbers(value, f"{path}{name}.")
+        for item in value if isinstance(value, tuple) else (value,):
+            if isinstance(item, float):
+                _require(math.isfinite(item), path + name, value, "finite numbers")
+            elif isinstance(item, int) and path + name != "seed":
+                _require(abs(item) < 2**31, path + name, value, "at most 2**31 - 1")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,8 +66,8 @@ class Preprocess:
 
     def __post_init__(self):
         _choose("preprocess.modality", self.modality, ("ct", "mr"))
-        ok = len(self.spacing) == 3 and min(self.spacing) > 0
-        _require(ok, "preprocess.spacing", self.spacing, "three sizes in mm above 0")
+        ok = len(self.spacing) == 3 and all(0.2 <= size <= 20 for size in self.spacing)
+        _require(ok, "preprocess.spacing", self.spacing, "three sizes of 0.2 to 20 mm")
         ok = len(self.window) == 2 and self.window[0] < self.window[1]
         _require(ok, "preprocess.window", self.window, "two rising HU values")
         ok = len(self.percentiles) == 2 and 0 <= self.percentiles[0] < self.percentiles[1] <= 100
@@ -102,16 +115,16 @@ class Batch:
     prefetch: int = 4
 
     def __post_init__(self):
-        _require(self.size >= 1, "batch.size", self.size, "1 or more")
-        ok = len(self.patch) == 2 and min(self.patch) >= 8
-        _require(ok, "batch.patch", self.patch, "rows and columns of 8 or more")
+        # More is a slip, or a file from a stranger that is to take memory.
+        for name, most in (("size", 65536), ("threads", 1024), ("prefetch", 1024)):
+            _require(1 <= getattr(self, name) <= most, f"batch.{name}", getattr(self, name), f"1 to {most}")
+        _require(0 <= self.workers <= 1024, "batch.workers", self.workers, "0 to 1024")
+        ok = len(self.patch) == 2 and all(8 <= size <= 8192 for size in self.patch)
+        _require(ok, "batch.patch", self.patch, "rows and columns of 8 to 8192 pixels")
         shares = (self.tumor_share, self.liver_share, self.empty_share)
         ok = min(shares) >= 0 and sum(shares) <= 1
         names = "batch.tumor_share, batch.liver_share and batch.empty_share"
         _require(ok, names, shares, "shares of 0 or more, together at most 1")
-        _require(self.threads >= 1, "batch.threads", self.threads, "1 or more")
-        _require(self.workers >= 0, "batch.workers", self.workers, "0 or more")
-        _require(self.prefetch >= 1, "batch.prefetch", self.prefetch, "1 or more")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,8 +182,8 @@ class Model:
     dtype: str = "auto"
 
     def __post_init__(self):
-        ok = len(self.features) >= 2 and min(self.features) >= 1
-        _require(ok, "model.features", self.features, "two or more widths")
+        ok = 2 <= len(self.features) <= 10 and all(1 <= width <= 8192 for width in self.features)
+        _require(ok, "model.features", self.features, "two to ten widths of 1 to 8192")
         _require(0 <= self.dropout < 1, "model.dropout", self.dropout, "a share in [0, 1)")
         _require(0 < self.norm_momentum < 1, "model.norm_momentum", self.norm_momentum, "a share in (0, 1)")
         _choose("model.norm", self.norm, ("batch", "group", "none"))
@@ -252,19 +265,14 @@ class Train:
         _choose("train.schedule", self.schedule, ("constant", "cosine", "poly"))
         _choose("train.on_nonfinite", self.on_nonfinite, ("stop", "skip"))
         _require(self.learning_rate > 0, "train.learning_rate", self.learning_rate, "above 0")
-        _require(
-            0 <= self.cooldown_share <= 1, "train.cooldown_share", self.cooldown_share, "a share in [0, 1]"
-        )
+        ok = 0 <= self.cooldown_share <= 1
+        _require(ok, "train.cooldown_share", self.cooldown_share, "a share in [0, 1]")
         ok = list(self.halving_steps) == sorted({step for step in self.halving_steps if step > 0})
         _require(ok, "train.halving_steps", self.halving_steps, "rising numbers of steps above 0")
         reached = [step for step in self.halving_steps if self.restarts > 1 and step < self.steps]
         ok = all(step % self.validate_every == 0 for step in reached)
-        _require(
-            ok,
-            "train.halving_steps",
-            self.halving_steps,
-            f"multiples of train.validate_every ({self.validate_every})",
-        )
+        wanted = f"multiples of train.validate_every ({self.validate_every})"
+        _require(ok, "train.halving_steps", self.halving_steps, wanted)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -300,7 +308,8 @@ class Predict:
 
     def __post_init__(self):
         _require(self.batch_size >= 1, "predict.batch_size", self.batch_size, "1 or more")
-        _require(self.bucket >= 8, "predict.bucket", self.bucket, "8 or more")
+        # In one of 512 a scan of one voxel would take 2 GiB.
+        _require(8 <= self.bucket <= 256, "predict.bucket", self.bucket, "8 to 256")
         ok = self.bucket % self.batch_size == 0
         _require(ok, "predict.batch_size", self.batch_size, f"a divisor of predict.bucket ({self.bucket})")
         _choose("predict.fusion", self.fusion, ("mean", "weighted", "majority"))
@@ -350,24 +359,21 @@ class Config:
         return self.views if network == SHARED else (network,)
 
     def __post_init__(self):
+        _require_numbers(self)
         for view in self.views:
             _choose("views", view, VIEWS)
         ok = 0 < len(self.views) == len(set(self.views))
         _require(ok, "views", self.views, "one or more views, each once")
         _require(0 <= self.seed < 2**32, "seed", self.seed, "0 to 2**32 - 1")
         _require(self.max_minutes >= 0, "max_minutes", self.max_minutes, "0 or more")
-        _require(
-            not (self.max_minutes and self.train.restarts > 1),
-            "max_minutes",
-            self.max_minutes,
-            f"0 with train.restarts {self.train.restarts}: restarts are compared after equal numbers of steps",
+        ok = not (self.max_minutes and self.train.restarts > 1)
+        wanted = (
+            f"0 with train.restarts {self.train.restarts}: restarts are compared after equal numbers of steps"
         )
-        _require(
-            self.augment.flip > 0 or not self.predict.flips,
-            "predict.flips",
-            self.predict.flips,
-            "false for networks that were trained without mirrored slices (augment.flip is 0)",
-        )
+        _require(ok, "max_minutes", self.max_minutes, wanted)
+        ok = self.augment.flip > 0 or not self.predict.flips
+        wanted = "false for networks that were trained without mirrored slices (augment.flip is 0)"
+        _require(ok, "predict.flips", self.predict.flips, wanted)
         levels, (rows, columns) = len(self.model.features), self.batch.patch
         multiple = 2 ** (levels - 1)
         ok = rows % multiple == 0 and columns % multiple == 0

@@ -44,6 +44,7 @@ class Prediction:
       uncertainty: maps on the working grid, if they were asked for.
       other_mean: (X, Y, Z, C) float32, the plain mean of the softmax maps, if ``grid_probabilities`` are not that.
       seconds: wall time of the stages "read", "resample", "network", "back".
+      doubts: what speaks against the scan's intensities and against the liver that was found, each in a few words.
     """
 
     labels: Volume
@@ -53,6 +54,7 @@ class Prediction:
     uncertainty: Uncertainty | None = None
     other_mean: np.ndarray | None = None
     seconds: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    doubts: tuple[str, ...] = ()
 
     def probabilities(self) -> np.ndarray:
         """Returns the class probabilities (x, y, z, C) float32, voxel on voxel with the scan."""

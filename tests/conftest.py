@@ -13,7 +13,6 @@ import shutil
 from collections.abc import Callable
 
 import pytest
-from absl import flags
 
 # Before the first import of jax, for this process and for every command that a test starts.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -26,9 +25,6 @@ os.environ.setdefault(
     "JAX_COMPILATION_CACHE_DIR", str(pathlib.Path(__file__).parent.parent / ".cache" / "jax")
 )
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
-
-# Grain's workers read absl's flags, which only a command's start parses.
-flags.FLAGS.mark_as_parsed()
 
 REAL_DATA = pathlib.Path(__file__).parent.parent.parent / "shared" / "data"
 

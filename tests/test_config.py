@@ -24,7 +24,7 @@ from liverjax.config import (
     resolve,
     to_dict,
 )
-from liverjax.errors import ConfigError
+from liverjax.errors import ConfigError, InputError
 from liverjax.options import Config
 
 SHIPPED = ["demo", "ct_liver", "ct_liver:small", "mr_liver", "mr_liver:small"]
@@ -86,7 +86,7 @@ def test_fields_that_depend_on_one_another_change_together():
         ("model.norm=batsh", "model.norm is 'batsh'; did you mean 'batch'?"),
         ("model.dropout=1", "model.dropout is 1.0, expected a share in [0, 1)"),
         ("batch.patch=100,100", "batch.patch is (100, 100), expected multiples of 8 for 4 levels"),
-        ("preprocess.spacing=1,2", "preprocess.spacing is (1.0, 2.0), expected three sizes in mm above 0"),
+        ("preprocess.spacing=1,2", "preprocess.spacing is (1.0, 2.0), expected three sizes of 0.2 to 20 mm"),
         ("preprocess.window=240,-160", "expected two rising HU values"),
         ("loss.dice=-1", "expected weights of 0 or more"),
         ("predict.flips=true", "predict.flips is True, expected false for networks"),
@@ -100,6 +100,68 @@ def test_what_does_not_fit_is_named_with_what_was_expected(text, message):
     with pytest.raises(ConfigError) as caught:
         override(Config(), [text])
     assert message in str(caught.value)
+
+
+def _numbers(options, path=""):
+    """Yields path and value of each field that holds numbers."""
+    for field in dataclasses.fields(options):
+        value = getattr(options, field.name)
+        if dataclasses.is_dataclass(value):
+            yield from _numbers(value, f"{path}{field.name}.")
+        elif not isinstance(value, bool | str) and not (
+            isinstance(value, tuple) and isinstance(value[:1], str)
+        ):
+            yield path + field.name, value
+
+
+@pytest.mark.parametrize(
+    ("path", "value"), [*_numbers(Config())], ids=[path for path, _ in _numbers(Config())]
+)
+def test_no_number_is_infinite_none_or_huge(path, value):
+    count = len(value) if isinstance(value, tuple) else 1
+    if count == 0 or (isinstance(value, tuple) and isinstance(value[0], str)):
+        return
+    for text in ("inf", "-inf", "nan", "1e400", str(10**12), "9" * 5000):
+        if text == str(10**12) and not isinstance(value, int) and path != "preprocess.spacing":
+            continue  # A float may be large.
+        with pytest.raises(ConfigError) as caught:
+            override(Config(), [f"{path}={','.join([text] * count)}"])
+        told = str(caught.value)
+        assert path.rpartition(".")[2] in told and len(told) < 300 and "\n" not in told
+
+
+@pytest.mark.parametrize("text", ["0", "1e-6", "0.19", "21", "nan", "inf"])
+def test_voxels_of_the_working_grid_are_of_a_size_that_scans_have(text):
+    with pytest.raises(ConfigError, match=r"preprocess.spacing is .*, expected three sizes of 0.2 to 20 mm"):
+        override(Config(), [f"preprocess.spacing=4,{text},4"])
+    assert override(Config(), ["preprocess.spacing=0.2,20,1"]).preprocess.spacing == (0.2, 20.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["batch.size=1000000000", "batch.patch=65536,65536", "model.features=65536,65536", "batch.threads=9999"],
+)
+def test_what_no_step_can_hold_is_refused(text):
+    with pytest.raises(ConfigError, match=f"{text.partition('=')[0]} is .*, expected .* to "):
+        override(Config(), [text])
+
+
+def test_values_that_are_deeply_nested_or_of_thousands_of_digits_are_told_in_a_line():
+    deep = []
+    for _ in range(100_000):
+        deep = [deep]
+    for value in (deep, 10**5000, "x" * 10**6, None, [1] * 10**5):
+        for config in ({"train": {"steps": value}}, {"model": value}, value, {"views": [value]}):
+            with pytest.raises(ConfigError) as caught:
+                resolve(config)
+            assert len(str(caught.value)) < 300
+    with pytest.raises(ConfigError, match="the config has no field"):
+        resolve({5: 3})
+
+
+def test_an_address_is_no_config_file():
+    with pytest.raises(InputError, match=r"--config: gs://bucket/my.py is an address, expected a file"):
+        load_config("gs://bucket/my.py")
 
 
 def test_values_of_another_type_are_refused():
@@ -154,6 +216,10 @@ MISTAKES = {
     "return len([]) + {}['a']": ":5: KeyError: a",
     "import no_such_module": ":5: ModuleNotFoundError: No module named 'no_such_module'",
     "config.train.steps = = 4": ":5: SyntaxError: invalid syntax",
+    "import sys; sys.exit(0)": ":5: SystemExit: 0",
+    "def deep(): return deep()\nreturn deep()": ":5: RecursionError: maximum recursion depth exceeded",
+    "config.train.steps = 10**5000\nreturn config": ": train.steps is a int that is too long to be shown, expected",
+    "return {'model': 3}": ": get_config returned dict, expected the ConfigDict of default_config()",
     "return None": ": get_config returned NoneType, expected the ConfigDict of default_config()",
 }
 
@@ -163,7 +229,9 @@ def test_a_mistake_in_a_config_file_is_named_with_its_line(tmp_path, body):
     path = _config_file(tmp_path, body)
     with pytest.raises(ConfigError) as caught:
         load_config(f"{path}:small")
-    assert str(caught.value) == f"{path}{MISTAKES[body]}"
+    assert (
+        str(caught.value).startswith(f"{path}{MISTAKES[body]}") and len(str(caught.value).splitlines()) == 1
+    )
 
 
 def test_get_config_may_take_no_argument(tmp_path):

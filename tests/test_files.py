@@ -1,7 +1,8 @@
-"""Atomic writes and locks, with threads and processes."""
+"""Atomic writes, JSON as it may lie there, and locks, with threads and processes."""
 
 import concurrent.futures
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -9,9 +10,11 @@ import sys
 import time
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from liverjax.errors import LockedError
-from liverjax.files import locked, replacing
+from liverjax.errors import CheckpointError, InputError, LockedError
+from liverjax.files import MAX_JSON_BYTES, locked, read_json, replacing, write_json
 
 #: Holds a lock until its input ends; with "child", a process that has inherited the lock outlives it.
 _HOLD = """
@@ -145,3 +148,82 @@ def test_an_error_of_the_system_names_the_file_itself(tmp_path):
     with pytest.raises(OSError) as caught, replacing(tmp_path / "target"):
         pass
     assert caught.value.filename == str(tmp_path / "target")
+
+
+_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.dictionaries(st.text(), _values, max_size=3))
+def test_what_is_written_is_read(tmp_path_factory, value):
+    path = tmp_path_factory.getbasetemp() / "value.json"
+    write_json(path, value)
+    assert read_json(path) == value
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())  # as Windows' editors begin a file
+    assert read_json(path) == value
+
+
+_DAMAGED = {
+    b"": "line 1, column 1: Expecting value",
+    b'{"a": 1,\n "b" 2}': "line 2, column 6: Expecting ':' delimiter",
+    b'{"a": "\xff"}': "byte 7 is not UTF-8",
+    '{"a": 1}'.encode("utf-16"): "byte 0 is not UTF-8",
+    b'{"a": ' * 100_000: "nested too deeply",
+    b'{"a": ' + b"[" * 100_000: "nested too deeply",
+    b'{"a": ' + b"1" * 5000 + b"}": "a number of 5000 digits, expected at most 300",
+    b'{"a": NaN}': "NaN is no number of JSON",
+    b'{"a": -Infinity}': "-Infinity is no number of JSON",
+    b'{"a": 1e999}': "the number 1e999 is too large",
+    b'{"b": {"a": 1, "c": 2, "a": 1}}': "the key 'a' stands twice in an object",
+    b"[]": "holds [], expected a JSON object, {...}",
+    b"null": "holds None, expected a JSON object, {...}",
+    b'"' + b"x" * 10_000 + b'"': "holds 'xxxxxxxxxxxx...xxxxxxxxxxxxx', expected a JSON object, {...}",
+}
+
+
+@pytest.mark.parametrize("number", range(len(_DAMAGED)))
+def test_json_that_is_damaged_is_refused_in_one_line_with_the_file_and_the_place(tmp_path, number):
+    data, reason = list(_DAMAGED.items())[number]
+    path = tmp_path / "facts.json"
+    path.write_bytes(data)
+    with pytest.raises(CheckpointError) as caught:
+        read_json(path, error=CheckpointError, remedy="make it again")
+    message = str(caught.value)
+    assert message in (f"{path}: {reason}; make it again", f"{path}: not JSON ({reason}); make it again")
+    assert "\n" not in message
+
+
+def test_a_whole_number_of_json_is_a_float_too(tmp_path):
+    path = tmp_path / "facts.json"
+    path.write_text(json.dumps({"a": 10**299, "b": -(10**299)}))
+    assert list(map(float, read_json(path).values())) == [1e299, -1e299]
+
+
+def test_what_is_no_file_is_not_read_as_json(tmp_path):
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("link")
+    (tmp_path / "file").write_text("{}")
+    with open(tmp_path / "large", "wb") as file:
+        file.truncate(MAX_JSON_BYTES + 1)
+    for name, reason in {
+        "folder": "cannot be read (no regular file)",
+        "pipe": "cannot be read (no regular file)",
+        "link": "cannot be read (Too many levels of symbolic links)",
+        "file/inside": "cannot be read (Not a directory)",
+        "a\0b": "cannot be read (embedded null byte)",
+        "large": "has more than 64 MiB, too much for a JSON file",
+    }.items():
+        with pytest.raises(InputError) as caught:
+            read_json(tmp_path / name)
+        assert str(caught.value) == f"{tmp_path / name}: {reason}"
+    with pytest.raises(FileNotFoundError):
+        read_json(tmp_path / "nothing")
+    open_files = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(InputError):
+        read_json(tmp_path / "folder")
+    assert len(os.listdir("/proc/self/fd")) == open_files

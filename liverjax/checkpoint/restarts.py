@@ -63,7 +63,7 @@ def read_selections(view_folder: pathlib.Path) -> list[Selection]:
         ]
     except FileNotFoundError:
         return []
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"{path}: damaged ({error!r})") from None
     if not all(selection.kept and set(selection.kept) <= set(selection.dice) for selection in found):
         raise CheckpointError(f"{path}: damaged (a selection keeps none, or a restart that was not compared)")

@@ -113,8 +113,7 @@ class Checkpoints:
         sealed = [path for path in folders if path.name.isdecimal() and (path / CHECKSUMS).exists()]
         kept = sorted(sealed, key=lambda path: int(path.name))[-self._keep :]
         for folder in set(folders) - set(kept):
-            (folder / CHECKSUMS).unlink(missing_ok=True)  # First, so that half a checkpoint never counts.
-            shutil.rmtree(folder)
+            _remove(folder)
 
     def restore(self, template: Any) -> tuple[int, Any, dict[str, Any]] | None:
         """Returns step, tree and facts of the newest sound checkpoint, or None if none was ever finished.
@@ -132,69 +131,137 @@ class Checkpoints:
             folder = self._folder / str(step)
             try:
                 verify_checksums(folder)
+                try:
+                    tree, meta = self._read(step, template)
+                except (
+                    Exception
+                ) as error:  # Of Orbax, or of what it reads with, which raises a bare Exception.
+                    verify_checksums(folder)  # Else another process has removed it since.
+                    raise MisfitError(folder, error) from None
+            except MisfitError:
+                raise
             except CheckpointError as error:
                 faults.append(str(error))
                 _LOG.warning("checkpoint of step %d is not used: %s", step, error)
                 continue
-            tree, meta = _read(self._manager, folder, step, template)
             return step, tree, meta
         if faults and not all("not finished" in fault for fault in faults):
             raise CheckpointError(f"{self._folder}: no sound checkpoint is left; {faults[0]}")
         return None
 
+    def _read(self, step: int, template: Any) -> tuple[Any, dict[str, Any]]:
+        args = ocp.args.Composite(tree=ocp.args.StandardRestore(template), meta=ocp.args.JsonRestore())
+        restored: Any = self._manager.restore(step, args=args)
+        return restored.tree, dict(restored.meta)
 
-def _read(
-    manager: ocp.CheckpointManager, folder: pathlib.Path, step: int, template: Any
-) -> tuple[Any, dict[str, Any]]:
-    args = ocp.args.Composite(tree=ocp.args.StandardRestore(template), meta=ocp.args.JsonRestore())
-    try:
-        restored: Any = manager.restore(step, args=args)
-    except ValueError as error:
-        reason = str(error).strip().splitlines()[0]
-        raise CheckpointError(
-            f"{folder}: holds another network than the config describes ({reason})"
-        ) from None
-    return restored.tree, restored.meta
+    def newest(self) -> int | None:
+        """Returns the step of the newest finished checkpoint, or None."""
+        return max((int(name) for name, _ in _sealed(self._folder)), default=None)
+
+    def discard(self, step: int) -> bool:
+        """Removes the checkpoint of a step, whether it is finished or still being written; returns if there was one."""
+        with contextlib.suppress(CheckpointError):  # It is not wanted any more, written or not.
+            self.finish()
+        folder = self._folder / str(step)
+        found = (folder / CHECKSUMS).exists()
+        if jax.process_index() == 0 and found:
+            _remove(folder)
+        return found
+
+
+class MisfitError(CheckpointError):
+    """A sound checkpoint that does not fit the template."""
+
+    def __init__(self, folder: pathlib.Path, error: Exception):
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        super().__init__(f"{folder}: holds another network than the config describes ({reason})")
 
 
 def restore_parameters(folder: str | os.PathLike, template: Any) -> tuple[int, Any, dict[str, Any]]:
     """Returns step, tree and facts of the newest sound checkpoint of ``folder``, which must exist.
 
+    A training that goes on in the folder may replace its checkpoint while it is read: then the new one is.
+
     Raises:
-      CheckpointError: there is none.
+      CheckpointError: there is none, or it holds another network.
     """
-    if not pathlib.Path(folder).is_dir():
+    folder = pathlib.Path(folder)
+    if not folder.is_dir():
         raise CheckpointError(f"{folder} does not exist; train this view first")
-    with Checkpoints(folder, keep=1) as checkpoints:
-        restored = checkpoints.restore(template)
-    if restored is None:
-        raise CheckpointError(f"{folder}: holds no finished checkpoint yet")
-    return restored
+    for _ in range(_TRIES):
+        before = _sealed(folder)
+        vanished = False
+        fault = CheckpointError(f"{folder}: holds no finished checkpoint yet")
+        try:
+            with Checkpoints(folder, keep=1) as checkpoints:
+                if restored := checkpoints.restore(template):
+                    return restored
+        except CheckpointError as error:
+            fault = error
+        except OSError as error:
+            fault = CheckpointError(f"{error.filename or folder}: cannot be read ({error.strerror or error})")
+            # Of an older one, which may have been half removed before this began.
+            vanished = isinstance(error, FileNotFoundError)
+        if _sealed(folder) == before and not vanished:
+            raise fault
+    raise CheckpointError(
+        f"{folder}: a training replaces its checkpoints faster than they are read; try again later"
+    )
+
+
+#: How often a folder is read in which a training goes on.
+_TRIES = 20
+
+
+def _sealed(folder: pathlib.Path) -> set[tuple[str, int]]:
+    """Returns names and times of the checkpoints that are finished."""
+    found = set()
+    with contextlib.suppress(FileNotFoundError):  # A training removes them meanwhile.
+        for path in folder.glob(f"*/{CHECKSUMS}"):
+            found.add((path.parent.name, path.stat().st_mtime_ns))
+    return found
+
+
+def _remove(folder: pathlib.Path) -> None:
+    (folder / CHECKSUMS).unlink(missing_ok=True)  # First, so that half a checkpoint never counts.
+    shutil.rmtree(folder)
+
+
+def _files(folder: pathlib.Path) -> dict[str, pathlib.Path]:
+    """Returns the files of a checkpoint by name, without those that file managers hide in folders."""
+    found = {
+        path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()
+    }
+    return {name: path for name, path in found.items() if name != CHECKSUMS and not path.name.startswith(".")}
 
 
 def write_checksums(folder: pathlib.Path) -> None:
     """Writes size and SHA-256 of every file below ``folder`` to its ``checksums.json``."""
     facts = {
-        path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": sha256(path)}
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name != CHECKSUMS
+        name: {"bytes": path.stat().st_size, "sha256": sha256(path)} for name, path in _files(folder).items()
     }
     write_json(folder / CHECKSUMS, facts)
 
 
 def verify_checksums(folder: pathlib.Path) -> None:
-    """Raises `CheckpointError` if a file below ``folder`` is missing or is not what was written."""
+    """Raises `CheckpointError` if a file below ``folder`` is missing, is not what was written, or is not listed."""
     path = folder / CHECKSUMS
     try:
         facts = json.loads(path.read_text(encoding="utf-8"))
         expected = {name: (fact["bytes"], fact["sha256"]) for name, fact in facts.items()}
     except FileNotFoundError:
         raise CheckpointError(f"{folder}: not finished (no {CHECKSUMS})") from None
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"{path}: damaged ({error})") from None
-    for name, (size, digest) in expected.items():
-        file = folder / name
-        if not file.is_file():
-            raise CheckpointError(f"{file}: missing")
-        if file.stat().st_size != size or sha256(file) != digest:
-            raise CheckpointError(f"{file}: not as it was written (checksum)")
+    try:
+        found = _files(folder)
+        for name, (size, digest) in expected.items():
+            file = folder / name
+            if file.stat().st_size != size or sha256(file) != digest:
+                raise CheckpointError(f"{file}: not as it was written (checksum)")
+    except OSError as error:
+        raise CheckpointError(f"{error.filename}: missing ({error.strerror})") from None
+    if unknown := sorted(set(found) - set(expected)):
+        raise CheckpointError(f"{path}: damaged (it does not list {unknown[0]}, which lies beside it)")
+    if not expected:
+        raise CheckpointError(f"{path}: damaged (it lists no files)")

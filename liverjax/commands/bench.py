@@ -37,16 +37,18 @@ def run(args: flags.FlagValues) -> None:
     import tempfile
 
     from liverjax.config import load_config, override
-    from liverjax.files import write_json
+    from liverjax.files import local_path, write_json
     from liverjax.training.bench import bench, table
 
+    output = args.output and local_path(args.output, "--output")
+    store = args.store and local_path(args.store, "--store")
     config = load_config(args.config)
     config.views = (args.view,)
     config = override(config, args.override)
     with tempfile.TemporaryDirectory(prefix="liverjax-bench-") as folder:
-        facts = bench(config, store=args.store or _phantom_store(folder, config), steps=args.steps)
-    if args.output:
-        write_json(args.output, facts)
+        facts = bench(config, store=store or _phantom_store(folder, config), steps=args.steps)
+    if output:
+        write_json(output, facts)
     if not args.quiet:
         print(table(facts))
 

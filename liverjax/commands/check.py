@@ -47,6 +47,8 @@ def run(args: flags.FlagValues) -> int:
         return 1 if report.errors else 0
     for finding in report.findings:
         print(f"{finding.severity} ({finding.kind}): {finding.message}\n  {finding.remedy}")
+    if report.labels:
+        print(f"masks are read by {report.labels}")
     warnings = len(report.findings) - report.errors
     print(
         f"{report.path}: {report.cases} cases ({report.modality}), {report.errors} errors and {warnings} "

@@ -21,8 +21,6 @@ def define(values: flags.FlagValues) -> None:
 
 def run(args: flags.FlagValues) -> None:
     """Runs the command."""
-    import pathlib
-
     from liverjax.checkpoint.restarts import kept_folders
     from liverjax.config import load_config, override
     from liverjax.data.store import prepare
@@ -32,10 +30,11 @@ def run(args: flags.FlagValues) -> None:
     from liverjax.pretrained.load import load_model
     from liverjax.report.evaluation import evaluation_report
     from liverjax.scoring.cohort import evaluate
+    from liverjax.scoring.summary import make_folder
     from liverjax.training.logs import read_log
     from liverjax.training.loop import train
 
-    folder = pathlib.Path(args.output)
+    folder = make_folder(args.output)
     config = load_config("demo")
     config.store = str(folder / "store")
     config = override(config, args.override)
@@ -61,6 +60,7 @@ def run(args: flags.FlagValues) -> None:
         scores.lesions,
         scores.read,
         curves={view: read_log(start / "log.jsonl") for view, start in best.items()},
+        notes=scores.summary["notes"],
     )
     if not args.quiet:
         print(f"{scores.table()}\nreport: {report}")

@@ -1,9 +1,8 @@
 """The command ``liverjax``: finds the command that the first word names, parses its flags, runs it.
 
-Each module of this package beside this one is a command. Its docstring is its help, ``define(values)``
+Each module of this package that `COMMANDS` names is a command. Its docstring is its help, ``define(values)``
 defines its flags, and ``run(args)`` does the work and returns the exit status (None is 0). The flag that
 ``POSITIONAL`` names, if the module has it, is set by the first word if that is no flag.
-Exit status: 0 done, 1 failed, 2 wrong usage, 75 interrupted and saved.
 """
 
 from __future__ import annotations
@@ -11,14 +10,21 @@ from __future__ import annotations
 import importlib
 import logging
 import os
+import pathlib
 import sys
+import traceback
 import types
 import warnings
-
-from absl import flags
+from typing import TYPE_CHECKING, Any
 
 from liverjax import __version__
+from liverjax.commands import process
 from liverjax.errors import Interrupted, LiverjaxError, did_you_mean
+
+if TYPE_CHECKING:
+    from absl import flags
+
+_LOG = logging.getLogger("liverjax")
 
 #: Command -> what it does, in the order of a first use.
 COMMANDS = {
@@ -38,21 +44,65 @@ COMMANDS = {
     "bench": "measure how fast this machine trains",
 }
 
+_STATUS = (
+    "Exit status: 0 done, 1 failed, 2 wrong usage, 75 interrupted and saved (the same call goes on), 130 interrupted\n"
+    "(143 by SIGTERM). Errors are one line on standard error; --verbose shows where they come from."
+)
+
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs one command and returns its exit status."""
-    argv = sys.argv[1:] if argv is None else argv
+    """Runs one command and returns its exit status.
+
+    Args:
+      argv: the words of the command line; None are those of this process, whose signals and standard streams are then
+        taken care of.
+    """
+    if argv is not None:
+        return _run(argv, lambda: None)
+    process.open_streams()
+    signals = process.StopOnSignals(_interrupted)
+    try:
+        status = _run(sys.argv[1:], lambda: signals.stopped)
+        sys.stdout.flush()
+    except process.Stopped as stopped:  # Came just now, or between an error and its line.
+        status = stopped.status
+        if not signals.ended:
+            _interrupted(stopped.message)
+    except OSError as error:
+        status = 1
+        if not isinstance(error, BrokenPipeError):
+            _failed(f"standard output: {error.strerror or error}")
+        _drop_output()
+    signals.ended = True
+    return status
+
+
+def _run(argv: list[str], stopped: Any) -> int:
+    """Runs one command; ``stopped()`` is the signal that has arrived, if any, whatever became of its exception."""
+    if argv[:1] == ["help"] and argv[1:]:
+        argv = [argv[1], "--help"]
     if not argv or argv[0] in ("-h", "--help", "help"):
         print(_overview())
         return 0 if argv else 2
-    if argv[0] == "--version":
+    if argv[0] in ("-V", "--version"):
         print(f"liverjax {__version__}")
         return 0
     name, *rest = argv
     if name not in COMMANDS:
         return _wrong_usage(f"no command is called {name!r}{did_you_mean(name, COMMANDS)}")
-    command = importlib.import_module(f"liverjax.commands.{name.replace('-', '_')}")
-    return run_program(command, f"liverjax {name}", rest)
+    try:
+        return run_program(importlib.import_module(f"liverjax.commands.{name}"), f"liverjax {name}", rest)
+    except Interrupted as interruption:
+        _print_error(f"liverjax: {interruption}")
+        return 75
+    except BaseException as error:
+        signal = stopped() or (error if isinstance(error, KeyboardInterrupt) else None)
+        if signal is None:
+            return _explain(error)
+        known = signal if isinstance(signal, process.Stopped) else process.Stopped()
+        _LOG.debug("interrupted", exc_info=error)
+        _interrupted(known.message)
+        return known.status
 
 
 def run_program(program: types.ModuleType, name: str, words: list[str]) -> int:
@@ -63,38 +113,136 @@ def run_program(program: types.ModuleType, name: str, words: list[str]) -> int:
       name: what the user types to start it.
       words: what the user typed after that.
     """
+    from absl import flags
+
     values = flags.FlagValues()
     program.define(values)
+    flags.DEFINE_bool("verbose", False, "log more, and print where an error comes from", flag_values=values)
     positional = getattr(program, "POSITIONAL", None)
     if any(word in ("-h", "--help") for word in words):
         usage = f"{name} {positional.upper()} --flags" if positional else f"{name} --flags"
-        print(f"{usage}\n\n{(program.__doc__ or '').strip()}\n\nFlags:\n{_flag_help(values)}")
+        about = (program.__doc__ or COMMANDS.get(name.split()[-1], "")).strip()
+        print(f"{usage}\n\n{about}\n\nFlags:\n{_flag_help(values)}\n\n{_STATUS}")
         return 0
     if positional and words and not words[0].startswith("-"):
         words = [f"--{positional}={words[0]}", *words[1:]]
     try:
         surplus = values([name, *_with_overrides(words)])[1:]
     except flags.Error as error:
-        return _wrong_usage(" ".join(str(error).split()), name)
+        missing = [flag for flag in values if values[flag].name == flag and _is_missing(values[flag])]
+        if "must have a value other than None" in str(error) and missing:
+            return _wrong_usage(" and ".join(f"--{flag}" for flag in missing) + _are(missing), name)
+        return _wrong_usage(str(error), name)
     if surplus:
         return _wrong_usage(f"{surplus[0]!r} is not a flag", name)
     # Grain's workers read the process-wide flags, which this command does not use.
     flags.FLAGS.mark_as_parsed()
     _keep_compiled_programs()
-    logging.basicConfig(level=logging.WARNING, format="liverjax: %(message)s", stream=sys.stderr)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_OneLine("liverjax: %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
+    _LOG.setLevel(logging.DEBUG if values["verbose"].value else logging.NOTSET)
     _silence_orbax_shutdown_noise()
-    try:
-        return program.run(values) or 0
-    except Interrupted as interruption:
-        print(f"liverjax: {interruption}", file=sys.stderr)
-        return 75
-    except LiverjaxError as error:
-        return _failed(str(error))
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return program.run(values) or 0
+
+
+# --- errors ---------------------------------------------------------------------------------------------------
+
+
+def _explain(error: BaseException) -> int:
+    """Prints the line of an error, and returns the exit status."""
+    if isinstance(error, BrokenPipeError):
+        _drop_output()
         return 1
-    except OSError as error:
-        return _failed(f"{error.filename or 'system'}: {error.strerror or error}")
+    _LOG.debug("the error comes from here:", exc_info=error)
+    if isinstance(error, LiverjaxError):
+        return _failed(str(error))
+    if isinstance(error, OSError):
+        name = error.filename if error.filename is not None else "system"
+        return _failed(f"{os.fsdecode(name) if isinstance(name, bytes) else name}: {error.strerror or error}")
+    if isinstance(error, SystemExit):
+        return _failed(f"the program was to end at once (sys.exit({error.code!r})), expected a result")
+    if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
+        reason = str(error) or "this process is given no more"
+        return _failed(
+            f"{_place(error)}out of memory ({reason}), expected a machine or container with more, or a smaller scan"
+        )
+    return _failed(_of_environment(error) or f"{type(error).__name__}: {error} (--verbose shows where)")
+
+
+def _place(error: BaseException) -> str:
+    """Returns the file that was worked on, "FILE: ", the innermost one that a function was given; "" if none."""
+    for frame in reversed([frame for frame, _ in traceback.walk_tb(error.__traceback__)]):
+        module = frame.f_globals.get("__name__", "")
+        if not module.startswith("liverjax.") or module.startswith("liverjax.commands."):
+            continue
+        for value in map(frame.f_locals.get, ("path", "case", "scan")):
+            file = getattr(value, "image", value)  # Of a case, its scan.
+            if isinstance(file, str | os.PathLike):
+                return f"{os.fspath(file)}: "
+    return ""
+
+
+def _of_environment(error: BaseException) -> str | None:
+    """Returns what an environment variable has to do with an error of jax; None if nothing."""
+    guards = [name for name in os.environ if name.startswith("JAX_TRANSFER_GUARD")]
+    if guards and "Disallowed" in str(error):
+        return f"{guards[0]} is {os.environ[guards[0]]!r}, under which liverjax cannot run, expected it to be unset"
+    platforms = os.environ.get("JAX_PLATFORMS")
+    if not platforms or "jax" not in sys.modules or not isinstance(error, AssertionError | RuntimeError):
+        return None
+    import jax
+
+    try:
+        jax.devices()
+    except Exception:
+        jax.config.update("jax_platforms", None)
+        there = sorted({device.platform for device in jax.devices()})
+        return (
+            f"JAX_PLATFORMS is {platforms!r}, but jax finds no such device; this machine has {', '.join(there)}; "
+            f"expected JAX_PLATFORMS={there[0]}, or none"
+        )
+    return None
+
+
+class _OneLine(logging.Formatter):
+    """Messages as one line of printable text; tracebacks as they are."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        record.message = _printable(record.message)
+        return super().formatMessage(record)
+
+
+def _printable(text: str) -> str:
+    """Returns a text as one line; what would move the cursor of a terminal, or worse, is spelled out."""
+    line = " ".join(text.split())
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in line)
+
+
+def _print_error(line: str) -> None:
+    print(_printable(line), file=sys.stderr)
+
+
+def _interrupted(message: str) -> None:
+    _print_error(f"liverjax: {message}; nothing is left half-written")
+
+
+def _wrong_usage(message: str, program: str = "liverjax") -> int:
+    _print_error(f"liverjax: {message}; see '{program} --help'")
+    return 2
+
+
+def _failed(message: str) -> int:
+    _print_error(f"liverjax: error: {message}")
+    return 1
+
+
+def _drop_output() -> None:
+    """Sends what is still to be printed nowhere: nobody reads it, and Python would complain at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+# --- surroundings of the library ------------------------------------------------------------------------------
 
 
 def _keep_compiled_programs() -> None:
@@ -110,10 +258,14 @@ def _silence_orbax_shutdown_noise() -> None:
     warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
 
     def report(unraisable: sys.UnraisableHookArgs) -> None:
-        if str(unraisable.exc_value) != "Event loop is closed":
+        value = unraisable.exc_value
+        if str(value) != "Event loop is closed" and not isinstance(value, KeyboardInterrupt):
             sys.__unraisablehook__(unraisable)
 
     sys.unraisablehook = report
+
+
+# --- flags and their help -------------------------------------------------------------------------------------
 
 
 def _with_overrides(words: list[str]) -> list[str]:
@@ -127,32 +279,53 @@ def _overview() -> str:
     return (
         "liverjax COMMAND --flags: liver and liver-tumour segmentation in CT and MRI (research use only)\n\n"
         f"Commands:\n{rows}\n\n"
-        "`liverjax COMMAND --help` lists a command's flags; `liverjax --version` prints the version."
+        "`liverjax COMMAND --help` lists a command's flags; `liverjax --version` (-V) prints the version.\n"
+        f"{_STATUS}"
     )
+
+
+def _is_required(flag: flags.Flag) -> bool:
+    return any("must have a value other than None" in check.message for check in flag.validators)
+
+
+def _is_missing(flag: flags.Flag) -> bool:
+    return _is_required(flag) and flag.value is None
+
+
+def _are(names: list[str]) -> str:
+    return " are required" if len(names) > 1 else " is required"
 
 
 def _flag_help(values: flags.FlagValues) -> str:
     lines = []
-    for name in sorted(values):
+    for name in values:  # In the order in which they were defined.
         flag = values[name]
         if name != flag.name or name == "override":  # A short name stands beside its flag.
             continue
         short = f", -{flag.short_name}" if flag.short_name else ""
-        default = f" (default: {flag.default})" if flag.default not in (None, "", False, []) else ""
-        lines.append(f"  --{name}{short}: {flag.help}{default}")
-    if "override" in values:
-        lines.append(f"  --config.FIELD=VALUE: {values['override'].help}")
+        facts = "required" if _is_required(flag) else ""
+        facts = facts or (f"default: {flag.default}" if flag.default not in (None, "", False, []) else "")
+        lines.append(f"  --{name}{short}: {_meaning(flag)}{f' ({facts})' if facts else ''}")
+        if name == "config":
+            lines.append(
+                f"      NAME is one of {', '.join(_configs())}; the arg small is known to all but demo"
+            )
+        if name == "config" and "override" in values:
+            lines.append(f"  --config.FIELD=VALUE: {_meaning(values['override'])}")
+    if "override" in values and "config" not in values:
+        lines.append(f"  --config.FIELD=VALUE: {_meaning(values['override'])}")
     return "\n".join(lines)
 
 
-def _wrong_usage(message: str, program: str = "liverjax") -> int:
-    print(f"liverjax: {message}; see '{program} --help'", file=sys.stderr)
-    return 2
+def _meaning(flag: flags.Flag) -> str:
+    return flag.help.partition(";\n    repeat this option")[0]
 
 
-def _failed(message: str) -> int:
-    print(f"liverjax: error: {' '.join(message.split())}", file=sys.stderr)
-    return 1
+def _configs() -> list[str]:
+    """Returns the names of the shipped configs; `liverjax.config` would import more than help should."""
+    package = pathlib.Path(__file__).parent.parent
+    folder = package / "_configs" if (package / "_configs").is_dir() else package.parent / "configs"
+    return sorted(file.stem for file in folder.glob("*.py") if file.stem != "ablations")
 
 
 if __name__ == "__main__":

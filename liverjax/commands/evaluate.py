@@ -1,6 +1,7 @@
-"""Scores predicted masks against reference masks, in the scans' own geometry.
+"""Score predicted masks against reference masks, in the scans' own geometry.
 
   liverjax evaluate --predictions=MASKS --references=DATASET -o SCORES
+  liverjax evaluate --predictions=MASKS --references=DATASET -o SCORES --model=RUN --subset=test
 
 Masks are paired by case id. The references are a data set in any known layout, or a folder of masks. The scored
 regions are the liver with its tumours (labels 1 and 2) and the tumours (label 2). If both masks of a region are empty
@@ -8,26 +9,31 @@ its scores are undefined: such cases are left out of means, and counted. Writes 
 cases.csv, lesions.csv and report.html, and prints the tables.
 """
 
+import pathlib
+from typing import Any
+
 from absl import flags
 
 
 def define(values: flags.FlagValues) -> None:
     """Defines the flags of this command."""
-    string, integer, boolean = flags.DEFINE_string, flags.DEFINE_integer, flags.DEFINE_bool
-    string("predictions", None, "predicted mask, or folder of masks named as the cases", flag_values=values)
-    string("references", None, "data set, folder of masks, or reference mask", flag_values=values)
-    string("output", None, "folder for the results", short_name="o", flag_values=values)
-    string("compare", None, "predictions of another method, tested against in pairs", flag_values=values)
-    string(
-        "primary", "dice", "metric by which --compare judges; Holm's method adjusts it", flag_values=values
-    )
-    for name in ("predictions", "references", "output"):
-        flags.mark_flag_as_required(name, flag_values=values)
-    flags.DEFINE_list("metrics", None, "metrics per case, by default all", flag_values=values)
-    flags.DEFINE_list("cases", None, "ids of the cases to score, by default all", flag_values=values)
-    boolean("allow_missing", False, "score a case without a prediction as an empty one", flag_values=values)
-    integer("processes", 1, "cases scored at the same time", lower_bound=1, flag_values=values)
-    boolean("quiet", False, "no progress bar, no table", flag_values=values)
+    on: dict[str, Any] = {"flag_values": values}
+    string, words = flags.DEFINE_string, flags.DEFINE_list
+    string("predictions", None, "predicted mask, or folder of masks named as the cases", **on)
+    string("references", None, "data set, folder of masks, or reference mask", **on)
+    string("output", None, "folder for the results", short_name="o", **on)
+    words("regions", None, "liver, tumor, or both (default: both; no tumours if no mask holds one)", **on)
+    words("metrics", None, "metrics of each case (default: all)", **on)
+    words("cases", None, "ids of the cases to score (default: all)", **on)
+    string("model", None, "run that predicted: only the regions that it knows are scored", **on)
+    subsets = ["train", "validation", "test"]
+    flags.DEFINE_enum("subset", None, subsets, "only this subset of the split of --model", **on)
+    string("compare", None, "predictions of another method, tested against in pairs", **on)
+    string("primary", "dice", "metric by which --compare judges; Holm's method adjusts it", **on)
+    flags.DEFINE_bool("allow_missing", False, "score a case without a prediction as an empty one", **on)
+    flags.DEFINE_integer("processes", 1, "cases scored at the same time", lower_bound=1, **on)
+    flags.DEFINE_bool("quiet", False, "no progress bar, no table", **on)
+    flags.mark_flags_as_required(["predictions", "references", "output"], **on)
 
 
 def run(args: flags.FlagValues) -> None:
@@ -36,25 +42,34 @@ def run(args: flags.FlagValues) -> None:
     from liverjax.scoring import cohort
     from liverjax.scoring.metrics import METRICS
 
-    evaluation = cohort.evaluate(
-        args.predictions,
-        args.references,
-        args.output,
-        metrics=args.metrics or tuple(METRICS),
-        compare=args.compare,
-        primary=args.primary,
-        cases=args.cases,
-        allow_missing=args.allow_missing,
-        processes=args.processes,
-        quiet=args.quiet,
-    )
-    report = evaluation_report(
-        f"{args.output}/report.html",
-        f"Evaluation of {args.predictions}",
-        evaluation.tables(),
-        evaluation.cases,
-        evaluation.lesions,
-        evaluation.read,
-    )
+    names = ("predictions", "references", "output", "compare", "primary", "allow_missing", "processes")
+    settings = {name: args[name].value for name in (*names, "quiet")}
+    settings["metrics"] = tuple(METRICS) if args.metrics is None else args.metrics
+    evaluation = cohort.evaluate(**settings, **_chosen(args))
+    title, notes = f"Evaluation of {args.predictions}", evaluation.summary["notes"]
+    rows = evaluation.tables(), evaluation.cases, evaluation.lesions, evaluation.read
+    report = evaluation_report(f"{args.output}/report.html", title, *rows, notes=notes)
     if not args.quiet:
         print(f"{evaluation.table()}\n\nreport: {report}")
+
+
+def _chosen(args: flags.FlagValues) -> dict[str, Any]:
+    """Returns the cases and regions to score, which the run may name that predicted."""
+    from liverjax.errors import ConfigError
+
+    if args.subset and (args.cases is not None or not args.model):
+        given = "--cases" if args.model else "no --model"
+        raise ConfigError(
+            f"--subset={args.subset} with {given}, expected --model=RUN, whose split names the cases"
+        )
+    cases, regions = args.cases, args.regions
+    if args.model:
+        from liverjax.checkpoint.manifest import read_manifest
+        from liverjax.config import resolve
+        from liverjax.labels import REGIONS
+
+        facts = read_manifest(pathlib.Path(args.model) / "run.json")
+        known = len(resolve(facts["config"]).labels)
+        cases = facts["data"][args.subset] if args.subset else cases
+        regions = [name for name, ids in REGIONS.items() if min(ids) < known] if regions is None else regions
+    return {"cases": cases, "regions": regions}

@@ -4,7 +4,8 @@
   liverjax export --model=liver.safetensors --format=stablehlo -o FOLDER
 
 Writes one file per network, from normalised slices to probabilities, and model.json, which describes every step before
-and after the networks, with all its numbers. ONNX needs the extra: pip install 'liverjax[onnx]'.
+and after the networks, with all its numbers. StableHLO needs the package flatbuffers (pip install flatbuffers), ONNX
+the package onnx (pip install onnx).
 """
 
 from absl import flags

@@ -3,14 +3,15 @@
   liverjax predict --model=RUN -i SCAN.nii.gz -o MASK.nii.gz
   liverjax predict --model=RUN -i DATASET -o FOLDER --subset=test --preview --save_uncertainty
 
-Masks lie voxel on voxel on their scans: 0 background, 1 liver, 2 tumour. FOLDER/manifest.json lists what was done. A
-scan that cannot be used is reported, and the others go on. Research use only.
+Masks lie voxel on voxel on their scans: 0 background, 1 liver, 2 tumour. FOLDER/manifest.json lists what was done, with
+volumes and doubts. A scan that cannot be used is reported, and the others go on. Research use only.
 """
 
 import sys
 from typing import Any
 
 from absl import flags
+from tqdm import tqdm
 
 from liverjax.commands import reading
 
@@ -38,41 +39,40 @@ def define(values: flags.FlagValues) -> None:
     flags.DEFINE_multi_string("override", [], "another value for a field predict.* of the config", **on)
     boolean("preview", False, "write a picture of three views beside each mask", **on)
     boolean("quiet", False, "print errors only", **on)
+    missing = "train one (liverjax train, or liverjax demo to try), or name a bundle that you were given"
+    flags.register_validator("model", lambda value: value is not None, missing, flag_values=values)
     flags.mark_flags_as_required(["model", "input", "output"], flag_values=values)
 
 
 def run(args: flags.FlagValues) -> int:
     """Runs the command; the exit status is 1 if a case failed."""
-    from tqdm import tqdm
-
     from liverjax.datasets.layouts import find_cases
-    from liverjax.inference import predict
+    from liverjax.inference import outputs, predict
     from liverjax.pretrained.load import load_model
     from liverjax.pretrained.onnx import with_onnx_runtime
     from liverjax.report.figures import preview
 
-    cases = find_cases(args.input, reading=reading.reading(args))
+    cases = found = find_cases(args.input, reading=reading.reading(args))
+    outputs.is_mask_file(args.output)  # What cannot be one is refused before the model is loaded.
     changes = {name: args[name].value for name in ("fusion", "ensemble", "flips", "accumulator")}
     model = load_model(args.model, views=args.views).with_options(None, args.override, **changes)
     model = with_onnx_runtime(model) if args.runtime == "onnx" else model
-    if args.subset:
-        cases = predict.subset(model, cases, args.subset)
-    cases = predict.shard(cases, args.shard)
-    extras = predict.Extras(args.save_probabilities, args.save_uncertainty, args.mc_samples)
+    cases = predict.shard(predict.subset(model, cases, args.subset) if args.subset else cases, args.shard)
+    picture = preview if args.preview else None
+    extras = predict.Extras(args.save_probabilities, args.save_uncertainty, args.mc_samples, picture)
     if not args.quiet:
         print(predict.describe(model, cases, extras), file=sys.stderr)
-    settings = {"extras": extras, "skip_existing": args.skip_existing}
-    records = []
-    with tqdm(total=len(cases), desc="predict", unit="case", disable=args.quiet) as bar:
-        for outcome in predict.predict_cases(model, cases, args.output, **settings):
-            bar.update()
-            records.append(outcome.record())
-            if outcome.error:
-                bar.write(f"liverjax: error: {outcome.error}", file=sys.stderr)
-            elif outcome.prediction and args.preview:
-                picture = outcome.path.with_name(f"{outcome.stem}.png")
-                preview(outcome.prediction.scan, outcome.prediction.labels, picture, title=outcome.case.id)
-    line = predict.write_manifest(args.output, args.shard, model, records, args.model)
+    settings = {"extras": extras, "skip_existing": args.skip_existing, "found": found}
+    records, line = [], ""
+    try:
+        with tqdm(total=len(cases), desc="predict", unit="case", disable=args.quiet) as bar:
+            for outcome in predict.predict_cases(model, cases, args.output, **settings):
+                bar.update()
+                records.append(outcome.record())
+                if outcome.error:
+                    bar.write(f"liverjax: error: {' '.join(str(outcome.error).split())}", file=sys.stderr)
+    finally:  # Of an interrupted run as well.
+        line = outputs.write_manifest(args.output, args.shard, model, records, args.model)
     if not args.quiet:
         print(line)
     if failed := sum(record["status"] == "failed" for record in records):

@@ -33,33 +33,41 @@ def define(values: flags.FlagValues) -> None:
         "JAX_NUM_PROCESSES and JAX_PROCESS_ID",
         **on,
     )
-    flags.DEFINE_bool("quiet", False, "no progress bars", **on)
+    flags.DEFINE_bool("quiet", False, "print errors only", **on)
     flags.mark_flags_as_required(["config", "store", "workdir"], **on)
 
 
 def run(args: flags.FlagValues) -> None:
     """Runs the command."""
-    from liverjax.config import load_config, override, resolve
+    from liverjax.signals import StopSignals
+
+    with StopSignals():  # From here on: importing jax and joining other processes take long.
+        _run(args)
+
+
+def _run(args: flags.FlagValues) -> None:
+    from liverjax.config import load_config, override
+    from liverjax.files import local_path
     from liverjax.pretrained.load import load_model
     from liverjax.training.distributed import initialize_distributed, is_first_process
     from liverjax.training.loop import train
 
     config = load_config(args.config)
-    config.store = args.store
+    config.store = str(local_path(args.store, "--store"))
     if args.views:
         config.views = tuple(args.views)
     if args.max_minutes is not None:
         config.max_minutes = args.max_minutes
-    config = resolve(override(config, args.override))
+    config, workdir = override(config, args.override), local_path(args.workdir, "--workdir")
     with initialize_distributed(args.distributed):
         init = None
         if args.init:
-            model = load_model(args.init)
+            model = load_model(local_path(args.init, "--init"))
             views = {name: view for name in config.networks for view in config.views_of(name)[:1]}
             init = {
                 name: model.trained(view)[1] for name, view in views.items() if view in model.config.views
             }
-        results = train(config, args.workdir, init=init, resume=args.resume, quiet=args.quiet)
+        results = train(config, workdir, init=init, resume=args.resume, quiet=args.quiet)
     if not args.quiet and is_first_process():
         for view, progress in results.items():
             print(

@@ -18,7 +18,8 @@ from liverjax import lazy
 __getattr__, __dir__, __all__ = lazy.attach(
     __name__,
     {
-        "store": ("Store", "StoredCase", "open_store", "prepare", "store_identity"),
+        "store": ("Store", "open_store", "prepare", "store_identity"),
+        "stored_case": ("StoredCase",),
         "splits": ("Subsets", "split_cases", "usable_cases"),
         "sampling": ("Draw", "Sampler"),
         "pipeline": ("train_batches", "validation_batches"),

@@ -10,11 +10,12 @@ from collections.abc import Iterator, Sequence
 
 import grain
 import numpy as np
+from absl import flags
 
 from liverjax import labels as label_ids
 from liverjax.data.sampling import Sampler
 from liverjax.data.store import OUTSIDE, StoredCase
-from liverjax.errors import InputError, TrainingError
+from liverjax.errors import InputError, TrainingError, unguarded_main
 from liverjax.options import Config
 
 
@@ -121,6 +122,8 @@ def train_batches(
     options = grain.ReadOptions(num_threads=config.batch.threads, prefetch_buffer_size=config.batch.prefetch)
     dataset = dataset.to_iter_dataset(options)
     if config.batch.workers:
+        if not flags.FLAGS.is_parsed():  # Grain asks flags of absl, which only a program of absl parses.
+            flags.FLAGS.mark_as_parsed()
         workers = grain.MultiprocessingOptions(num_workers=config.batch.workers)
         dataset = dataset.mp_prefetch(workers, _prepare_worker)
     return _closing(iter(dataset))
@@ -134,10 +137,11 @@ def _closing(batches: grain.DatasetIterator) -> Iterator[dict[str, np.ndarray]]:
         if "terminated unexpectedly" not in str(error):  # Grain's words for a worker that is gone.
             raise
         reason = str(error).partition(". ")[0]
-        raise TrainingError(
-            f"reading batches failed: {reason}, perhaps for lack of memory; the last checkpoint is kept, and the "
-            "same command goes on. Fewer batch.workers take less memory"
-        ) from error
+        cause = unguarded_main() or (
+            "perhaps for lack of memory; the last checkpoint is kept, and the same command goes on. Fewer "
+            "batch.workers take less memory"
+        )
+        raise TrainingError(f"reading batches failed: {reason}, {cause}") from error
     finally:
         batches.close()
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from liverjax.data.augment import augment, normalise, step_keys
 from liverjax.data.pipeline import blank_batch, merge_labels, place_slice
-from liverjax.data.store import StoredCase
+from liverjax.data.stored_case import StoredCase
 from liverjax.options import Config
 
 _augment = jax.jit(augment, static_argnames="options")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from liverjax.data.store import StoredCase
+from liverjax.data.stored_case import StoredCase
 from liverjax.errors import InputError
 from liverjax.options import Batch
 from liverjax.views import VIEWS

@@ -1,7 +1,7 @@
 """The training store: each case on the working grid, one slice-major array per view.
 
     STORE/index.json                     what identifies the store, and the list of cases
-    STORE/cases/<id>/case.json           geometry, quantiles of the intensities, fingerprint, label counts per slice
+    STORE/cases/<id>/case.json           geometry, quantiles, checksums, label counts per slice, doubts
     STORE/cases/<id>/<view>.npy          int16 (slice, row, column), unwindowed
     STORE/cases/<id>/<view>_labels.npy   uint8 (slice, row, column)
 
@@ -12,101 +12,45 @@ view is one contiguous read: of a single volume in C order, a sagittal slice wou
 
 from __future__ import annotations
 
+import collections
 import concurrent.futures
 import contextlib
 import dataclasses
 import functools
-import json
-import mmap
+import logging
 import os
 import pathlib
 import shutil
 import tempfile
 import threading
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-import numpy as np
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from liverjax import labels as label_ids
 from liverjax.config import resolve
+from liverjax.data.case_arrays import ARRAYS, write_arrays
+from liverjax.data.stored_case import REMEDY, StoredCase, open_case, read_facts, require
+from liverjax.datasets import dataset_json
 from liverjax.datasets.case import Case
-from liverjax.datasets.layouts import find_cases
+from liverjax.datasets.layouts import check_id, find_cases
 from liverjax.errors import ConfigError, InputError
-from liverjax.files import locked, sha256, write_json
+from liverjax.files import local_path, locked, naming, sha256, write_json
 from liverjax.options import Config, Preprocess, Target
-from liverjax.scans import AS_STORED, Reading, intensity
-from liverjax.scans.grid import box_grid, to_grid, working_grid
-from liverjax.views import VIEWS, to_stack
+from liverjax.scans import AS_STORED, Reading
+from liverjax.views import VIEWS
+
+_LOG = logging.getLogger("liverjax")
 
 _FORMAT = 2
-#: Largest magnitude that a stored voxel uses; MR intensities are scaled into it.
-_INT16_RANGE = 32_000
-#: MR: the largest intensity that is kept, in units of the body's 99.5th percentile; what is brighter is stored as that.
-_BRIGHTEST = 4.0
+#: Folder of a store for what is being written; what is left there belongs to a call that was killed.
+_PARTIAL = ".prepare-partial"
+_LOCK = ".prepare.lock"
+#: What file managers leave in any folder.
+_STRAY = (".DS_Store", "Thumbs.db")
 #: Stored voxel of what lies outside a slice: below every window, so air.
 OUTSIDE = -(2**15)
-
-
-@dataclasses.dataclass(frozen=True)
-class StoredCase:
-    """One case of a store.
-
-    Attributes:
-      id: name of the case.
-      patient: name of the patient; all cases of a patient go into one subset of a split.
-      folder: where its arrays are.
-      scale: a stored integer times this is the scan's intensity.
-      window: intensities that are normalised to -1 and 1.
-      fingerprint: SHA-256 of the scan's files and of the mask's.
-      liver_only: whether the mask does not distinguish tumours from the liver.
-      counts: for each view (slices, 2) pixels of liver (with tumour) and of tumour on each slice.
-      shapes: for each view (slices, rows, columns).
-    """
-
-    id: str
-    patient: str
-    folder: pathlib.Path
-    scale: float
-    window: tuple[float, float]
-    fingerprint: tuple[str, str]
-    liver_only: bool
-    counts: dict[str, np.ndarray]
-    shapes: dict[str, tuple[int, int, int]]
-
-    def image(self, view: str) -> np.memmap:
-        """Returns the slices of a view, int16 (slice, row, column), as a memory map."""
-        return self._open(f"{view}.npy", np.int16, self.shapes[view])
-
-    def labels(self, view: str) -> np.memmap:
-        """Returns the labels of a view's slices, uint8 (slice, row, column), as a memory map."""
-        return self._open(f"{view}_labels.npy", np.uint8, self.shapes[view])
-
-    def slice(self, view: str, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """Returns a slice of a view and its labels (row, column), as memory maps that are being read ahead."""
-        stacks = self.image(view), self.labels(view)
-        for stack in stacks:
-            _read_ahead(stack, index)
-        image, labels = stacks
-        return image[index], labels[index]
-
-    @property
-    def stored_window(self) -> tuple[float, float]:
-        """The window in units of the stored voxels."""
-        low, high = self.window
-        return low / self.scale, high / self.scale
-
-    def _open(self, name: str, dtype: type, shape: tuple[int, int, int]) -> np.memmap:
-        path = self.folder / name
-        try:
-            with _LOCK:
-                array = _memory_map(path, path.stat().st_mtime_ns)
-        except (OSError, ValueError) as error:
-            raise InputError(f"{path}: not readable ({error}); run `liverjax prepare` again") from None
-        if array.dtype != dtype or array.shape != shape:
-            raise InputError(f"{path}: {array.dtype} {array.shape}, expected {np.dtype(dtype)} {shape}")
-        return array
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,55 +72,6 @@ def store_identity(preprocess: Preprocess, target: Target) -> dict[str, object]:
     }
 
 
-def prepare(
-    source: str | os.PathLike,
-    folder: str | os.PathLike,
-    config: Config | ConfigDict,
-    *,
-    layout: str = "auto",
-    reading: Reading = AS_STORED,
-    quiet: bool = False,
-) -> Store:
-    """Writes the cases of a folder of scans and masks into a store, and returns it.
-
-    A case that is there already, whole and of the same files, is kept; so the same call continues what was interrupted,
-    and repairs what is missing or damaged.
-
-    Args:
-      source: folder of scans and masks in one of the layouts of `liverjax.datasets.layouts`.
-      folder: the store; made where missing.
-      config: its ``preprocess`` and ``target`` say what is stored. With ``target.region`` "liver", that is the box
-        around the liver of the mask.
-      layout: name of the layout, or "auto".
-      reading: phase, series and spacing of all scans, where their files leave them open.
-      quiet: show no progress bar.
-
-    Raises:
-      InputError: a scan or mask cannot be used, or the folder holds a store of another modality, spacing or region.
-      LockedError: another process prepares this store.
-    """
-    folder, config = pathlib.Path(folder), resolve(config)
-    cases = find_cases(source, layout, labelled=True, reading=reading)
-    identity = store_identity(config.preprocess, config.target)
-    with locked(folder / ".prepare.lock"):
-        _refuse_another_store(folder, identity)
-        _remove_leftovers(folder)
-        work = functools.partial(
-            _prepare_case, folder=folder, options=config.preprocess, target=config.target
-        )
-        with concurrent.futures.ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
-            futures = [pool.submit(work, case) for case in cases]
-            try:
-                for future in tqdm(futures, desc="prepare", unit="case", disable=quiet):
-                    future.result()
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
-        index = {"format": _FORMAT, "identity": identity, "cases": [case.id for case in cases]}
-        write_json(folder / "index.json", index)
-    return open_store(folder, config.preprocess, config.target)
-
-
 def open_store(folder: str | os.PathLike, preprocess: Preprocess, target: Target) -> Store:
     """Returns the store in a folder.
 
@@ -189,78 +84,32 @@ def open_store(folder: str | os.PathLike, preprocess: Preprocess, target: Target
       InputError: the folder holds no store, or one that this version does not understand.
       ConfigError: the store is of another modality, spacing or region.
     """
-    folder = pathlib.Path(folder)
-    index = _read_json(folder / "index.json")
+    folder = local_path(folder, "the store")
+    path = folder / "index.json"
+    if not path.exists():
+        raise InputError(f"{path} does not exist; `liverjax prepare` makes a store")
+    index = read_facts(path)
     if index.get("format") != _FORMAT:
-        raise InputError(
-            f"{folder}: store of format {index.get('format')}, expected {_FORMAT}; prepare it again"
-        )
-    identity = index["identity"]
+        raise InputError(f"{folder}: store of format {index.get('format')!r}, expected {_FORMAT}; {REMEDY}")
+    identity = require(path, index, "identity", "an object", lambda value: isinstance(value, dict))
     changed = _differences(identity, store_identity(preprocess, target))
     if changed:
         raise ConfigError(f"store {folder} was prepared with other values of the config: {changed}")
-    cases = tuple(_open_case(folder / "cases" / name, preprocess) for name in index["cases"])
-    return Store(folder, identity, cases)
-
-
-# Numpy parses a file's header with `ast`, which is not safe in several threads of CPython 3.11.
-_LOCK = threading.Lock()
-
-
-# Each map holds a file open, and systems commonly allow a process 1024.
-@functools.lru_cache(maxsize=768)
-def _memory_map(path: pathlib.Path, modified_ns: int) -> np.memmap:
-    """Opens an array once, and again when its file has been replaced."""
-    del modified_ns
-    return np.load(path, mmap_mode="r", allow_pickle=False)
-
-
-def _read_ahead(stack: np.memmap, index: int) -> None:
-    """Has the system read a slice at once, where it can: of pages touched one by one, it reads a few and waits."""
-    if not hasattr(mmap, "MADV_WILLNEED"):
-        return
-    size = stack.strides[0]
-    start = stack.offset + index * size
-    before = start % mmap.PAGESIZE
-    mapped: Any = stack.base
-    with contextlib.suppress(OSError):
-        mapped.madvise(mmap.MADV_WILLNEED, start - before, before + size)
-
-
-def _read_json(path: pathlib.Path) -> dict:
-    if not path.is_file():
-        raise InputError(f"{path} does not exist; `liverjax prepare` makes a store")
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{path}: not JSON ({error}); run `liverjax prepare` again") from None
-    if not isinstance(value, dict):
-        raise InputError(
-            f"{path}: holds a {type(value).__name__}, expected an object; run `liverjax prepare` again"
-        )
-    return value
-
-
-def _open_case(folder: pathlib.Path, options: Preprocess) -> StoredCase:
-    facts = _read_json(folder / "case.json")
-    if options.modality == "ct":
-        window = options.window
-    else:
-        window = intensity.window_from_quantiles(facts["quantiles"], options)
-    return StoredCase(
-        id=facts["id"],
-        patient=facts["patient"],
-        folder=folder,
-        scale=facts["scale"],
-        window=window,
-        fingerprint=tuple(facts["fingerprint"]),
-        liver_only=facts["liver_only"],
-        counts={view: np.array(facts["counts"][view]).reshape(-1, 2) for view in VIEWS},
-        shapes={view: tuple(facts["shapes"][view]) for view in VIEWS},
+    names = require(path, index, "cases", "a list of different case ids", _are_ids)
+    return Store(
+        folder, identity, tuple(open_case(folder / "cases" / name, identity, preprocess) for name in names)
     )
 
 
-# --- preparing ----------------------------------------------------------------------------------------------
+def _are_ids(names: Any) -> bool:
+    if not (isinstance(names, list) and names and all(isinstance(name, str) for name in names)):
+        return False
+    try:
+        for name in names:
+            check_id(name, pathlib.Path())
+    except InputError:
+        return False
+    return len(set(names)) == len(names)
 
 
 def _differences(stored: dict, wanted: dict) -> str:
@@ -276,29 +125,158 @@ def _differences(stored: dict, wanted: dict) -> str:
     )
 
 
+# --- preparing ----------------------------------------------------------------------------------------------
+
+
+def prepare(
+    source: str | os.PathLike,
+    folder: str | os.PathLike,
+    config: Config | ConfigDict,
+    *,
+    layout: str = "auto",
+    reading: Reading = AS_STORED,
+    quiet: bool = False,
+) -> Store:
+    """Writes the cases of a folder of scans and masks into a store, and returns it.
+
+    A case that is there already, whole and of the same files, is kept; so the same call continues what was interrupted,
+    and repairs what is missing or damaged: it reads all arrays and compares their checksums. What speaks against a
+    scan or a mask (`StoredCase.doubts`), and cases with the same voxels, are logged as warnings.
+
+    Args:
+      source: folder of scans and masks in one of the layouts of `liverjax.datasets.layouts`.
+      folder: the store; made where missing. What else it holds stays.
+      config: its ``preprocess`` and ``target`` say what is stored. With ``target.region`` "liver", that is the box
+        around the liver of the mask.
+      layout: name of the layout, or "auto".
+      reading: phase, series and spacing of all scans, where their files leave them open.
+      quiet: show no progress bar.
+
+    Raises:
+      InputError: a scan or mask cannot be used, or the folder holds a store of another modality, spacing or region, or
+        what is no store at a place where the store needs its own.
+      LockedError: another process prepares this store.
+      OSError: the disk is full or read-only; the file is named, and the same call continues later.
+    """
+    source, folder = local_path(source, "the data set"), local_path(folder, "the store")
+    config = resolve(config)
+    cases = find_cases(source, layout, labelled=True, reading=reading)
+    _refuse_another_place(folder, source, cases)
+    stated = dataset_json.modality(dataset_json.dataset_facts(source))
+    if stated and stated != config.preprocess.modality:
+        _LOG.warning(
+            "%s says that the scans are %s, but the config (preprocess.modality) is for %s; choose a config for %s",
+            source / "dataset.json",
+            stated.upper(),
+            config.preprocess.modality.upper(),
+            stated.upper(),
+        )
+    identity = store_identity(config.preprocess, config.target)
+    with locked(folder / _LOCK), _partial_folder(folder) as partial:
+        _refuse_another_store(folder, identity)
+        stopping = threading.Event()
+        work = functools.partial(
+            _prepare_case,
+            folder=folder,
+            partial=partial,
+            options=config.preprocess,
+            target=config.target,
+            stopping=stopping,
+        )
+        prepared = []
+        with concurrent.futures.ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
+            futures = [pool.submit(work, case) for case in cases]
+            try:
+                for future in tqdm(futures, desc="prepare", unit="case", disable=quiet):
+                    prepared.append(future.result())
+            except BaseException:
+                stopping.set()
+                pool.shutdown(cancel_futures=True)
+                raise
+        index = {"format": _FORMAT, "identity": identity, "cases": [case.id for case in cases]}
+        write_json(partial / "index.json", index)
+        with naming(folder / "index.json"):
+            os.replace(partial / "index.json", folder / "index.json")
+    _report_doubts(prepared)
+    return open_store(folder, config.preprocess, config.target)
+
+
+@contextlib.contextmanager
+def _partial_folder(folder: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Gives the empty folder for what is being written, without what calls that were killed left there."""
+    partial = folder / _PARTIAL
+    if partial.is_dir():
+        shutil.rmtree(partial)
+    partial.mkdir()
+    try:
+        yield partial
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _refuse_another_place(folder: pathlib.Path, source: pathlib.Path, cases: Iterable[Case]) -> None:
+    """Refuses a folder in which the store would replace or change what is not its own."""
+    place, choose = folder.resolve(), "choose another folder for the store"
+    if place == source.resolve():
+        raise InputError(f"{folder}: is the data set itself, expected a folder of its own; {choose}")
+    for case in cases:
+        for path in (case.image, case.label):
+            if path and path.is_dir() and place.is_relative_to(path.resolve()):
+                raise InputError(f"{folder}: lies within {path}, a folder of the data set; {choose}")
+        own = folder / "cases" / case.id
+        if own.is_symlink() or own.is_file():
+            raise InputError(f"{own}: is no folder of a store; remove it, or {choose}")
+        for path in sorted(own.iterdir()) if own.is_dir() else ():
+            if path.name not in ("case.json", *ARRAYS, *_STRAY) or path.is_dir():
+                raise InputError(f"{path}: is no file of a store; remove it, or {choose}")
+    index = folder / "index.json"
+    if index.is_dir():
+        raise InputError(f"{index}: is a folder, expected a file of a store; remove it, or {choose}")
+    if index.exists() and not (folder / _LOCK).exists() and not any(folder.glob("cases/*/case.json")):
+        raise InputError(f"{index}: is of no store; remove it, or {choose}")
+
+
 def _refuse_another_store(folder: pathlib.Path, identity: dict[str, object]) -> None:
     """Refuses to overwrite a store of another identity. One that is damaged or of another format is made again."""
     try:
-        index = _read_json(folder / "index.json")
+        index = read_facts(folder / "index.json")
     except InputError:
         return
-    if index.get("format") == _FORMAT:
-        changed = _differences(index.get("identity", {}), identity)
+    stored = index.get("identity")
+    if index.get("format") == _FORMAT and isinstance(stored, dict) and set(stored) == set(identity):
+        changed = _differences(stored, identity)
         if changed:
             raise InputError(f"{folder} holds a store of other values: {changed}; choose another folder")
 
 
-def _remove_leftovers(folder: pathlib.Path) -> None:
-    """Removes what calls that were killed had begun to write."""
-    for leftover in folder.glob(".partial-*"):
-        if leftover.is_dir():
-            shutil.rmtree(leftover)
-        else:
-            leftover.unlink()
+def _report_doubts(prepared: Sequence[dict]) -> None:
+    """Logs what speaks against each case, and which cases are the same."""
+    same = collections.defaultdict(list)
+    for facts in prepared:
+        for doubt in facts["doubts"]:
+            _LOG.warning("case %s is doubtful: %s", facts["id"], doubt)
+        # Equal files, or files that differ in their compression or header alone.
+        file = facts["fingerprint"][0], repr(facts["reading"])
+        for key in (file, facts["sha256"]["axial.npy"]):
+            same[key].append(facts["id"])
+    groups = {frozenset(ids): ids for ids in same.values() if len(ids) > 1}
+    for ids in (ids for group, ids in groups.items() if not any(group < other for other in groups)):
+        _LOG.warning(
+            "%s hold the same voxels; keep one: copies in training and test make scores too good",
+            " and ".join(ids),
+        )
 
 
-def _prepare_case(case: Case, *, folder: pathlib.Path, options: Preprocess, target: Target) -> None:
-    """Writes a case into the store, unless it is there already and whole."""
+def _prepare_case(
+    case: Case,
+    *,
+    folder: pathlib.Path,
+    partial: pathlib.Path,
+    options: Preprocess,
+    target: Target,
+    stopping: threading.Event,
+) -> dict:
+    """Writes a case into the store, unless it is there already and whole, and returns what its case.json holds."""
     place = folder / "cases" / case.id
     stated = {
         "format": _FORMAT,
@@ -311,70 +289,32 @@ def _prepare_case(case: Case, *, folder: pathlib.Path, options: Preprocess, targ
         "voxel_on_voxel": case.voxel_on_voxel,
         "label_map": [list(pair) for pair in case.label_map],
     }
-    if _is_prepared(place, stated, options):
-        return
+    if kept := _whole_case(place, stated, options):
+        return kept
     place.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".partial-", dir=folder) as temporary:
+    with tempfile.TemporaryDirectory(dir=partial) as temporary:
         new, old = pathlib.Path(temporary) / "new", pathlib.Path(temporary) / "old"
         new.mkdir()
-        facts = _write_arrays(case, new, options, target)
-        write_json(new / "case.json", {**stated, **facts})
+        facts = {**stated, **write_arrays(case, new, place, options, target, stopping)}
+        with naming(place / "case.json"):
+            write_json(new / "case.json", facts)
         with contextlib.suppress(FileNotFoundError):
             os.replace(place, old)
         os.replace(new, place)
+    return facts
 
 
-def _is_prepared(place: pathlib.Path, stated: dict[str, object], options: Preprocess) -> bool:
-    """Whether a case's folder states these facts, and all its arrays can be opened."""
+def _whole_case(place: pathlib.Path, stated: dict[str, object], options: Preprocess) -> dict | None:
+    """Returns the facts of a case's folder if they include the stated ones and its arrays are as they were written."""
     try:
-        facts = _read_json(place / "case.json")
-        if {name: facts.get(name) for name in stated} != stated:
-            return False
-        stored = _open_case(place, options)
+        facts = read_facts(place / "case.json")
+        if {name: facts.get(name) for name in stated} != stated or "doubts" not in facts:
+            return None
+        stored = open_case(place, facts["identity"], options)
         for view in VIEWS:
             stored.image(view)
             stored.labels(view)
-    except (InputError, KeyError, TypeError, ValueError):
-        return False
-    return True
-
-
-def _write_arrays(case: Case, folder: pathlib.Path, options: Preprocess, target: Target) -> dict[str, object]:
-    """Writes the slices of a case, and returns what opening them needs."""
-    scan, mask = case.read_pair()
-    whole = working_grid(scan, options.spacing)
-    grid = whole
-    if target.region == "liver":
-        if not mask.voxels.any():
-            raise InputError(f"{case.label}: holds no liver, expected one to store the region 'liver' of")
-        grid = box_grid(whole, mask, target.margin_mm)
-    image = to_grid(scan, grid)
-    scale, quantiles = 1.0, None
-    if options.modality == "mr":
-        # The window is one of the whole scan, also where only a box is stored.
-        quantiles = intensity.body_quantiles((image if grid is whole else to_grid(scan, whole)).voxels)
-        scale = _mr_scale(image.voxels, quantiles)
-    stored = np.clip(np.rint(image.voxels / scale), -_INT16_RANGE, _INT16_RANGE).astype(np.int16)
-    counts, shapes = {}, {}
-    mask_on_grid = to_grid(mask, grid, labels=True).voxels
-    for view in VIEWS:
-        labels = np.ascontiguousarray(to_stack(mask_on_grid, view))
-        np.save(folder / f"{view}.npy", np.ascontiguousarray(to_stack(stored, view)))
-        np.save(folder / f"{view}_labels.npy", labels)
-        tumor = (labels == label_ids.TUMOR).sum((1, 2))
-        counts[view] = np.stack([(labels != label_ids.BACKGROUND).sum((1, 2)), tumor], axis=1).tolist()
-        shapes[view] = labels.shape
-    return {
-        "scale": scale,
-        "quantiles": None if quantiles is None else quantiles.tolist(),
-        "affine": grid.affine.tolist(),
-        "shapes": shapes,
-        "counts": counts,
-    }
-
-
-def _mr_scale(voxels: np.ndarray, quantiles: np.ndarray) -> float:
-    """Returns the intensity of a stored 1, such that a bright artefact takes no precision from the body."""
-    low, high = np.interp((0.5, 99.5), intensity.PERCENTILES, quantiles)
-    largest = min(float(np.abs(voxels).max()), _BRIGHTEST * max(abs(float(low)), abs(float(high))))
-    return largest / _INT16_RANGE if largest else 1.0
+        whole = facts.get("sha256") == {name: sha256(place / name) for name in ARRAYS}
+    except (InputError, OSError):
+        return None
+    return facts if whole else None

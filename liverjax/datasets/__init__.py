@@ -15,7 +15,8 @@ __getattr__, __dir__, __all__ = lazy.attach(
     {
         "case": ("Case",),
         "layouts": ("find_cases",),
-        "check": ("Finding", "Report", "check_data_set"),
+        "check": ("check_data_set",),
+        "findings": ("Finding", "Report"),
         "phantom": ("Phantom", "make_phantom", "write_dataset"),
     },
 )

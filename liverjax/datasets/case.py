@@ -9,10 +9,25 @@ import numpy as np
 
 from liverjax import scans
 from liverjax.datasets import chaos
-from liverjax.datasets.dataset_json import OWN_LABELS
+from liverjax.datasets.label_names import OWN_LABELS
 from liverjax.errors import InputError
 from liverjax.scans import nifti
 from liverjax.volume import Volume
+
+
+def read_labels(path: Path, label_map: tuple[tuple[int, int], ...] = OWN_LABELS) -> Volume:
+    """Reads the label ids of a NIfTI file, uint8, of which the values mean what a map says.
+
+    Raises:
+      InputError: it cannot be read, or holds a value that the map does not.
+    """
+    mask = nifti.read_mask(path, labels=[value for value, _ in label_map])
+    if label_map == OWN_LABELS:
+        return mask
+    meanings = np.zeros(256, np.uint8)
+    for value, meaning in label_map:
+        meanings[value] = meaning
+    return mask.with_voxels(meanings[mask.voxels])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,14 +88,8 @@ class Case:
         if self.label is None:
             raise InputError(f"{self.image}: case {self.id!r} has no mask, expected one")
         if self.label.is_dir():
-            return chaos.read_mask(self.label, self.image)
-        mask = nifti.read_mask(self.label, labels=[value for value, _ in self.label_map])
-        if self.label_map == OWN_LABELS:
-            return mask
-        meanings = np.zeros(256, np.uint8)
-        for value, meaning in self.label_map:
-            meanings[value] = meaning
-        return mask.with_voxels(meanings[mask.voxels])
+            return chaos.read_mask(self.label, self.image, series=self.reading.series)
+        return read_labels(self.label, self.label_map)
 
     def _placed_on(self, scan: Volume, mask: Volume) -> Volume:
         if scan.shape != mask.shape:

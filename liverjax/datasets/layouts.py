@@ -3,42 +3,47 @@
 | layout | scans | masks |
 |---|---|---|
 | `nnunet` | `imagesTr/<case>_0000.nii.gz`, `imagesTs/` | `labelsTr/<case>.nii.gz`; names in `dataset.json` |
-| `msd` | `imagesTr/<case>.nii.gz`, `imagesTs/` | `labelsTr/<case>.nii.gz`; names in `dataset.json` |
+| `msd` | `imagesTr/<case>.nii.gz`, `imagesTs/`, or the list in `dataset.json` | `labelsTr/<case>.nii.gz` |
 | `lits` | `volume-N.nii`, also one folder down | `segmentation-N.nii` beside them |
 | `chaos` | `CT/<n>/DICOM_anon/`, `MR/<n>/<sequence>/DICOM_anon/` | `Ground/` beside them, as PNG |
 | `plain` | `images/<case>.nii.gz` | `labels/<case>.nii.gz` |
 | `flat` | `<case>.nii.gz` | none |
 | `dicom` | a folder with a DICOM series, or one folder for each case | none |
 
-`.nii` and `.nii.gz` are read alike; hidden files are skipped. A file `cases.json` beside the data may state
-what file names cannot: `{"patients": {"<case>": "<patient>"}}` for several scans of a patient,
-`{"liver_only": ["<case>"]}` for masks that do not distinguish tumours from the liver,
-`{"voxel_on_voxel": ["<case>"]}` for masks that fit their scan although their header says otherwise, and
-`{"phase": {"<case>": 2}}`, `{"series": {"<case>": "largest"}}`, `{"spacing": {"<case>": [0.8, 0.8, 5]}}` for what
-`scans.Reading` takes.
+`.nii` and `.nii.gz` are read alike; hidden files are skipped. What the files `dataset.json` and `cases.json` beside the
+data may state, and how case ids are told from channels, is in docs/data.md.
 """
 
 from __future__ import annotations
 
-import collections
 import dataclasses
+import functools
+import itertools
 import logging
 import os
-import re
-from collections.abc import Callable, Iterable
-from pathlib import Path, PurePosixPath
-from typing import Any
+from collections.abc import Callable
+from pathlib import Path
 
-from liverjax.datasets import chaos
+from liverjax.datasets import chaos, label_names, names
 from liverjax.datasets.case import Case
-from liverjax.datasets.dataset_json import OWN_LABELS, case_facts, label_map, read_json
+from liverjax.datasets.dataset_json import (
+    case_facts,
+    channels,
+    dataset_facts,
+    listed_pairs,
+    listed_tests,
+    read_labels,
+)
+from liverjax.datasets.folders import Folders, kind
+from liverjax.datasets.names import check_id, natural_key, printable
 from liverjax.errors import InputError, did_you_mean
+from liverjax.files import local_path
 from liverjax.scans import AS_STORED, Reading, dicom
 
 _LOG = logging.getLogger("liverjax")
 
-_FURTHER_CHANNEL = re.compile(r"_(?!0000)\d{4}$")
-_LITS_SCAN, _LITS_MASK = "volume-", "segmentation-"
+_FURTHER = "{} files of further channels are not used"
+_Files = list[tuple[str, Path]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,15 +54,24 @@ class Listing:
       scans: case id and place of each scan that should have a mask.
       masks: case id and place of each mask.
       test: case id and place of each scan that has none by design.
-      label_map: as in `Case`.
+      labels: how the masks are read.
       patient: gives the patient of a case id.
+      layout: name of the layout; empty of a single file.
+      notices: kind (as of `findings.KINDS`) and text of what the user should know.
     """
 
-    scans: list[tuple[str, Path]]
-    masks: list[tuple[str, Path]] = dataclasses.field(default_factory=list)
-    test: list[tuple[str, Path]] = dataclasses.field(default_factory=list)
-    label_map: tuple[tuple[int, int], ...] = OWN_LABELS
+    scans: _Files
+    masks: _Files = dataclasses.field(default_factory=list)
+    test: _Files = dataclasses.field(default_factory=list)
+    labels: label_names.Labels = label_names.OWN
     patient: Callable[[str], str] = str
+    layout: str = ""
+    notices: list[tuple[str, str]] = dataclasses.field(default_factory=list)
+
+    @property
+    def files(self) -> list[Path]:
+        """All files and folders."""
+        return [file for _, file in (*self.scans, *self.masks, *self.test)]
 
 
 def find_cases(
@@ -68,6 +82,8 @@ def find_cases(
 ) -> list[Case]:
     """Returns the cases of a data set, or of a single scan, in natural order of their ids.
 
+    Logs what is left out, and, where masks are asked for, how their values are read if that is not plain.
+
     Args:
       path: a folder, or one `.nii` or `.nii.gz` file.
       layout: a name of the table above, or "auto": the first that finds a scan.
@@ -77,22 +93,25 @@ def find_cases(
 
     Raises:
       InputError: no scans, an unknown layout, files without partner (all are listed), an id that occurs
-        twice, a name that leads out of the folder, or an unreadable `dataset.json` or `cases.json`.
+        twice, a name that leads out of the folder, or an unreadable folder, `dataset.json` or `cases.json`.
     """
     path = Path(path)
-    if path.is_file():
-        if labelled:
-            raise InputError(f"{path}: is a file, expected a folder with scans and masks")
-        listing = Listing([(case_id(path), path)])
-    else:
-        listing = list_files(path, layout)
-    missing = [file for _, file in (*listing.scans, *listing.masks, *listing.test) if not file.exists()]
+    listing = list_files(path, layout)
+    if labelled and path.is_file():
+        raise InputError(f"{path}: is a file, expected a folder with scans and masks")
+    for what, text in listing.notices:
+        _LOG.warning("%s", text, extra={"kind": what})
+    missing = [file for file in listing.files if kind(file) not in ("file", "folder")]
     if missing:
-        named = ", ".join(os.path.relpath(file, path) for file in missing)
-        raise InputError(f"{path}: {named} cannot be opened, expected files that exist and no broken links")
+        named = ", ".join(printable(os.path.relpath(file, path)) for file in missing)
+        raise InputError(
+            f"{path}: {named} cannot be opened, expected files that exist, no broken links and no pipes"
+        )
     images, masks = _by_id(listing.scans, path), _by_id(listing.masks, path)
     if labelled:
         _require_pairs(images, masks, path)
+        if listing.labels.text:
+            _LOG.warning("%s: masks are read by %s", path, listing.labels.line)
     everything = _by_id([*listing.scans, *listing.test], path)
     facts = case_facts(path / "cases.json", everything, reading)
     return [
@@ -102,7 +121,7 @@ def find_cases(
             masks.get(id),
             **{
                 "patient": listing.patient(id),
-                "label_map": listing.label_map,
+                "label_map": listing.labels.map,
                 "reading": reading,
                 **facts.get(id, {}),
             },
@@ -112,162 +131,240 @@ def find_cases(
 
 
 def list_files(root: str | os.PathLike, layout: str = "auto") -> Listing:
-    """Returns the scans and masks below a folder; whether they fit together or exist is not checked.
+    """Returns the scans and masks below a folder, or the one file; whether they fit together or exist is not checked.
 
     Raises:
-      InputError: no such folder, no scans, an unknown layout, or an unreadable `dataset.json`.
+      InputError: no such folder, no scans, an unknown layout, an unreadable folder or an unreadable `dataset.json`.
     """
-    root = Path(root)
+    root, folders = local_path(root, "the data set"), Folders()
     if layout not in ("auto", *_LAYOUTS):
         raise InputError(f"layout is {layout!r}{did_you_mean(layout, ('auto', *_LAYOUTS))}")
-    if not root.is_dir():
-        raise InputError(f"{root}: no such file or folder")
-    for name in _LAYOUTS if layout == "auto" else [layout]:
-        listing = _LAYOUTS[name](root)
-        if listing.scans or listing.test:
-            return listing
+    found = kind(root)
+    if found == "file":
+        return Listing([(_id_in_folder(root, folders), root)])
+    if found != "folder":
+        what = (
+            "no such file or folder" if found == "missing" else f"is a {found}, expected a folder or a file"
+        )
+        raise InputError(f"{printable(root)}: {what}")
+    try:
+        for read in _AUTO if layout == "auto" else [_LAYOUTS[layout]]:
+            listing = read(root, folders)
+            if listing.scans or listing.test:
+                passed_over = [("notice", text) for text in folders.passed_over]
+                beside = _beside(root, listing, folders) if layout == "auto" else []
+                return dataclasses.replace(listing, notices=[*listing.notices, *passed_over, *beside])
+    except OSError as error:
+        raise InputError(
+            f"{printable(error.filename or root)}: cannot be read ({error.strerror or error})"
+        ) from None
     tried = "any known" if layout == "auto" else f"the {layout}"
     raise InputError(
-        f"{root}: holds no scans in {tried} layout, expected images/ and labels/, imagesTr/ and labelsTr/, "
+        f"{printable(root)}: holds no scans in {tried} layout, expected images/ and labels/, imagesTr/ and labelsTr/, "
         "volume-N.nii and segmentation-N.nii, .nii or .nii.gz files, or DICOM series"
+        + "".join(f"; {text}" for text in folders.passed_over[:1])
     )
 
 
-def case_id(path: str | os.PathLike) -> str:
-    """Returns the id of the case that a scan or mask file belongs to.
+def mask_files(path: str | os.PathLike) -> tuple[dict[str, Path], label_names.Labels | None]:
+    """Returns the masks of a folder, or the one file, by case id; and how they are read, where something says so.
 
-    It is the file's name without `.nii` or `.nii.gz`, and without nnU-Net's channel `_0000`. LiTS's
-    `segmentation-N` belongs to case `volume-N`.
+    A `dataset.json` or `cases.json` with labels in the folder says so, or one in the data set whose folder of masks
+    it is.
+
+    Raises:
+      InputError: there are none, an id occurs twice, or such a file is unreadable.
     """
-    stem = _stem(path).removesuffix("_0000")
-    return _LITS_SCAN + stem.removeprefix(_LITS_MASK) if re.fullmatch(_LITS_MASK + r"\d+", stem) else stem
+    path, folders = local_path(path, "the masks"), Folders()
+    found = kind(path)
+    files = [path] if found == "file" else folders.scans(path)
+    if not files:
+        what = {"missing": "no such file or folder", "folder": "holds no masks"}.get(found, f"is a {found}")
+        raise InputError(f"{printable(path)}: {what}, expected a mask or a folder of masks (.nii or .nii.gz)")
+    for text in folders.passed_over:
+        _LOG.warning("%s", text)
+    masks = _by_id([(names.stem(file), file) for file in files], path)
+    home = Path(os.path.abspath(path.parent if found == "file" else path))
+    within = home.parent if is_mask_folder(home) else home
+    for place in dict.fromkeys((home, within)):
+        labels = read_labels(place)
+        if labels.where:
+            return masks, labels
+    return masks, None
 
 
-def natural_key(text: str) -> tuple:
-    """Returns a key that sorts `case_9` before `case_10`."""
-    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", text)], text
+def is_mask_folder(folder: Path) -> bool:
+    """Whether a folder holds the masks of the data set that it lies in."""
+    return folder.name in _MASK_FOLDERS and (folder.parent / _MASK_FOLDERS[folder.name]).is_dir()
 
 
 # --- the layouts --------------------------------------------------------------------------------------------
 
-
-def _nnunet(root: Path) -> Listing:
-    training, test = _files(root / "imagesTr"), _files(root / "imagesTs")
-    if not any(_stem(path).endswith("_0000") for _, path in (*training, *test)):
-        return Listing([])
-    return Listing(training, _files(root / "labelsTr"), test, label_map(root / "dataset.json"))
+#: Folders of masks within a data set, and the folder of scans beside them by which they are recognised.
+_MASK_FOLDERS = {"labelsTr": "imagesTr", "labelsTs": "imagesTs", "labels": "images"}
 
 
-def _msd(root: Path) -> Listing:
-    facts = root / "dataset.json"
-    listed = read_json(facts).get("training") if facts.is_file() else None
-    if listed is None:
-        training, masks = _files(root / "imagesTr"), _files(root / "labelsTr")
+def _raw(root: Path, folders: Folders, named: bool | None = None) -> Listing:
+    """nnU-Net's and MSD's layout: they differ in whether names state channels (`names.scan_ids`)."""
+    facts, source = dataset_facts(root), root / "dataset.json"
+    training, masks = folders.scans(root / "imagesTr"), folders.scans(root / "labelsTr")
+    notices = []
+    if facts.get("training") and not named:
+        pairs = listed_pairs(facts["training"], source)
+        scans, masks = [(id, image) for id, image, _ in pairs], [(id, mask) for id, _, mask in pairs]
+        ids = {id for id, _ in scans}
+        rest = [file for file in training if file not in {image for _, image in scans}]
+        further = [file for file in rest if (_channel(file) or ("",))[0] in ids]
+        unlisted = [file for file in rest if file not in further]
+        notices += _noted("unlisted", f"{source} does not list {{}} files, which are left out", unlisted)
     else:
-        training, masks = (_listed_files(listed, kind, facts) for kind in ("image", "label"))
-    test = _files(root / "imagesTs")
-    return Listing(training, masks, test, label_map(facts)) if training or test else Listing([])
-
-
-def _lits(root: Path) -> Listing:
-    files = [file for folder in (root, *_folders(root)) for file in _files(folder)]
-    images, masks = (
-        [file for file in files if re.fullmatch(prefix + r"\d+", _stem(file[1]))]
-        for prefix in (_LITS_SCAN, _LITS_MASK)
+        scans, further = names.scan_ids(training, set(map(names.mask_id, masks)), channels(facts), named)
+        ids = {id for id, _ in scans}
+        masks = [(names.mask_id(file, ids), file) for file in masks]
+    count = channels(facts) or 1 + max(
+        (channel[1] for file in further if (channel := _channel(file))), default=0
     )
-    return Listing(images, masks)
+    of_test = set(map(names.stem, folders.scans(root / "labelsTs")))
+    test, also = names.scan_ids(folders.scans(root / "imagesTs"), of_test, count, named)
+    has_channels = any(id != names.stem(file) for id, file in (*scans, *test))
+    if not (scans or test) or (named and not has_channels):
+        return Listing([])
+    for left in (further, also):
+        notices += _noted("notice", _FURTHER, left)
+    if isinstance(number := facts.get("numTraining"), int) and scans and number != len(scans):
+        text = f"{source}: numTraining is {number}, but there are {len(scans)} training cases"
+        notices.append(("unlisted", text))
+    if test:
+        absent = [file for file in listed_tests(facts, root) if file not in {file for _, file in test}]
+        notices += _noted("unlisted", f"{source} lists {{}} test scans that are not there", absent)
+    layout = "nnunet" if has_channels else "msd"
+    return Listing(scans, masks, test, read_labels(root), layout=layout, notices=notices)
 
 
-def _chaos(root: Path) -> Listing:
+def _lits(root: Path, folders: Folders, guessed: bool = False) -> Listing:
+    files = [file for folder in (root, *folders.below(root)) for file in folders.scans(folder)]
+    scans = [(names.stem(file), file) for file in files if names.is_lits_scan(names.stem(file))]
+    masks = [(names.mask_id(file), file) for file in files if names.is_lits_mask(names.stem(file))]
+    others = len(folders.scans(root)) > sum(file.parent == root for _, file in scans)
+    if not scans or (guessed and others and not masks):  # then these are scans among others
+        return Listing([])
+    return Listing(scans, masks, labels=read_labels(root), layout="lits")
+
+
+def _chaos(root: Path, folders: Folders) -> Listing:
     found = chaos.find_series(root)
     return Listing(
         [(id, series) for id, series, masks in found if masks],
         [(id, masks) for id, _, masks in found if masks],
         [(id, series) for id, series, masks in found if not masks],
         patient=chaos.patient,
+        layout="chaos",
     )
 
 
-def _plain(root: Path) -> Listing:
-    return Listing(_files(root / "images"), _files(root / "labels"))
+def _plain(root: Path, folders: Folders, paired: bool = False) -> Listing:
+    files, masks = folders.scans(root / "images"), folders.scans(root / "labels")
+    if not files or (paired and not masks):
+        return Listing([])
+    scans, further = names.scan_ids(files, set(map(names.mask_id, masks)), named=False)
+    ids = {id for id, _ in scans}
+    return Listing(
+        scans,
+        [(names.mask_id(file, ids), file) for file in masks],
+        labels=read_labels(root),
+        layout="plain",
+        notices=_noted("notice", _FURTHER, further),
+    )
 
 
-def _flat(root: Path) -> Listing:
-    return Listing(_files(root))
+def _flat(root: Path, folders: Folders) -> Listing:
+    """Scans alone; of nnU-Net's folders of scans, the masks and `dataset.json` beside them tell ids from channels."""
+    here = Path(os.path.abspath(root))
+    masks, declared = [], None
+    if here.name in ("imagesTr", "imagesTs"):
+        masks = folders.scans(here.with_name(here.name.replace("images", "labels")))
+        declared = channels(dataset_facts(here.parent))
+    scans, further = names.scan_ids(folders.scans(root), set(map(names.mask_id, masks)), declared)
+    return Listing(scans, layout="flat", notices=_noted("notice", _FURTHER, further))
 
 
 def _dicom(root: Path) -> Listing:
-    folders = [root.resolve()] if dicom.holds_dicom(root) else filter(dicom.holds_dicom, _folders(root))
-    return Listing([(folder.name, folder) for folder in folders])
+    """Names a series by its folders, as `PATIENT_STUDY_SERIES`; the data set's own folder only if it holds slices."""
+    folders = dicom.find_folders(root)
+    here = Path(os.path.abspath(root))
+    start = here.parent if root in folders else here
+    parts = [Path(os.path.abspath(folder)).relative_to(start).parts for folder in folders]
+    ids = ["_".join(names) for names in parts]
+    if len(set(ids)) < len(ids):  # as a_b/c and a/b_c
+        ids = ["__".join(names) for names in parts]
+    return Listing(list(zip(ids, folders, strict=True)))
 
 
-#: In the order in which "auto" tries them.
-_LAYOUTS: dict[str, Callable[[Path], Listing]] = {
-    "nnunet": _nnunet, "msd": _msd, "lits": _lits, "chaos": _chaos, "plain": _plain, "flat": _flat,
-    "dicom": _dicom,
-}  # fmt: skip
+_LAYOUTS: dict[str, Callable[[Path, Folders], Listing]] = {
+    "nnunet": functools.partial(_raw, named=True),
+    "msd": functools.partial(_raw, named=False),
+    "lits": _lits,
+    "chaos": _chaos,
+    "plain": _plain,
+    "flat": _flat,
+    "dicom": lambda root, folders: dataclasses.replace(_dicom(root), layout="dicom"),
+}
+#: In the order in which "auto" tries them: LiTS's names in `images/` and `labels/` are `plain`.
+_AUTO = (
+    _raw, functools.partial(_plain, paired=True), functools.partial(_lits, guessed=True), _chaos, _plain, _flat,
+    _LAYOUTS["dicom"],
+)  # fmt: skip
 
 
 # --- files --------------------------------------------------------------------------------------------------
 
 
-def _stem(path: str | os.PathLike) -> str:
-    return re.sub(r"\.nii(\.gz)?$", "", Path(path).name, flags=re.IGNORECASE)
-
-
-def _folders(root: Path) -> list[Path]:
-    return sorted(entry for entry in root.iterdir() if entry.is_dir() and entry.name[0] != ".")
-
-
-def _files(folder: Path) -> list[tuple[str, Path]]:
-    """Returns id and path of the NIfTI files in a folder, if there is one; of several channels the first."""
-    if not folder.is_dir():
-        return []
-    entries = [
-        entry for entry in sorted(folder.iterdir()) if entry.name[0] != "." and _stem(entry) != entry.name
-    ]
-    stems = {_stem(entry) for entry in entries}
-    further = [e for e in entries if _FURTHER_CHANNEL.sub("_0000", _stem(e)) in stems - {_stem(e)}]
-    if further:
-        _LOG.warning(
-            "%s: %d files of further channels are not used (such as %s)",
-            folder,
-            len(further),
-            further[0].name,
-        )
-    return [(case_id(entry), entry) for entry in entries if entry not in further]
-
-
-def _listed_files(training: Any, kind: str, source: Path) -> list[tuple[str, Path]]:
-    """Returns the scans or masks that the `training` list of a `dataset.json` names, relative to it."""
+def _id_in_folder(file: Path, folders: Folders) -> str:
+    """Returns the id that a scan has among the others of its folder."""
     try:
-        names = [PurePosixPath(entry[kind]) for entry in training]
-    except (TypeError, KeyError):
-        raise InputError(f"{source}: 'training' is not a list of {{'image': file, 'label': file}}") from None
-    outside = [str(name) for name in names if name.is_absolute() or ".." in name.parts]
-    if outside:
-        raise InputError(f"{source}: {', '.join(outside)} leads out of the folder, expected files within it")
-    files = [source.parent / name for name in names if not name.name.startswith(".")]
-    return [(case_id(file), file) for file in files]
+        scans = _flat(file.parent, folders).scans
+    except (InputError, OSError):
+        scans = []
+    return next((id for id, other in scans if other.name == file.name), names.stem(file))
 
 
-def group(files: Iterable[tuple[str, Path]]) -> dict[str, list[Path]]:
-    """Returns the files of each case id, in natural order of the ids; a sound data set has one of each."""
-    groups = collections.defaultdict(list)
-    for id, file in sorted(files, key=lambda entry: natural_key(entry[0])):
-        groups[id].append(file)
-    return dict(groups)
+def _channel(file: Path) -> tuple[str, int] | None:
+    return names.channel(names.stem(file))
 
 
-def check_id(id: str, path: Path) -> None:
-    """Refuses an id that is no plain file name, since outputs are named by it."""
-    if not id or id.startswith(".") or set(id) & set("/\\") or not id.isprintable():
-        raise InputError(f"{path}: case id {id!r}, expected a plain file name")
+def _noted(kind: str, text: str, files: list[Path]) -> list[tuple[str, str]]:
+    """Returns a notice on some files, with their number and the first of them; none if there are none."""
+    return [(kind, f"{text.format(len(files))} (such as {printable(files[0])})")] if files else []
 
 
-def _by_id(files: Iterable[tuple[str, Path]], root: Path) -> dict[str, Path]:
+def _beside(root: Path, taken: Listing, folders: Folders) -> list[tuple[str, str]]:
+    """Names other data sets of NIfTI files in the same folder, if there are any; results of these cases are none."""
+    files = set(taken.files)
+    ids = {id for id, _ in (*taken.scans, *taken.test)}
+    # A series may be the folder itself.
+    within = (file.relative_to(root).parts for file in files if file.is_relative_to(root))
+    tops = {parts[0] for parts in within if parts}
+    places = [root, *(folder for folder in folders.below(root) if folder.name not in tops)]
+    found = []
+    for place, read in itertools.product(places, (_raw, _plain, _lits, _flat)):
+        try:
+            other = read(place, folders)
+        except (InputError, OSError):
+            continue
+        rest = {id for id, file in (*other.scans, *other.test) if file not in files}
+        if rest - ids:
+            found.append(f"{printable(place.relative_to(root))}/ ({other.layout}, {len(rest)} scans)")
+            files |= set(other.files)
+    if not found:
+        return []
+    named = ", ".join(found[:3]) + (f" and {len(found) - 3} more" if len(found) > 3 else "")
+    text = f"{printable(root)}: read as {taken.layout}, {len(ids)} scans; left out: {named}"
+    return [("left_out", f"{text}; give the folder of one data set")]
+
+
+def _by_id(files: _Files, root: Path) -> dict[str, Path]:
     """Returns the one file of each case id."""
-    groups = group(files)
+    groups = names.group(files)
     for id, paths in groups.items():
         check_id(id, paths[0])
     twice = [

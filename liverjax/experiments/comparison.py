@@ -130,7 +130,10 @@ def compare(sweep: Sweep, *, seed: int = 0) -> Comparison:
 
 def _read_scores(trial: Trial, metric: str) -> Scores:
     with open(trial.scores / "cases.csv", encoding="utf-8", newline="") as file:
-        return {(row["region"], row["case"]): float(row[metric]) for row in csv.DictReader(file)}
+        # An apostrophe before an id is none of it; see `scoring.summary.cell`.
+        return {
+            (row["region"], row["case"].removeprefix("'")): float(row[metric]) for row in csv.DictReader(file)
+        }
 
 
 def _by_patient(sweep: Sweep, scored: Mapping[Trial, Scores], variant: str, region: str) -> dict[str, float]:

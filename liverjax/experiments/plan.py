@@ -31,7 +31,7 @@ from liverjax.datasets.layouts import Case, find_cases
 from liverjax.errors import ConfigError
 from liverjax.experiments.ablation import load_ablation
 from liverjax.experiments.runner import Command
-from liverjax.files import sha256, write_json
+from liverjax.files import local_path, sha256, write_json
 from liverjax.options import FIELDS_FREE_ON_RESUME, Config, Predict
 from liverjax.scoring import metrics
 from liverjax.views import VIEWS
@@ -123,9 +123,10 @@ class Sweep:
 
     def _chain(self, trials: Sequence[Trial]) -> list[Command]:
         first, command = trials[0], functools.partial(Command, inputs=self.fingerprint)
-        # The training keeps the default prediction, whatever the variants that share it.
+        # The training keeps the default prediction, whatever the variants that share it; padded so that its levels fit.
+        default = Predict(bucket=max(Predict().bucket, 2 ** (len(first.config.model.features) - 1)))
         trained = dataclasses.replace(
-            first.config, views=self.base.views, store=self.base.store, predict=Predict()
+            first.config, views=self.base.views, store=self.base.store, predict=default
         )
         views = [view for view in VIEWS if any(view in trial.config.views for trial in trials)]
         changed = [f"--config.{text}" for text in assignments(self.base, trained)]
@@ -138,7 +139,7 @@ class Sweep:
         train = ("train", config, *changed, *places)
         chain = [command(prepare, first.store, spacing), command(train, first.training, _title(trials))]
         for trial in trials:
-            options = [f"--config.predict.{text}" for text in assignments(Predict(), trial.config.predict)]
+            options = [f"--config.predict.{text}" for text in assignments(default, trial.config.predict)]
             model = (f"--model={trial.training}", f"--views={','.join(trial.config.views)}", *options)
             output = (f"--output={trial.masks}", "--subset=test", "--skip_existing")
             chain.append(command(("predict", *model, data, *output), trial.masks, _title([trial])))
@@ -147,6 +148,7 @@ class Sweep:
                 f"--output={trial.scores}",
                 f"--cases={','.join(trial.test)}",
                 f"--metrics={self.metric}",
+                f"--regions={'liver,tumor' if 'tumor' in trial.config.labels else 'liver'}",
             )
             chain.append(command(("evaluate", *places, *chosen), trial.scores, _title([trial])))
         return chain
@@ -186,7 +188,7 @@ def plan_sweep(
     metrics.metric(metric)
     if not metrics.is_tested(metric):
         raise ConfigError(f"metric is {metric!r}, expected one of which it is known whether more is better")
-    dataset, workdir = pathlib.Path(dataset).resolve(), pathlib.Path(workdir).resolve()
+    dataset, workdir = local_path(dataset, "dataset").resolve(), local_path(workdir, "workdir").resolve()
     file, colon, argument = spec.partition(":")
     spec = f"{pathlib.Path(file).resolve() if file.endswith('.py') else file}{colon}{argument}"
     base = resolve(load_config(spec))
@@ -274,7 +276,7 @@ def _fingerprint(cases: Sequence[Case], record: pathlib.Path) -> str:
     """
     try:
         before = json.loads(record.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         before = {}
     known = dict(before)
 

@@ -66,7 +66,7 @@ class Command:
         """Whether this very command has succeeded, with these inputs and by this version."""
         try:
             return json.loads(self.note.read_text(encoding="utf-8")) == self._facts()
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return False
 
     def write_note(self) -> None:

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
-import math
 import os
 import pathlib
-from collections.abc import Iterable, Mapping, Sequence
+import reprlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypedDict
 
 from liverjax.errors import CheckpointError, ConfigError
-from liverjax.files import write_json
+from liverjax.files import read_json, write_json
 from liverjax.options import Config
 
 _LOG = logging.getLogger("liverjax")
 
 #: Name of the file in the folder of a run.
 CALIBRATION = "calibration.json"
+_REMEDY = "calibrate the run again, or remove the file"
+#: What a fit can give, and float32 computes with: a temperature outside makes every voxel certain, or none.
+_TEMPERATURES = (0.01, 100.0)
+_WEIGHTS = (1e-30, 1e30)
 
 
 class Checkpoint(TypedDict):
@@ -76,30 +79,59 @@ def to_json(calibration: Calibration) -> dict:
     }
 
 
-def from_json(values: Any, config: Config, where: str | os.PathLike) -> Calibration:
+def from_json(values: Any, config: Config, where: str | os.PathLike, *, remedy: str = "") -> Calibration:
     """Returns the calibration that `to_json` gave.
+
+    Args:
+      values: what it gave; other fields are not looked at.
+      config: of the model.
+      where: the file that they are from, for the message.
+      remedy: what the message of an error ends with.
 
     Raises:
       CheckpointError: the values are of another form, or of another model than the config's.
     """
-    try:
-        temperature = {view: float(value) for view, value in values["temperature"].items()}
-        weights = {view: tuple(map(float, share)) for view, share in values["weights"].items()}
-        members = int(values["members"])
-    except (TypeError, ValueError, KeyError, AttributeError) as error:
-        raise CheckpointError(f"{where}: not a calibration ({error!r})") from None
-    numbers = [*temperature.values(), *(value for share in weights.values() for value in share)]
-    sound = all(math.isfinite(value) and value >= 0 for value in numbers) and all(temperature.values())
-    views = {*temperature, *weights}
-    if (
-        not sound
-        or not views <= set(config.views)
-        or any(len(s) != len(config.labels) for s in weights.values())
-    ):
-        raise CheckpointError(
-            f"{where}: not a calibration of views {config.views} and classes {config.labels}"
+
+    def take(field: str, expected: str, fits: Callable[[Any], bool]) -> Any:
+        value = values.get(field) if isinstance(values, dict) else None
+        if not fits(value):
+            raise CheckpointError(
+                f"{where}: not a calibration of views {config.views} and classes {config.labels} "
+                f"({field} is {reprlib.repr(value)}, expected {expected})" + (f"; {remedy}" if remedy else "")
+            )
+        return value
+
+    def of_views(fits: Callable[[Any], bool]) -> Callable[[Any], bool]:
+        return lambda value: (
+            isinstance(value, dict) and set(value) <= set(config.views) and all(map(fits, value.values()))
         )
-    return Calibration(temperature, weights, members)
+
+    temperature = take(
+        "temperature",
+        "for each view a number from {} to {}".format(*_TEMPERATURES),
+        of_views(lambda value: _lies_within(value, _TEMPERATURES)),
+    )
+    weights = take(
+        "weights",
+        "for each view one number above 0 for each class",
+        of_views(
+            lambda shares: (
+                isinstance(shares, list)
+                and len(shares) == len(config.labels)
+                and all(_lies_within(share, _WEIGHTS) for share in shares)
+            )
+        ),
+    )
+    members = take("members", "a whole number from 1", lambda value: type(value) is int and value >= 1)
+    return Calibration(
+        {view: float(value) for view, value in temperature.items()},
+        {view: tuple(map(float, shares)) for view, shares in weights.items()},
+        members,
+    )
+
+
+def _lies_within(value: Any, limits: tuple[float, float]) -> bool:
+    return type(value) in (int, float) and limits[0] <= value <= limits[1]
 
 
 def read_calibration(
@@ -117,14 +149,16 @@ def read_calibration(
       CheckpointError: the file is damaged, or of another model.
     """
     path = run / CALIBRATION
-    if not path.exists():
-        return UNCALIBRATED
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        fitted = {view: list(own) for view, own in values["checkpoints"].items()}
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise CheckpointError(f"{path}: damaged ({error!r})") from None
-    calibration = from_json(values, config, path)
+        values = read_json(path, error=CheckpointError, remedy=_REMEDY)
+    except FileNotFoundError:
+        return UNCALIBRATED
+    calibration = from_json(values, config, path, remedy=_REMEDY)
+    fitted = values.get("checkpoints")
+    if not isinstance(fitted, dict) or not all(isinstance(own, list) for own in fitted.values()):
+        raise CheckpointError(
+            f"{path}: checkpoints is {reprlib.repr(fitted)}, expected a list for each view; {_REMEDY}"
+        )
     for view, now in checkpoints.items():
         own = fitted.get(view)
         if not own or own != list(now[: len(own)]):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import os
-from collections.abc import Sequence
+import pathlib
+import resource
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import jax
@@ -22,6 +25,7 @@ _FLOAT = 4
 _CLEAN_UP = 11
 #: Bytes of the program itself: its packages, and what XLA compiles with.
 PROGRAM = 600 * 2**20
+_OWN_GROUPS = "/proc/self/cgroup"
 
 
 class Memory(NamedTuple):
@@ -88,6 +92,39 @@ def accumulates_on_host(padded_shape: Sequence[int], plan: FusionPlan, device: j
     return True
 
 
-def host_memory() -> int:
-    """Returns the bytes of memory that this machine has."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+def host_memory(groups: str | os.PathLike = "/sys/fs/cgroup", own: str | os.PathLike = _OWN_GROUPS) -> int:
+    """Returns the bytes of memory that this process may use: those of the machine, or what limits it further.
+
+    That is ``ulimit -v``, or the limit of the control groups of Linux, by which containers and batch systems bound what
+    runs in them.
+
+    Args:
+      groups: where the control groups are mounted, of version 2 or 1.
+      own: the file that names those of this process.
+    """
+    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), *_group_limits(groups, own)]
+    address_space, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if address_space != resource.RLIM_INFINITY:
+        limits.append(address_space)
+    return min(limits)
+
+
+def _group_limits(groups: str | os.PathLike, own: str | os.PathLike) -> Iterator[int]:
+    """Yields the limits of the control groups of this process, and of all that they lie in."""
+    try:
+        lines = pathlib.Path(own).read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:  # Not Linux.
+        return
+    for line in lines:
+        _, kinds, place = line.split(":", 2)
+        if kinds == "":
+            root, name = pathlib.Path(groups), "memory.max"
+        elif "memory" in kinds.split(","):
+            root, name = pathlib.Path(groups) / "memory", "memory.limit_in_bytes"
+        else:
+            continue
+        inner = root / place.lstrip("/")
+        # A container sees its own group as the root, whatever the path says.
+        for folder in (inner, *(parent for parent in inner.parents if parent.is_relative_to(root))):
+            with contextlib.suppress(OSError, ValueError):  # Not there, or "max".
+                yield int((folder / name).read_text(encoding="ascii"))

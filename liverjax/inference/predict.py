@@ -9,34 +9,37 @@ from __future__ import annotations
 import collections
 import contextlib
 import dataclasses
+import gzip
+import io
 import logging
 import os
 import pathlib
+import reprlib
+import threading
 import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import typing
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 
 import jax
-import nibabel as nib
 import numpy as np
 
-from liverjax.checkpoint import manifest
-from liverjax.config import to_dict
 from liverjax.datasets.case import Case
 from liverjax.errors import InputError, LiverjaxError
 from liverjax.files import replacing
-from liverjax.inference import memory
+from liverjax.inference import memory, outputs
 from liverjax.inference.segmenter import Devices, Segmenter
 from liverjax.prediction import Prediction
-from liverjax.scans import nifti
+from liverjax.scans import nifti, nifti_header
 
 _LOG = logging.getLogger("liverjax")
-_STAGES = ("read", "resample", "network", "back", "write")
-_ENDINGS = (".nii", ".nii.gz")
 # Cases that are read or written while every device is busy with one: more would only cost memory.
 _WAITING = 2
+_MOST_SHARDS = 1_000_000
 # Maps are rounded to multiples of this: they compress to a fraction, and are not more precise.
 _MAP_STEP = np.float32(2**-10)
+# Matplotlib draws for one thread at a time.
+_DRAWING = threading.Lock()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,11 +51,14 @@ class Extras:
       uncertainty: maps of entropy and mutual information, likewise, and the quality of each slice as a table, the
         worst first.
       mc_samples: number of draws of dropout that the uncertainty rests on; above 0 it is written in any case.
+      picture: draws scan and mask into the PNG file of a path, under a title, as `report.figures.preview` does; beside
+        the mask.
     """
 
     probabilities: bool = False
     uncertainty: bool = False
     mc_samples: int = 0
+    picture: Callable[..., object] | None = None
 
     def __post_init__(self):
         object.__setattr__(self, "uncertainty", self.uncertainty or self.mc_samples > 0)
@@ -82,7 +88,7 @@ class Outcome:
     @property
     def stem(self) -> str:
         """Name of the mask without its ending, with which the names of all files of the case begin."""
-        return self.path.name.removesuffix(".gz").removesuffix(".nii")
+        return outputs.stem(self.path)
 
     @property
     def status(self) -> str:
@@ -91,32 +97,17 @@ class Outcome:
 
     def record(self) -> dict:
         """Returns the outcome as JSON takes it."""
+        volumes = self.prediction.volumes() if self.prediction else {}
         return {
             "id": self.case.id,
             "status": self.status,
             "scan": str(self.case.image),
             "mask": str(self.path),
             "seconds": {stage: round(seconds, 3) for stage, seconds in self.seconds.items()},
+            "millilitres": {region: round(ml, 3) for region, ml in volumes.items()},
+            "doubts": list(self.prediction.doubts) if self.prediction else [],
             "error": str(self.error) if self.error else None,
         }
-
-
-def output_path(case: Case, cases: Sequence[Case], output: str | os.PathLike) -> pathlib.Path:
-    """Returns where a case's mask goes: the file ``output`` for a single case, else ``output/<id>.nii.gz``.
-
-    Raises:
-      InputError: ``output`` names a file, and there are several cases; or it is the scan itself.
-    """
-    output = pathlib.Path(output)
-    if output.name.endswith(_ENDINGS):
-        if len(cases) > 1:
-            raise InputError(f"{output} names one file for {len(cases)} cases, expected a folder")
-        path = output
-    else:
-        path = output / f"{case.id}.nii.gz"
-    if path.exists() and path.samefile(case.image):
-        raise InputError(f"{path}: the mask would take the place of the scan; choose another --output")
-    return path
 
 
 def subset(model: Segmenter, cases: Sequence[Case], name: str) -> list[Case]:
@@ -138,12 +129,21 @@ def shard(cases: Sequence[Case], spec: str) -> list[Case]:
     """Returns the cases of one of several equal jobs: "2/8" is every eighth from the second.
 
     Raises:
-      InputError: the text is not of this form.
+      InputError: the text is not of this form, or there are more than a million jobs.
     """
     index, slash, count = spec.partition("/")
-    if not (slash and index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)):
-        raise InputError(f"shard is {spec!r}, expected i/n with i from 1 to n")
+    if not (
+        slash and _is_number(index) and _is_number(count) and 1 <= int(index) <= int(count) <= _MOST_SHARDS
+    ):
+        raise InputError(
+            f"--shard is {reprlib.repr(spec)}, expected i/n, such as 2/8, with i from 1 to n and n up to {_MOST_SHARDS}"
+        )
     return list(cases[int(index) - 1 :: int(count)])
+
+
+def _is_number(text: str) -> bool:
+    # Python refuses to read numbers of thousands of digits.
+    return text.isascii() and text.isdecimal() and len(text) < 20
 
 
 def predict_cases(
@@ -153,11 +153,14 @@ def predict_cases(
     *,
     extras: Extras = MASKS_ONLY,
     skip_existing: bool = False,
+    found: Sequence[Case] = (),
     devices: Sequence[jax.Device] | None = None,
 ) -> Iterator[Outcome]:
     """Segments the cases and writes their masks, uint8 and voxel on voxel with the scans.
 
-    A case that cannot be used does not stop the others. Yields an `Outcome` after each case, in their order.
+    A case that cannot be used does not stop the others. Yields an `Outcome` after each case, in their order. If the
+    iterator is closed before its end, as an interrupt does, no case starts any more, and what is being computed is left
+    to itself and not written: after that no file changes.
 
     Args:
       model: the model.
@@ -165,16 +168,20 @@ def predict_cases(
       output: a folder, or the mask file of a single case.
       extras: what to write beside the masks.
       skip_existing: leave cases alone whose mask is already there.
+      found: further cases of the data set, whose scans and references are not overwritten either.
       devices: that share the cases; see `default_devices`.
 
     Raises:
-      InputError: as `output_path`, before anything is done.
+      InputError: as `outputs.mask_paths` and `outputs.make_ready`, before anything is computed.
       ConfigError: as `Segmenter.plan`, likewise.
     """
     model.plan(member_entropy=extras.uncertainty, samples=extras.mc_samples)
-    paths = [output_path(case, cases, output) for case in cases]
+    paths = outputs.mask_paths(cases, output, found)
+    outputs.make_ready(path for path in paths if not (skip_existing and path.exists()))
     devices = default_devices() if devices is None else devices
-    shared = Devices(devices)
+    shared, count = Devices(devices), len(devices) + _WAITING
+    # As many threads write at once as there are: who holds all of it knows that none does.
+    writing, stopped = threading.Semaphore(count), threading.Event()
 
     def work(case: Case, path: pathlib.Path) -> Outcome:
         if skip_existing and path.exists():
@@ -187,36 +194,45 @@ def predict_cases(
                 mc_samples=extras.mc_samples,
                 devices=shared,
             )
-            start = time.perf_counter()
-            outcome = Outcome(case, path, prediction, seconds=dict(prediction.seconds))
-            _write_extras(outcome, prediction, extras, model.config.labels)
-            # Last of all: where there is a mask, its extras are complete.
-            nifti.write(path, prediction.labels)
-            outcome.seconds["write"] = time.perf_counter() - start
+            with writing:
+                if stopped.is_set():
+                    raise CancelledError
+                start = time.perf_counter()
+                outcome = Outcome(case, path, prediction, seconds=dict(prediction.seconds))
+                _write_extras(outcome, prediction, extras, model.config.labels)
+                # Last of all: where there is a mask, its extras are complete.
+                nifti.write(path, prediction.labels)
+                outcome.seconds["write"] = time.perf_counter() - start
             return outcome
         except (LiverjaxError, OSError) as error:
             return Outcome(case, path, error=error)
+        except CancelledError:
+            raise
         except Exception as error:
             # Whatever it is, such as too little memory for this scan, the other cases go on.
             _LOG.debug("case %s", case.id, exc_info=error)
             message = f"{case.image}: {type(error).__name__}: {error}"
             return Outcome(case, path, error=LiverjaxError(message))
 
-    with ThreadPoolExecutor(len(devices) + _WAITING, "liverjax-case") as threads:
-        waiting = iter(list(zip(cases, paths, strict=True)))
-        running: collections.deque = collections.deque()
-        try:
-            for _ in range(len(devices) + _WAITING):
-                _start_next(threads, work, waiting, running)
-            while running:
-                outcome = running.popleft().result()
-                # Only now, so that no more results are held than there are threads.
-                _start_next(threads, work, waiting, running)
-                yield outcome
-                del outcome
-        finally:
-            for future in running:
-                future.cancel()
+    threads = ThreadPoolExecutor(count, "liverjax-case")
+    waiting = iter(list(zip(cases, paths, strict=True)))
+    running: collections.deque = collections.deque()
+    try:
+        for _ in range(count):
+            _start_next(threads, work, waiting, running)
+        while running:
+            outcome = running.popleft().result()
+            # Only now, so that no more results are held than there are threads.
+            _start_next(threads, work, waiting, running)
+            yield outcome
+            del outcome
+    finally:
+        stopped.set()
+        shared.close()
+        # Nobody waits for what is on a device: it can take minutes.
+        threads.shutdown(wait=False, cancel_futures=True)
+        for _ in range(count):
+            writing.acquire()
 
 
 def default_devices() -> list[jax.Device]:
@@ -234,9 +250,7 @@ def describe(model: Segmenter, cases: Sequence[Case], extras: Extras = MASKS_ONL
     needs = []
     for case in cases:
         with contextlib.suppress(Exception):
-            image = nib.Nifti1Image.load(case.image)
-            affine = np.asarray(image.affine, float)
-            needs.append(model.memory(image.shape[:3], affine, uncertainty=extras.uncertainty))
+            needs.append(model.memory(*_geometry(case), uncertainty=extras.uncertainty))
     if not needs:
         return line
     most = memory.Memory(*(max(need) / 2**30 for need in zip(*needs, strict=True)))
@@ -253,38 +267,16 @@ def describe(model: Segmenter, cases: Sequence[Case], extras: Extras = MASKS_ONL
     return line + (f", MORE THAN THE {there:.1f} GiB of this machine" if on_host > there else "")
 
 
-def write_manifest(
-    output: str | os.PathLike,
-    shard: str,
-    model: Segmenter,
-    records: Sequence[dict],
-    source: str | os.PathLike,
-) -> str:
-    """Writes ``manifest.json`` into the output folder: what was predicted, from what, with what and how fast.
-
-    Args:
-      output: as for `predict_cases`; beside the mask of a single case no manifest is written.
-      shard: as for `shard`; each has a manifest of its own.
-      model: that predicted.
-      records: of `Outcome.record`.
-      source: the folder or file that the model was loaded from.
-
-    Returns:
-      A line on the time that each stage took.
-    """
-    total = {name: round(sum(r["seconds"].get(name, 0) for r in records), 3) for name in _STAGES}
-    if not str(output).endswith(_ENDINGS):
-        name = "manifest.json" if shard == "1/1" else f"manifest_{shard.replace('/', '_of_')}.json"
-        manifest.write_manifest(
-            pathlib.Path(output) / name,
-            model=str(source),
-            config=to_dict(model.config),
-            members=model.networks.members,
-            calibration=dataclasses.asdict(model.calibration),
-            seconds=total,
-            cases=list(records),
-        )
-    return "seconds: " + ", ".join(f"{name} {seconds:.1f}" for name, seconds in total.items())
+def _geometry(case: Case) -> tuple[tuple[int, int, int], np.ndarray]:
+    """Returns shape and affine in mm of a NIfTI scan from its header; raises anything where there is none."""
+    if not case.image.is_file():  # To open a named pipe is to wait for its writer.
+        raise InputError(f"{case.image}: no file")
+    with (gzip.open if case.image.name.lower().endswith(".gz") else open)(case.image, "rb") as stream:
+        header = nifti_header.read_header(typing.cast(io.BufferedIOBase, stream), case.image)
+    shape, _ = nifti_header.checked_shape(header, case.image)
+    if case.reading.spacing is not None:
+        return shape, np.diag([*case.reading.spacing, 1.0])
+    return shape, nifti_header.stated_affine(header, case.image)
 
 
 def _write_extras(outcome: Outcome, prediction: Prediction, extras: Extras, names: Sequence[str]) -> None:
@@ -305,6 +297,10 @@ def _write_extras(outcome: Outcome, prediction: Prediction, extras: Extras, name
         rows = [f"{index},{quality[index]:.4f}" for index in np.argsort(quality, kind="stable")]
         with replacing(folder / "uncertainty" / f"{stem}_quality.csv") as temporary:
             temporary.write_text("\n".join(["slice,expected_dice", *rows]) + "\n", encoding="utf-8")
+
+    if extras.picture:
+        with _DRAWING:
+            extras.picture(prediction.scan, prediction.labels, folder / f"{stem}.png", title=outcome.case.id)
 
 
 def _start_next(threads: ThreadPoolExecutor, work, waiting: Iterator, running: collections.deque) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import copy
 import dataclasses
+import logging
 import os
 import queue
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import CancelledError
 from typing import Any
 
 import jax
@@ -17,7 +19,7 @@ import numpy as np
 
 from liverjax.config import differences, override
 from liverjax.errors import ConfigError, InputError
-from liverjax.inference import memory
+from liverjax.inference import memory, plausible
 from liverjax.inference.calibration import UNCALIBRATED, Calibration
 from liverjax.inference.fuse import Backend, orthomean
 from liverjax.inference.network import Networks
@@ -28,8 +30,12 @@ from liverjax.options import Config
 from liverjax.prediction import Prediction
 from liverjax.scans import AS_STORED, Reading
 from liverjax.scans.grid import Grid, labels_on_scan, to_grid, working_grid
-from liverjax.scans.intensity import intensity_window, normalise
-from liverjax.volume import Volume
+from liverjax.scans.intensity import doubts, intensity_window, normalise
+from liverjax.volume import Volume, require_volume
+
+_LOG = logging.getLogger("liverjax")
+#: The most draws of dropout: the maps no longer change, and each takes the time of a prediction.
+MOST_SAMPLES = 1000
 
 
 class Devices:
@@ -37,14 +43,21 @@ class Devices:
 
     def __init__(self, devices: Sequence[jax.Device]):
         self._free: queue.SimpleQueue[jax.Device] = queue.SimpleQueue()
+        self._closed = False
         for device in devices:
             self._free.put(device)
+
+    def close(self) -> None:
+        """Lends none any more: `one` raises `CancelledError`, also where a thread already waits for a device."""
+        self._closed = True
 
     @contextlib.contextmanager
     def one(self) -> Iterator[jax.Device]:
         """Lends a device, as soon as one is free."""
         device = self._free.get()
         try:
+            if self._closed:
+                raise CancelledError("no device is lent any more")
             yield device
         finally:
             self._free.put(device)
@@ -114,6 +127,9 @@ class Segmenter:
     ) -> Prediction:
         """Segments one scan. Several threads may call this at once.
 
+        Intensities that the modality does not have, and a liver that no patient has, are warned of, and stand in the
+        result's ``doubts``.
+
         Args:
           scan: a NIfTI file or a folder with a DICOM series, or a `Volume` (voxels in HU for CT, and the affine).
           reading: phase, series and spacing of the scan, where its files leave them open.
@@ -123,14 +139,17 @@ class Segmenter:
           devices: one of these computes, when it is free; by default jax's first.
 
         Raises:
-          InputError: the file cannot be used.
+          InputError: the file or the volume cannot be used, or ``scan`` is neither.
           ConfigError: as `plan`.
         """
+        if not isinstance(scan, str | os.PathLike):
+            require_volume(scan, "the path of a scan or a liverjax.Volume")
         plan = self.plan(member_entropy=uncertainty)
         plan_of_samples = self.plan(member_entropy=True, samples=mc_samples)
         seconds: dict[str, float] = {}
         with _timed(seconds, "read"):
             volume = scan if isinstance(scan, Volume) else reading.read(scan)
+        unusual = _warned(doubts(volume.voxels, self.config.preprocess.modality), volume)
         with _timed(seconds, "resample"):
             voxels, grid = self.network_input(volume)
         with (devices or Devices(jax.local_devices()[:1])).one() as device, _timed(seconds, "network"):
@@ -142,6 +161,9 @@ class Segmenter:
             labels = labels_on_scan(fused.probabilities, grid, volume, decision=options.decision)
             labels = labels.with_voxels(clean(labels.voxels, labels.spacing.tolist(), options))
             maps = sampled.uncertainty() if uncertainty else None
+            # What lies above the window's lower end: of a CT all but air and lung, of MR what counts as the body.
+            body_ml = np.count_nonzero(voxels > -1) * abs(float(np.linalg.det(grid.affine[:3, :3]))) / 1000
+            unusual += _warned(plausible.doubts(labels.millilitres(labels.voxels), body_ml), volume)
         return Prediction(
             labels,
             volume,
@@ -150,12 +172,14 @@ class Segmenter:
             maps,
             fused.other_mean,
             seconds,
+            tuple(unusual),
         )
 
     def network_input(self, volume: Volume) -> tuple[np.ndarray, Grid]:
         """Returns what the networks see: (X, Y, Z) float32 in [-1, 1], and the working grid it lies on.
 
         Raises:
+          InputError: as `liverjax.scans.to_grid`.
           ConfigError: the networks were trained on the liver's box, which is not known of a scan alone.
         """
         if self.config.target.region != "scan":
@@ -186,8 +210,11 @@ class Segmenter:
           samples: number of draws of dropout.
 
         Raises:
-          ConfigError: the weights of the fusion "weighted" were not fitted, or samples are asked of another backend.
+          ConfigError: the weights of the fusion "weighted" were not fitted, samples are asked of another backend, or
+            their number is out of bounds.
         """
+        if not 0 <= samples <= MOST_SAMPLES:
+            raise ConfigError(f"mc_samples is {samples}, expected 0 to {MOST_SAMPLES} draws of dropout")
         if self.config.predict.fusion == "weighted":
             self.calibration.require_weights(self.config.views)
         if samples and self._backend:
@@ -282,3 +309,10 @@ def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
     start = time.perf_counter()
     yield
     seconds[stage] = time.perf_counter() - start
+
+
+def _warned(found: list[str], scan: Volume) -> list[str]:
+    """Logs doubts about a scan in one line, and returns them."""
+    if found:
+        _LOG.warning("%s: %s", scan.name, "; ".join(found))
+    return found

@@ -13,9 +13,9 @@ import contextlib
 import hashlib
 import json
 import os
-import pathlib
+import reprlib
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NoReturn
+from typing import Any
 
 import jax
 import numpy as np
@@ -24,7 +24,7 @@ from safetensors import SafetensorError, safe_open
 
 from liverjax.config import resolve, to_dict
 from liverjax.errors import CheckpointError, ConfigError, InputError
-from liverjax.files import replacing
+from liverjax.files import local_path, parse_json, read_json, replacing
 from liverjax.inference.calibration import Calibration, from_json, to_json
 from liverjax.inference.network import Networks
 from liverjax.inference.segmenter import Segmenter
@@ -79,7 +79,9 @@ def write_bundle(
     Raises:
       ConfigError: an unknown type, or one that cannot hold a value of the model.
       CheckpointError: a value of the model is not finite.
+      InputError: the path is an address, such as ``gs://bucket/model``.
     """
+    path = local_path(path, "the bundle")
     if dtype not in DTYPES:
         raise ConfigError(f"dtype is {dtype!r}, expected one of {', '.join(DTYPES)}")
     config = to_dict(model.config)
@@ -224,14 +226,26 @@ def read_scores(path: str | os.PathLike) -> dict:
     Raises:
       InputError: it is none.
     """
+    remedy = "evaluate again, or bundle without scores"
     try:
-        summary = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
-        return {
-            "scores": dict(summary["scores"]),
-            **{name: summary[name] for name in _SCORES if name in summary},
-        }
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: not a summary.json of `liverjax evaluate` ({error!r})") from None
+        summary = read_json(path, remedy=remedy)
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist, expected a summary.json of `liverjax evaluate`") from None
+    scores = {name: summary[name] for name in _SCORES if name in summary}
+    if "scores" not in scores or not _are_scores(scores):
+        raise InputError(f"{path}: not a summary.json of `liverjax evaluate`; {remedy}")
+    return scores
+
+
+def _are_scores(scores: Mapping[str, Any]) -> bool:
+    """Whether these are the blocks of a summary.json, as far as `describe` reads them."""
+    regions = scores.get("scores", {})
+    return isinstance(regions, dict) and all(
+        isinstance(region, dict)
+        and type(region.get("cases")) is int
+        and (region.get("dice_per_case") is None or type(region["dice_per_case"]) in (int, float))
+        for region in regions.values()
+    )
 
 
 @contextlib.contextmanager
@@ -251,29 +265,42 @@ def _opened(path: str | os.PathLike) -> Iterator[Any]:
 
 
 def _facts(metadata: Mapping[str, str], path: str | os.PathLike) -> dict[str, Any]:
-    try:
-        facts = {name: json.loads(text, parse_constant=_refuse) for name, text in metadata.items()}
-        kind, version = facts["format"], facts["version"]
-    except (ValueError, KeyError, RecursionError) as error:
-        raise CheckpointError(f"{path}: no model bundle (metadata: {error!r})") from None
+    facts = {
+        name: parse_json(
+            text, f"{path}: no model bundle: {reprlib.repr(name)} in its metadata", error=CheckpointError
+        )
+        for name, text in metadata.items()
+    }
+    if "format" not in facts or "version" not in facts:
+        raise CheckpointError(f"{path}: no model bundle (its metadata states no format and version)")
+    kind, version = facts["format"], facts["version"]
     if kind != _FORMAT:
-        raise CheckpointError(f"{path}: is {kind!r}, expected {_FORMAT!r}")
+        raise CheckpointError(f"{path}: is {reprlib.repr(kind)}, expected {_FORMAT!r}")
     if isinstance(version, int) and version > _VERSION:
         raise CheckpointError(
             f"{path}: written by a newer liverjax (format {version}, this one reads up to {_VERSION}); update liverjax"
         )
     for name in sorted(set(facts) ^ set(_FIELDS)):
-        raise CheckpointError(f"{path}: field {name!r} of its metadata is missing or unknown")
+        raise CheckpointError(f"{path}: field {reprlib.repr(name)} of its metadata is missing or unknown")
     sound = all(
         isinstance(value, _FIELDS[name]) and not isinstance(value, bool) for name, value in facts.items()
     )
-    counted = sound and all(type(count) is int for count in facts["cases"].values())
+    counted = (
+        sound
+        and all(type(count) is int and count >= 0 for count in facts["cases"].values())
+        and all(isinstance(number, str) for number in facts["versions"].values())
+        and _are_scores(facts["scores"] or {})
+    )
     if not counted or version != _VERSION or facts["dtype"] not in DTYPES:
         raise CheckpointError(f"{path}: no model bundle (a field of its metadata has another type or value)")
     try:
-        return {**facts, "config": resolve(facts["config"])}
-    except ConfigError as error:
+        config = resolve(facts["config"])
+    except (
+        ConfigError,
+        OverflowError,
+    ) as error:  # The latter of a whole number that is too large for a float.
         raise CheckpointError(f"{path}: written by another version ({error})") from None
+    return {**facts, "config": config}
 
 
 def _stored(array: np.ndarray, dtype: str, name: str) -> np.ndarray:
@@ -295,10 +322,6 @@ def _serialised(arrays: dict[str, np.ndarray], facts: Mapping[str, Any]) -> byte
     header = json.dumps(json.loads(data[8 : 8 + length]), sort_keys=True, separators=(",", ":")).encode()
     header += b" " * (-len(header) % 8)
     return len(header).to_bytes(8, "little") + header + data[8 + length :]
-
-
-def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is no JSON")
 
 
 def _digest(metadata: Mapping[str, str], arrays: Mapping[str, np.ndarray]) -> str:

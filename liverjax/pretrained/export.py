@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pathlib
 import typing
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +14,7 @@ from jax import export
 
 from liverjax.config import to_dict
 from liverjax.errors import ConfigError
-from liverjax.files import replacing, sha256, write_json
+from liverjax.files import local_path, replacing, sha256, write_json
 from liverjax.inference.calibration import to_json
 from liverjax.inference.segmenter import Segmenter
 from liverjax.models import UNet
@@ -65,11 +67,11 @@ def export_model(model: Segmenter, folder: str | os.PathLike, format: str) -> li
 
     Raises:
       ConfigError: an unknown format, or a network that the format cannot hold.
-      InputError: a package of the format is not installed.
+      InputError: a package of the format is not installed, or the folder is an address.
     """
     if format not in FORMATS:
         raise ConfigError(f"format is {format!r}, expected one of {', '.join(FORMATS)}")
-    folder = pathlib.Path(folder)
+    folder = local_path(folder, "the output")
     networks = {}
     for view, member, variables in model.folded.each():
         temperature = model.calibration.temperature.get(view, 1.0)
@@ -107,7 +109,20 @@ def _stablehlo(network: UNet, variables: dict, temperature: float) -> bytes:
     multiple = _multiple(network)
     shape = export.symbolic_shape(f"n, {multiple}*h, {multiple}*w, 1")
     slices = jax.ShapeDtypeStruct(shape, jnp.float32)
-    return bytes(export.export(jax.jit(probabilities), platforms=_PLATFORMS)(slices).serialize())
+    with _without_locations():
+        return bytes(export.export(jax.jit(probabilities), platforms=_PLATFORMS)(slices).serialize())
+
+
+@contextlib.contextmanager
+def _without_locations() -> Iterator[None]:
+    """Leaves out of programs the source files that each operation comes from: folders of this machine and its user."""
+    name = "jax_traceback_in_locations_limit"
+    before = getattr(jax.config, name)
+    jax.config.update(name, 0)
+    try:
+        yield
+    finally:
+        jax.config.update(name, before)
 
 
 def _multiple(network: UNet) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import pathlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,8 +15,8 @@ from liverjax.checkpoint.restarts import kept_folders
 from liverjax.checkpoint.runs import CHECKSUMS, restore_parameters
 from liverjax.config import resolve
 from liverjax.errors import ConfigError
-from liverjax.files import sha256
-from liverjax.inference.calibration import Checkpoint, read_calibration
+from liverjax.files import local_path, sha256
+from liverjax.inference.calibration import UNCALIBRATED, Checkpoint, read_calibration
 from liverjax.inference.network import Networks
 from liverjax.inference.segmenter import Segmenter
 from liverjax.models import build_unet
@@ -25,7 +24,9 @@ from liverjax.options import Config
 from liverjax.pretrained.bundle import read_bundle
 
 
-def load_model(path: str | os.PathLike, *, views: Sequence[str] | None = None) -> Segmenter:
+def load_model(
+    path: str | os.PathLike, *, views: Sequence[str] | None = None, calibrated: bool = True
+) -> Segmenter:
     """Returns the model in a bundle, or in the folder of a training run: there the best checkpoint of each view.
 
     Of a run with several restarts those that were kept last, each with its best checkpoint; while views are still
@@ -35,12 +36,14 @@ def load_model(path: str | os.PathLike, *, views: Sequence[str] | None = None) -
       path: the file, or the folder.
       views: only the networks of these are restored, so that the others of a run need not be trained yet; by default
         those of all views.
+      calibrated: of a run, whether its ``calibration.json`` is read; a new fit needs none, whatever state it is in.
 
     Raises:
       CheckpointError: it is neither, is damaged, or a view has no sound checkpoint.
       ConfigError: the model has no such view.
+      InputError: the path is an address, such as ``gs://bucket/run``.
     """
-    path = pathlib.Path(path)
+    path = local_path(path, "the model")
     if path.is_file():
         config, networks, calibration, about = read_bundle(path, _template)
         chosen = _choose(config, views)
@@ -73,7 +76,7 @@ def load_model(path: str | os.PathLike, *, views: Sequence[str] | None = None) -
         "data": facts["data"]["fingerprint"],
         "checkpoints": {view: checkpoints[network_of[view]] for view in chosen.views},
     }
-    calibration = read_calibration(path, config, about["checkpoints"])
+    calibration = read_calibration(path, config, about["checkpoints"]) if calibrated else UNCALIBRATED
     return Segmenter(chosen, networks, subsets, calibration, about)
 
 

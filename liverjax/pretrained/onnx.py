@@ -178,10 +178,8 @@ class _Graph:
 
 
 def package(name: str) -> types.ModuleType:
-    """Returns a package of the extra ``liverjax[onnx]``, or raises an `InputError` that says how to get it."""
+    """Returns a package that is not always installed, or raises an `InputError` that says how to get it."""
     try:
         return importlib.import_module(name)
     except ImportError:
-        raise InputError(
-            f"the package {name} is missing; install it with: pip install 'liverjax[onnx]'"
-        ) from None
+        raise InputError(f"the package {name} is missing; install it with: pip install {name}") from None

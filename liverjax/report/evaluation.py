@@ -32,6 +32,7 @@ def evaluation_report(
     lesions: Sequence[Mapping],
     read: ReadCase,
     curves: Mapping[str, Sequence[Mapping]] | None = None,
+    notes: Sequence[str] = (),
 ) -> pathlib.Path:
     """Writes the report of an evaluation as one HTML file.
 
@@ -43,8 +44,11 @@ def evaluation_report(
       lesions: a row per lesion, with `side`, `size` and `detected_0.5`.
       read: gives the scan and the label ids of a case, for its picture.
       curves: for each view the log records of its training, as for `figures.training_curves`; None draws none.
+      notes: paragraphs below the heading.
     """
     page = Page(title)
+    for note in notes:
+        page.text(note)
     for heading, rows in tables.items():
         page.section(heading).table(rows)
     _add_distributions(page, cases)

@@ -7,21 +7,24 @@ no even stack (missing slices, tilted gantry, mixed sizes) is refused, with the 
 from __future__ import annotations
 
 import collections
-import dataclasses
 import importlib
 import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from types import ModuleType
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
 from liverjax.errors import InputError
+from liverjax.scans import dicom_files
+from liverjax.scans.dicom_files import find_folders
+from liverjax.scans.dicom_headers import ORDERS, Slice, read_slices
 from liverjax.scans.nifti import LARGEST_INTENSITY, chosen_phase
 from liverjax.scans.nifti_header import check_axes
 from liverjax.volume import DicomSource, Volume
+
+__all__ = ["find_folders", "find_phases", "read_series", "stack_affine"]
 
 _LOG = logging.getLogger("liverjax")
 
@@ -31,51 +34,12 @@ POSITION_TOLERANCE = 0.05
 SAME_PLACE_MM = 0.02
 #: Largest angle in degrees between the stack and the normal of its slices.
 TILT_TOLERANCE = 0.5
+#: By how much the time between two phases may differ among the places, as a part of that time.
+GAP_TOLERANCE = 0.1
+#: What padding of a CT is read as, in HU: air, at the lower end of the scanners' scale.
+CT_PADDING_HU = -1024
 
-#: Attributes that may distinguish the phases of a dynamic series, the most explicit first.
-_TIMES = (
-    "TemporalPositionIdentifier", "EchoTime", "AcquisitionNumber", "TriggerTime", "AcquisitionTime",
-    "ContentTime", "InstanceNumber",
-)  # fmt: skip
-
-
-@dataclasses.dataclass(frozen=True)
-class Slice:
-    """One file of a series.
-
-    Attributes:
-      path: the file.
-      study_uid: StudyInstanceUID, or "".
-      series_uid: SeriesInstanceUID, or "".
-      series: number and description of the series.
-      shape: number of rows and columns.
-      spacing: distances in mm between rows and between columns.
-      directions: (2, 3) unit vectors in LPS along a row and along a column.
-      position: (3,) centre of the first pixel in mm, LPS.
-      thickness: of the slice in mm where stated, else the distance to the next, else 0.
-      times: values of `_TIMES`, None where absent.
-    """
-
-    path: Path
-    study_uid: str
-    series_uid: str
-    series: tuple[str, str]
-    shape: tuple[int, int]
-    spacing: tuple[float, float]
-    directions: np.ndarray
-    position: np.ndarray
-    thickness: float
-    times: tuple[float | None, ...]
-
-    @property
-    def normal(self) -> np.ndarray:
-        """(3,) unit vector in LPS along which slices are ordered."""
-        return np.cross(*self.directions)
-
-    @property
-    def depth(self) -> float:
-        """Position in mm along the normal."""
-        return float(self.position @ self.normal)
+_RLE, _RLE_RATIO = "1.2.840.10008.1.2.5", 64  # two bytes give at most 128
 
 
 def read_series(
@@ -87,10 +51,13 @@ def read_series(
 ) -> Volume:
     """Reads the DICOM series in a folder; other files in it are skipped with a warning.
 
+    Padding (PixelPaddingValue, PixelPaddingRangeLimit) is read as air: -1024 HU in CT, else the lowest value of the
+    other pixels. Padding that lies between the values of the other pixels is kept as stored, with a notice.
+
     Args:
-      folder: holds the slices themselves, not subfolders.
+      folder: holds the slices themselves, not subfolders; see `find_folders`.
       phase: of a dynamic series, the phase from 0, or "last"; not needed where there is only one.
-      series: number or UID of one of several series.
+      series: of several series, the number or UID of one, or "largest": the one of the most slices.
       max_bytes: the largest amount of voxel data that is accepted.
 
     Returns:
@@ -98,26 +65,29 @@ def read_series(
       values fit, else float32. Its source is a `DicomSource`.
 
     Raises:
-      InputError: no or several series, an incomplete or uneven stack, a tilted gantry, voxels that cannot be
-        decoded, or pydicom is not installed.
+      InputError: no or several series, an incomplete or uneven stack, a tilted gantry, a damaged file, rescaling
+        stated in a part of the slices only, voxels that cannot be decoded, or pydicom is not installed.
     """
     folder = Path(folder)
     phases = find_phases(folder, series=series)
     index = chosen_phase(phase, len(phases), folder)
     stack = phases[index]
     affine = stack_affine(stack, folder)
+    _check_rescale(stack, folder)
     rows, columns = stack[0].shape
     declared = 4 * rows * columns * len(stack)
     if declared > max_bytes:
         raise InputError(f"{folder}: its voxels take {declared:.3g} bytes, expected at most {max_bytes:.3g}")
-    voxels = np.empty((columns, rows, len(stack)), np.float32, order="F")
-    for k, slice_ in enumerate(stack):
-        voxels[:, :, k] = _pixels(slice_).T
-    with np.errstate(invalid="ignore"):  # what is no int16 differs from its cast
-        whole = voxels.astype(np.int16)
+    try:
+        voxels = _voxels(stack, folder)
+    except MemoryError as error:
+        raise InputError(
+            f"{folder}: its voxels take {declared:.3g} bytes, and as many again while they are read; expected as much "
+            "free memory"
+        ) from error
     files = tuple(slice_.path for slice_ in stack)
     source = DicomSource(stack[0].study_uid, stack[0].series_uid, files, index)
-    return Volume(whole if np.array_equal(whole, voxels) else voxels, affine, source, str(folder))
+    return Volume(voxels, affine, source, str(folder))
 
 
 def find_phases(folder: str | os.PathLike, *, series: str | int | None = None) -> list[list[Slice]]:
@@ -127,8 +97,9 @@ def find_phases(folder: str | os.PathLike, *, series: str | int | None = None) -
       InputError: as `read_series`, as far as the headers show it.
     """
     folder = Path(folder)
-    slices = _one_series(_find_slices(folder), series, folder)
+    slices = read_slices(folder, series)
     _check_alike(slices)
+    _check_numbers(slices, folder)
     places: list[list[Slice]] = []
     for slice_ in sorted(slices, key=lambda slice_: slice_.depth):
         if places and slice_.depth - places[-1][0].depth < SAME_PLACE_MM:
@@ -142,7 +113,7 @@ def find_phases(folder: str | os.PathLike, *, series: str | int | None = None) -
                 f"{folder}: {len(place)} slices at {place[0].depth:.2f} mm (such as {place[0].path.name}), "
                 f"expected {usual} as at most positions, one of each phase"
             )
-    return [list(phase) for phase in zip(*_in_time(places), strict=True)]
+    return [list(phase) for phase in zip(*_in_time(places, folder), strict=True)]
 
 
 def stack_affine(stack: Sequence[Slice], folder: str | os.PathLike) -> np.ndarray:
@@ -170,125 +141,7 @@ def stack_affine(stack: Sequence[Slice], folder: str | os.PathLike) -> np.ndarra
     return affine
 
 
-def holds_dicom(folder: Path) -> bool:
-    """Whether a folder holds DICOM files, by the magic bytes at 128."""
-    for path in _files(folder):
-        with open(path, "rb") as file:
-            file.seek(128)
-            if file.read(4) == b"DICM":
-                return True
-    return False
-
-
-# --- headers ------------------------------------------------------------------------------------------------
-
-
-def _pydicom() -> ModuleType:
-    try:
-        import pydicom
-    except ImportError:
-        raise InputError(
-            "reading DICOM needs pydicom, which is not installed: pip install 'liverjax[dicom]'"
-        ) from None
-    return pydicom
-
-
-def _files(folder: Path) -> list[Path]:
-    return sorted(entry for entry in folder.iterdir() if entry.name[0] != "." and entry.is_file())
-
-
-def _find_slices(folder: Path) -> list[Slice]:
-    pydicom = _pydicom()
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder, expected one with the slices of a DICOM series")
-    slices, others = [], []
-    for path in _files(folder):
-        try:
-            header = pydicom.dcmread(path, stop_before_pixels=True)
-        except pydicom.errors.InvalidDicomError:
-            others.append(path)
-        except Exception as error:  # pydicom raises errors of many types on a damaged file
-            raise InputError(f"{path}: cannot be read as DICOM ({_one_line(error)})") from None
-        else:
-            (slices.append(_slice(header, path)) if "Rows" in header else others.append(path))
-    if others:
-        _LOG.warning(
-            "%s: %d files are no DICOM images, and not used (such as %s)", folder, len(others), others[0].name
-        )
-    if not slices:
-        raise InputError(f"{folder}: holds no DICOM images, expected the slices of a series")
-    return slices
-
-
-def _slice(header, path: Path) -> Slice:
-    if (_number(header.get("NumberOfFrames")) or 1) > 1:
-        raise InputError(
-            f"{path}: holds several frames, expected one slice a file; convert it to NIfTI first"
-        )
-    if header.get("PhotometricInterpretation") != "MONOCHROME2":
-        found = header.get("PhotometricInterpretation")
-        raise InputError(f"{path}: PhotometricInterpretation is {found}, expected MONOCHROME2")
-    directions = np.array(_numbers(header, "ImageOrientationPatient", 6, path)).reshape(2, 3)
-    lengths = np.linalg.norm(directions, axis=1)
-    if not (np.abs(lengths - 1) < 1e-2).all():
-        raise InputError(
-            f"{path}: ImageOrientationPatient is {directions.tolist()}, expected two unit vectors"
-        )
-    rows, columns = _numbers(header, "PixelSpacing", 2, path)
-    return Slice(
-        path,
-        str(header.get("StudyInstanceUID", "")),
-        str(header.get("SeriesInstanceUID", "")),
-        (str(header.get("SeriesNumber", "")), str(header.get("SeriesDescription", ""))),
-        (int(header.Rows), int(header.Columns)),
-        (rows, columns),
-        directions / lengths[:, None],
-        np.array(_numbers(header, "ImagePositionPatient", 3, path)),
-        _number(header.get("SliceThickness")) or _number(header.get("SpacingBetweenSlices")) or 0,
-        tuple(_number(header.get(name)) for name in _TIMES),
-    )
-
-
-def _numbers(header, name: str, count: int, path: Path) -> list[float]:
-    value = header.get(name)
-    try:
-        numbers = [float(number) for number in value]
-    except (TypeError, ValueError):
-        numbers = []
-    if len(numbers) != count or not np.isfinite(numbers).all():
-        raise InputError(f"{path}: {name} is {value}, expected {count} numbers")
-    return numbers
-
-
-def _number(value: Any) -> float | None:
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        return None
-
-
 # --- one series, its phases and its stack -------------------------------------------------------------------
-
-
-def _one_series(slices: list[Slice], wanted: str | int | None, folder: Path) -> list[Slice]:
-    groups = collections.defaultdict(list)
-    for slice_ in slices:
-        groups[slice_.series_uid].append(slice_)
-    if len(groups) == len(slices) and len({slice_.series for slice_ in slices}) == 1:
-        return slices  # anonymisers, as that of CHAOS, may give each file a series of its own
-    listed = "; ".join(
-        f"number {number} {description!r}, {len(group)} slices, UID {uid}"
-        for uid, group in groups.items()
-        for number, description in [group[0].series]
-    )
-    if wanted is None:
-        chosen = list(groups.values())
-    else:
-        chosen = [group for uid, group in groups.items() if str(wanted) in (uid, group[0].series[0])]
-    if len(chosen) != 1:
-        asked = "none is chosen" if wanted is None else f"series {wanted} is chosen"
-        raise InputError(f"{folder}: holds {len(groups)} series and {asked}; expected one of: {listed}")
-    return chosen[0]
 
 
 def _check_alike(slices: Sequence[Slice]) -> None:
@@ -303,22 +156,88 @@ def _check_alike(slices: Sequence[Slice]) -> None:
                 )
 
 
-def _in_time(places: list[list[Slice]]) -> list[list[Slice]]:
-    """Sorts the slices of each place by the first of `_TIMES` that differs in all places."""
-    for index in range(len(_TIMES)):
-        times = [{slice_.times[index] for slice_ in place} for place in places]
-        if all(
-            len(values) == len(place) and None not in values
-            for values, place in zip(times, places, strict=True)
-        ):
-            return [sorted(place, key=lambda slice_: cast(float, slice_.times[index])) for place in places]
+def _check_numbers(slices: Sequence[Slice], folder: Path) -> None:
+    """Warns if the first InstanceNumber leaves room for slices before it: a lost end of a stack cannot be seen."""
+    numbers = sorted({slice_.number for slice_ in slices if slice_.number is not None})
+    if len(numbers) > 1 and numbers[0] > max(1.0, float(np.median(np.diff(numbers)))):
+        _LOG.warning(
+            "%s: the first InstanceNumber is %g, expected 1; slices may be missing at an end of the stack",
+            folder, numbers[0],
+        )  # fmt: skip
+
+
+def _check_rescale(stack: Sequence[Slice], folder: Path) -> None:
+    for k, name in enumerate(("RescaleSlope", "RescaleIntercept")):
+        stated = [slice_.path.name for slice_ in stack if slice_.rescale[k] is not None]
+        absent = [slice_.path.name for slice_ in stack if slice_.rescale[k] is None]
+        if stated and absent:
+            raise InputError(
+                f"{folder}: {absent[0]} ({len(absent)} of {len(stack)} slices) states no {name}, but {stated[0]} does; "
+                "expected it in all slices or in none"
+            )
+    if stack[0].modality != "CT":
+        return
+    if stack[0].rescale == (None, None):
+        _LOG.warning("%s: a CT without RescaleSlope and RescaleIntercept, its values are taken as HU", folder)
+    usual, count = collections.Counter(slice_.rescale for slice_ in stack).most_common(1)[0]
+    if count < len(stack):
+        odd = next(slice_ for slice_ in stack if slice_.rescale != usual)
+        _LOG.warning(
+            "%s: %s states slope and intercept %s, but %d of %d slices %s",
+            folder, odd.path.name, odd.rescale, count, len(stack), usual,
+        )  # fmt: skip
+
+
+def _in_time(places: list[list[Slice]], folder: Path) -> list[list[Slice]]:
+    """Sorts the slices of each place by the first of `ORDERS` that orders all places alike."""
     if len(places[0]) == 1:
         return places
-    one, other, *_ = (slice_.path.name for slice_ in places[0])
-    raise InputError(
-        f"{places[0][0].path.parent}: {one} and {other} show the same place at the same time, expected "
-        f"different values of {', '.join(_TIMES[:-1])} or {_TIMES[-1]}"
+    found: dict[str, list[list[Slice]]] = {}
+    for index, name in enumerate(ORDERS):
+        ordered = _ordered(places, index, clock=name.endswith("Time") and "Date" not in name)
+        if ordered:
+            found[name] = ordered
+    if not found:
+        one, other, *_ = (slice_.path.name for slice_ in places[0])
+        raise InputError(
+            f"{folder}: {one} and {other} show the same place at the same time, expected an attribute that tells the "
+            f"phases of all places apart ({', '.join(ORDERS)}); remove the copies, or give each phase a folder"
+        )
+    first, *others = (
+        (name, {frozenset(map(id, phase)) for phase in zip(*ordered, strict=True)})
+        for name, ordered in found.items()
     )
+    for name, phases in others:
+        if phases != first[1]:
+            _LOG.warning(
+                "%s: %s assigns the slices to other phases than %s, which is used", folder, name, first[0]
+            )
+    return found[first[0]]
+
+
+def _ordered(places: list[list[Slice]], index: int, clock: bool) -> list[list[Slice]] | None:
+    """Returns the slices of each place by one attribute, or None if it does not order all places alike.
+
+    It does if every phase ends before the next begins, or if the phases are equally far apart at all places.
+
+    Args:
+      places: the slices at each position.
+      index: of the attribute in `ORDERS`.
+      clock: a time of day without a date: a series that spans more than half a day passes midnight.
+    """
+    values = [[slice_.times[index] for slice_ in place] for place in places]
+    if any(None in row or len(set(row)) < len(row) for row in values):
+        return None
+    times = np.array(values, dtype=float)  # place, phase
+    if clock and np.ptp(times) > 43200:
+        times[times < 43200] += 86400
+    order = np.argsort(times, axis=1)
+    times = np.take_along_axis(times, order, axis=1)
+    gaps = np.diff(times, axis=1)
+    one_after_another = (times[:, :-1].max(axis=0) < times[:, 1:].min(axis=0)).all()
+    if not (one_after_another or (np.ptp(gaps, axis=0) <= GAP_TOLERANCE * gaps.min(axis=0)).all()):
+        return None
+    return [[place[k] for k in row] for place, row in zip(places, order.tolist(), strict=True)]
 
 
 def _check_even(
@@ -345,34 +264,107 @@ def _check_even(
 # --- voxels -------------------------------------------------------------------------------------------------
 
 
-def _pixels(slice_: Slice) -> np.ndarray:
-    """Returns the rescaled (rows, columns) float32 values of a slice."""
-    pydicom = _pydicom()
-    pixels = importlib.import_module("pydicom.pixels")
+def _voxels(stack: Sequence[Slice], folder: Path) -> np.ndarray:
+    """Returns the rescaled voxels (x, y, z), int16 where they fit, else float32."""
+    rows, columns = stack[0].shape
+    voxels = np.empty((columns, rows, len(stack)), np.float32, order="F")
+    padding: dict[int, np.ndarray] = {}
+    for k, slice_ in enumerate(stack):
+        values, padded = _pixels(slice_)
+        voxels[:, :, k] = values.T
+        if padded is not None and padded.any():
+            padding[k] = padded.T
+    if padding:
+        _fill(voxels, padding, CT_PADDING_HU if stack[0].modality == "CT" else None, folder)
+    for k, slice_ in enumerate(stack):
+        if not np.abs(voxels[:, :, k]).max() <= LARGEST_INTENSITY:
+            slope, intercept = slice_.rescale
+            raise InputError(
+                f"{slice_.path}: slope {slope} and intercept {intercept} give no intensities, expected numbers"
+            )
+    with np.errstate(invalid="ignore"):  # what is no int16 differs from its cast
+        whole = voxels.astype(np.int16)
+    return whole if np.array_equal(whole, voxels) else voxels
 
-    try:
-        data = pydicom.dcmread(slice_.path)
-        syntax = data.file_meta.TransferSyntaxUID
+
+def _fill(voxels: np.ndarray, padding: dict[int, np.ndarray], air: float | None, folder: Path) -> None:
+    """Sets padding to `air`, or to the lowest other value, where it lies outside the range of the other values."""
+    low, high = np.inf, -np.inf
+    for k in range(voxels.shape[2]):
+        others = ~padding[k] if k in padding else True
+        low = min(low, voxels[:, :, k].min(where=others, initial=np.inf))
+        high = max(high, voxels[:, :, k].max(where=others, initial=-np.inf))
+    if low > high:
+        return  # nothing but padding
+    kept = 0
+    for k, padded in padding.items():
+        values = voxels[:, :, k]
+        outside = padded & ((values < low) | (values > high))
+        values[outside] = low if air is None else air
+        kept += int(np.count_nonzero(padded & ~outside))
+    if kept:
+        _LOG.warning(
+            "%s: %d pixels of the PixelPaddingValue lie within the range of the others, %g to %g, and are kept",
+            folder, kept, low, high,
+        )  # fmt: skip
+
+
+def _pixels(slice_: Slice) -> tuple[np.ndarray, np.ndarray | None]:
+    """Returns the rescaled (rows, columns) float32 values of a slice, and which are padding, if it states any."""
+    pixels = importlib.import_module("pydicom.pixels")
+    path = slice_.path
+    data = dicom_files.read(path, voxels=True)
+    with dicom_files.errors_named(path, "its voxels cannot be read"):
+        syntax = _syntax(data)
         if syntax.is_compressed and not pixels.get_decoder(syntax).is_available:
             raise InputError(
-                f"{slice_.path}: compressed as {syntax.name}, for which no decoder is installed, expected "
+                f"{path}: compressed as {syntax.name}, for which no decoder is installed, expected "
                 "plain voxels; pip install 'pylibjpeg[all]' pyjpegls"
             )
+        expected = slice_.shape[0] * slice_.shape[1] * int(data.BitsAllocated) // 8
+        if syntax == _RLE and expected > _RLE_RATIO * path.stat().st_size:
+            raise InputError(
+                f"{path}: its header declares {expected} bytes of voxels, more than the file can hold"
+            )
         stored = data.pixel_array
-        slope, intercept = float(data.get("RescaleSlope", 1)), float(data.get("RescaleIntercept", 0))
-    except InputError:
-        raise
-    except Exception as error:  # pydicom raises errors of many types on a damaged file
-        raise InputError(f"{slice_.path}: its voxels cannot be read ({_one_line(error)})") from None
+        padded = _padding(data, pixels)
+        if data.get("ModalityLUTSequence"):
+            stored = pixels.apply_modality_lut(stored, data)
     if stored.shape != slice_.shape:
-        raise InputError(f"{slice_.path}: voxels of shape {stored.shape}, expected {slice_.shape}")
-    values = stored.astype(np.float32) * np.float32(slope) + np.float32(intercept)
-    if slope == 0 or not np.abs(values).max() <= LARGEST_INTENSITY:
+        raise InputError(f"{path}: voxels of shape {stored.shape}, expected {slice_.shape}")
+    slope, intercept = (
+        default if value is None else value for value, default in zip(slice_.rescale, (1, 0), strict=True)
+    )
+    if slope == 0:
         raise InputError(
-            f"{slice_.path}: slope {slope} and intercept {intercept} give no intensities, expected numbers"
+            f"{path}: slope {slope} and intercept {intercept} give no intensities, expected numbers"
         )
-    return values
+    return stored.astype(np.float32) * np.float32(slope) + np.float32(intercept), padded
 
 
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+def _syntax(data: Any) -> Any:
+    """Returns the transfer syntax; a file without preamble states none, pydicom finds it out."""
+    if "TransferSyntaxUID" not in data.file_meta:
+        uid = importlib.import_module("pydicom.uid")
+        implicit, little = data.original_encoding
+        plain = uid.ExplicitVRLittleEndian if little else uid.ExplicitVRBigEndian
+        data.file_meta.TransferSyntaxUID = uid.ImplicitVRLittleEndian if implicit else plain
+    return data.file_meta.TransferSyntaxUID
+
+
+def _padding(data: Any, pixels: Any) -> np.ndarray | None:
+    """Returns where pixels are padding, as stored: pydicom cuts off bits that only padding uses.
+
+    The values are compared in the pixels' own type: files state the padding of signed pixels as unsigned, too.
+    """
+    limits = [data.get(name) for name in ("PixelPaddingValue", "PixelPaddingRangeLimit")]
+    if not isinstance(limits[0], int):
+        return None
+    raw = pixels.pixel_array(data, correct_unused_bits=False)
+    if raw.dtype.kind not in "iu":
+        return None
+    low, high = sorted(
+        int(np.array(limit % 2 ** (8 * raw.itemsize), np.uint64).astype(raw.dtype))
+        for limit in (limits[0], limits[1] if isinstance(limits[1], int) else limits[0])
+    )
+    return (raw >= low) & (raw <= high)

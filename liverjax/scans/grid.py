@@ -11,18 +11,29 @@ lie, and what is outside it is background.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterator, Sequence
 
 import nibabel as nib
 import numpy as np
 import scipy.sparse
 
-from liverjax.labels import BACKGROUND, decide
-from liverjax.volume import Volume
+from liverjax.errors import InputError
+from liverjax.labels import BACKGROUND, NAMES, decide
+from liverjax.volume import Volume, check_voxels, label_voxels, require_volume
 
 #: Lowest intensity that enters resampling: air, in HU. Scanners fill the outside of their field of view with -2000 or
 #: -3024, which would bleed into its neighbours. MR intensities lie above it.
 AIR = np.float32(-1024)
+
+#: Sizes in mm that a voxel of a scan of a patient can have. Photon-counting and cone-beam CT go down to 0.075, PET has
+#: 2 to 10, scouts and coarse phantoms somewhat more; a voxel of 0.01 mm is microscopy, one of 800 mm a wrong unit.
+VOXEL_SIZES = (0.05, 50.0)
+#: Longest field of view in mm: no patient is half as long.
+LONGEST = 5000.0
+#: Most voxels of a working grid, 8 GiB in float32, as much as is read of a file. A patient of 2 m in the widest bore,
+#: 0.85 m, has 1.4e9 voxels of 1 mm3.
+MOST_VOXELS = 2**31
 
 # Excess of a field of view over whole voxels, in voxels, that is rounding and not worth another voxel.
 _ROUNDING = 1e-4
@@ -44,8 +55,33 @@ class Grid:
 # --- geometry -----------------------------------------------------------------------------------------------
 
 
+def check_voxel_sizes(volume: Volume) -> None:
+    """Refuses a scan whose geometry is no patient's: its working grid could take any amount of memory.
+
+    Raises:
+      InputError: voxels that are not of `VOXEL_SIZES`, or a field of view above `LONGEST`.
+    """
+    sizes = require_volume(volume).spacing
+    extent = sizes * volume.shape
+    # A size in single precision may lie beside the limit by its rounding.
+    low, high = VOXEL_SIZES[0] * (1 - 1e-6), VOXEL_SIZES[1] * (1 + 1e-6)
+    remedy = "correct the sizes or the unit in its header, or read it with the right spacing"
+    if not (low <= sizes.min() and sizes.max() <= high):
+        expected = f"{VOXEL_SIZES[0]:g} to {VOXEL_SIZES[1]:g} mm"
+        raise InputError(f"{volume.name}: voxels of {_by(sizes)} mm, expected {expected}; {remedy}")
+    if extent.max() > LONGEST:
+        raise InputError(
+            f"{volume.name}: a field of view of {_by(extent)} mm, expected at most {LONGEST:g} mm; {remedy}"
+        )
+
+
+def _by(lengths: np.ndarray) -> str:
+    return " x ".join(f"{length:.6g}" for length in lengths)
+
+
 def to_canonical(volume: Volume) -> Volume:
     """Returns the volume with its axes permuted and flipped to the closest RAS+ order, as a view, exactly."""
+    require_volume(volume)
     orientation = nib.orientations.io_orientation(volume.affine)
     return Volume(
         nib.orientations.apply_orientation(volume.voxels, orientation),
@@ -56,6 +92,7 @@ def to_canonical(volume: Volume) -> Volume:
 
 def from_canonical(voxels: np.ndarray, scan: Volume) -> np.ndarray:
     """Returns canonical (x, y, z, ...) voxels in the axes of `scan`, as a view: undoes `to_canonical`."""
+    require_volume(scan)
     back = nib.orientations.ornt_transform(
         nib.orientations.axcodes2ornt("RAS"), nib.orientations.io_orientation(scan.affine)
     )
@@ -67,10 +104,25 @@ def working_grid(volume: Volume, spacing: Sequence[float]) -> Grid:
 
     It has as many voxels as cover the field of view (to the edges of the outermost voxels), at least one; the excess
     is split evenly between both ends.
+
+    Raises:
+      InputError: as `check_voxel_sizes`, a spacing that is not three sizes above 0, or more than `MOST_VOXELS`.
     """
     canonical = to_canonical(volume)
-    ratio = np.asarray(spacing, dtype=np.float64) / canonical.spacing
-    shape = np.maximum(np.ceil(np.asarray(canonical.shape) / ratio - _ROUNDING), 1).astype(int)
+    check_voxel_sizes(canonical)
+    sizes = np.asarray(spacing, dtype=np.float64)
+    if not (sizes.shape == (3,) and np.isfinite(sizes).all() and sizes.min() > 0):
+        raise InputError(f"spacing is {sizes.tolist()}, expected three sizes in mm above 0")
+    ratio = sizes / canonical.spacing
+    with np.errstate(over="ignore", divide="ignore"):
+        counts = np.maximum(np.ceil(canonical.shape / ratio - _ROUNDING), 1)
+        voxels = float(counts.prod())
+    if voxels > MOST_VOXELS:
+        raise InputError(
+            f"{volume.name}: its working grid of {_by(sizes)} mm would have {voxels:.15g} voxels, "
+            f"expected at most {MOST_VOXELS}; choose a larger spacing of the working grid"
+        )
+    shape = counts.astype(int)
     first = (np.asarray(canonical.shape) - 1) / 2 - (shape - 1) / 2 * ratio
     step = np.diag([*ratio, 1.0])
     step[:3, 3] = first
@@ -90,7 +142,9 @@ def box_grid(grid: Grid, mask: Volume, margin_mm: float = 0.0) -> Grid:
 
     Raises:
       ValueError: the mask is empty, or lies outside the grid.
+      InputError: values that are not finite.
     """
+    check_voxels(mask)
     canonical = to_canonical(mask)
     first, ratio = _placed(grid, Grid(canonical.shape, canonical.affine))
     start, stop = [], []
@@ -125,13 +179,29 @@ def to_grid(volume: Volume, grid: Grid | Sequence[float], *, labels: bool = Fals
 
     Returns:
       A canonical volume on the grid: float32 of at least `AIR`, or uint8 labels.
+
+    Raises:
+      InputError: as `working_grid`; values that are no intensities or, with ``labels``, no label ids; or more memory
+        than for `MOST_VOXELS` would be taken on the way.
     """
+    if labels:
+        ids = label_voxels(volume, range(len(NAMES)))
+        volume = volume.with_voxels(ids)
+    else:
+        check_voxels(volume)
     grid = grid if isinstance(grid, Grid) else working_grid(volume, grid)
     canonical = to_canonical(volume)
     maps = _axis_maps(Grid(canonical.shape, canonical.affine), grid)
     used = [np.unique(weights.indices) for weights in maps]
     box = tuple(slice(int(indices[0]), int(indices[-1]) + 1) for indices in used)
     voxels, maps = canonical.voxels[box], [m[:, along] for m, along in zip(maps, box, strict=True)]
+    outer, rows, columns = _memory_order(voxels)
+    halfway = voxels.shape[outer] * maps[rows].shape[0] * maps[columns].shape[0]
+    if halfway > MOST_VOXELS:
+        raise InputError(
+            f"{volume.name}: {halfway} voxels of {voxels.shape[outer]} resampled slices, expected at most "
+            f"{MOST_VOXELS}; choose a larger spacing of the working grid"
+        )
     if labels:
         voxels = _resampled_labels(voxels, maps)
     else:
@@ -200,15 +270,21 @@ def _axis_map(count: int, ratio: float, offset: float, target_count: int) -> sci
     """
     width = np.sqrt(max(ratio**2 - 1, 0))
     place = offset + ratio * np.arange(target_count)
-    distance = place[:, None] - np.arange(count)
+    # The voxels that can have a weight, each row its own: hats reach 1 beyond the box.
+    reach = math.ceil(width / 2) + 1
+    index = np.floor(place).astype(np.int64)[:, None] + np.arange(-reach, reach + 2)
+    distance = place[:, None] - index
     if width < 1e-3:
         weights = np.maximum(1 - np.abs(distance), 0)
     else:
         weights = _hat_integral(distance + width / 2) - _hat_integral(distance - width / 2)
+    weights[(index < 0) | (index >= count)] = 0
     covered = np.abs(place - (count - 1) / 2) <= count / 2 + _ROUNDING
     weights[covered] /= weights[covered].sum(axis=1, keepdims=True)
     weights[~covered] = 0
-    return scipy.sparse.csr_array(weights.astype(np.float32))
+    row, column = np.nonzero(weights)
+    values = weights[row, column].astype(np.float32)
+    return scipy.sparse.csr_array((values, (row, index[row, column])), shape=(target_count, count))
 
 
 def _hat_integral(t: np.ndarray) -> np.ndarray:
@@ -240,6 +316,11 @@ def _maps_to_scan(grid: Grid, scan: Volume) -> list[scipy.sparse.csr_array]:
     return _axis_maps(grid, Grid(canonical.shape, canonical.affine))
 
 
+def _memory_order(voxels: np.ndarray) -> list[int]:
+    """Returns the axes, the one with the largest steps in memory first."""
+    return np.argsort(np.abs(voxels.strides))[::-1].tolist()
+
+
 def _resampled(
     voxels: np.ndarray, maps: Sequence[scipy.sparse.csr_array], convert: Callable[[np.ndarray], np.ndarray]
 ) -> np.ndarray:
@@ -247,7 +328,7 @@ def _resampled(
 
     The slices are those that lie together in memory: each is read once, and reduced while in the cache.
     """
-    outer, rows, columns = np.argsort(np.abs(voxels.strides))[::-1]
+    outer, rows, columns = _memory_order(voxels)
     slices = voxels.transpose(outer, rows, columns)
     reduced = np.empty((len(slices), maps[columns].shape[0], maps[rows].shape[0]), np.float32)
     for slice_, target in zip(slices, reduced, strict=True):

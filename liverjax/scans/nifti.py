@@ -11,6 +11,7 @@ import gzip
 import io
 import math
 import os
+import stat
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -22,13 +23,12 @@ from liverjax import labels as label_ids
 from liverjax.errors import InputError
 from liverjax.files import replacing
 from liverjax.scans import nifti_header
-from liverjax.volume import NiftiSource, Volume, corner_distance
+from liverjax.volume import LARGEST_INTENSITY as LARGEST_INTENSITY
+from liverjax.volume import NiftiSource, Volume, check_voxels, corner_distance, label_voxels, require_volume
 
 #: Largest distance in mm between the corners of two volumes of one geometry: above the rounding of float32 headers
 #: (< 0.001 mm), below a tenth of the smallest voxel of a clinical scan (0.03 mm).
 GEOMETRY_TOLERANCE_MM = 0.02
-#: A floating-point intensity above this is a fill value such as 1e30, not a measurement.
-LARGEST_INTENSITY = 2.0**32
 
 _GEOMETRY_FIELDS = (
     "qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z",
@@ -39,7 +39,16 @@ _GZIP_LEVEL = 1
 _GZIP_MAGIC = b"\x1f\x8b"
 # Deflate cannot compress by more than 1032 to 1, whatever the data.
 _DEFLATE_LIMIT = 1032
+# Bytes that are skipped at once, and voxels that are read and converted at once.
 _CHUNK = 1 << 20
+_CHUNK_VOXELS = 1 << 18
+_SPECIAL_FILES = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
 
 
 def read(
@@ -51,21 +60,23 @@ def read(
 ) -> Volume:
     """Reads one volume.
 
-    Integers without scaling keep their type; scaled data and float64 become float32. A slope of 0 means no
-    scaling, as NIfTI says. Images of one or two dimensions get further axes of length 1.
+    Integers without scaling keep their type; scaled data and float64 become float32, as they are read: no more memory
+    is taken than for the voxels that are returned, and some MB. A slope of 0, or one that is not finite, means no
+    scaling. Images of one or two dimensions get further axes of length 1.
 
     Args:
       path: a `.nii` or `.nii.gz` file.
       phase: which volume of a 4D file, from 0, or "last"; not needed where there is only one.
       spacing: voxel size in mm that replaces the header's, for files that were written without their geometry; the
         directions of the axes and the origin are kept.
-      max_bytes: the largest amount of voxel data, as stored, that is accepted.
+      max_bytes: the largest amount of voxel data that is accepted: of all phases as stored, and of the one that is
+        read in memory.
 
     Returns:
       A volume whose affine is the sform's if set, else the qform's, else the bare voxel sizes.
 
     Raises:
-      InputError: the file is missing, damaged, no NIfTI, or cannot be a scan.
+      InputError: the file is missing, damaged, no NIfTI, or cannot be a scan; or memory is short.
     """
     path = Path(path)
     with _open(path) as stream:
@@ -77,20 +88,27 @@ def read(
         chosen = chosen_phase(phase, phases, path)
         offset = nifti_header.checked_offset(header, path)
         phase_bytes = math.prod(shape) * dtype.itemsize
-        _check_size(offset + phase_bytes * phases, header, path, max_bytes)
+        in_memory = dtype.newbyteorder("=") if _is_plain(dtype, slope, inter) else np.dtype(np.float32)
+        taken = math.prod(shape) * in_memory.itemsize
+        _check_size(offset + phase_bytes * phases, taken, header, path, max_bytes)
 
-        voxels = np.empty(shape, dtype, order="F")
         _skip(stream, offset - header.template_dtype.itemsize + chosen * phase_bytes, path)
-        _fill(stream, voxels, path)
+        try:
+            voxels = np.empty(shape, in_memory, order="F")
+        except MemoryError as error:
+            raise InputError(f"{path}: its voxels take {taken} bytes, more memory than there is") from error
+        _read_voxels(stream, voxels, dtype, slope, inter, path)
         _skip(stream, (phases - 1 - chosen) * phase_bytes, path)
         if stream.read(1):
             raise InputError(f"{path}: holds more data than the voxels of shape {shape} that it declares")
 
-    return Volume(_checked_voxels(voxels, slope, inter, path), affine, NiftiSource(header), str(path))
+    volume = Volume(voxels, affine, NiftiSource(header), str(path))
+    check_voxels(volume)
+    return volume
 
 
 def read_mask(path: str | os.PathLike, *, labels: Sequence[int] = range(len(label_ids.NAMES))) -> Volume:
-    """Reads a label map as uint8; integral floating-point labels are accepted.
+    """Reads a label map as uint8. Labels that scaling or arithmetic has rounded are the integers next to them.
 
     Args:
       path: a `.nii` or `.nii.gz` file.
@@ -100,15 +118,12 @@ def read_mask(path: str | os.PathLike, *, labels: Sequence[int] = range(len(labe
       InputError: as `read`, or a value is not one of `labels`; the message lists the offending values.
     """
     mask = read(path)
-    with np.errstate(invalid="ignore"):  # values outside 0 to 255 differ from their cast, and are found below
-        whole = mask.voxels.astype(np.uint8)
-    allowed = np.isin(np.arange(256), list(labels))
-    wrong = (whole != mask.voxels) | ~allowed[whole]
-    if wrong.any():
-        values = np.unique(mask.voxels[wrong])
-        shown = ", ".join(f"{v:g}" for v in values[:5]) + (", ..." if len(values) > 5 else "")
-        raise InputError(f"{path}: label values {shown} in {wrong.sum()} voxels, expected {list(labels)}")
-    return mask.with_voxels(whole)
+    try:
+        return mask.with_voxels(label_voxels(mask, labels))
+    except MemoryError as error:
+        raise InputError(
+            f"{path}: its labels take {mask.voxels.size} bytes, more memory than there is"
+        ) from error
 
 
 def write(path: str | os.PathLike, volume: Volume, *, dtype: np.dtype | type | None = None) -> None:
@@ -124,11 +139,12 @@ def write(path: str | os.PathLike, volume: Volume, *, dtype: np.dtype | type | N
       dtype: type on disk; the voxels' own by default.
 
     Raises:
-      InputError: wrong suffix, or the folder cannot be written to.
-      ValueError: a type that NIfTI does not have, or that cannot hold the values.
+      InputError: wrong suffix, the folder cannot be written to, voxels that are no intensities, or a type that NIfTI
+        does not have or that cannot hold them.
     """
     path = Path(path)
     _check_suffix(path)
+    check_voxels(volume)
     voxels = _storable(volume.voxels, dtype, volume.name)
     header = _header_for(volume, voxels.dtype)
     try:
@@ -151,13 +167,16 @@ def require_same_geometry(a: Volume, b: Volume, tolerance_mm: float = GEOMETRY_T
     Raises:
       InputError: the shapes differ, or a corner of the one lies more than `tolerance_mm` from the other's.
     """
+    a, b = require_volume(a), require_volume(b)
     if a.shape != b.shape:
         raise InputError(f"{a.name} has shape {a.shape} but {b.name} has {b.shape}; expected the same shape")
     distance = corner_distance(a.affine, b.affine, a.shape)
     if not distance <= tolerance_mm:
         here, there = (np.round(v.affine[:3], 4).tolist() for v in (a, b))
+        shown = f"{distance:.3g}"
+        shown = shown if float(shown) > tolerance_mm else repr(distance)
         raise InputError(
-            f"{a.name} and {b.name} lie up to {distance:.3g} mm apart (affines {here} and {there}), "
+            f"{a.name} and {b.name} lie up to {shown} mm apart (affines {here} and {there}), "
             f"expected at most {tolerance_mm} mm"
         )
 
@@ -173,9 +192,11 @@ def chosen_phase(phase: int | str | None, phases: int, path: str | os.PathLike) 
         raise InputError(f"{path}: holds {phases} phases and none is chosen, {choices}")
     if phase in (None, "last"):
         return phases - 1
-    if not (str(phase).isdecimal() and int(phase) < phases):
-        raise InputError(f"{path}: holds {phases} phases and phase {phase} is chosen, {choices}")
-    return int(phase)
+    stated = str(phase)
+    # Python refuses to convert numbers of thousands of digits.
+    if not (stated.isdecimal() and len(stated) < 20 and int(stated) < phases):
+        raise InputError(f"{path}: holds {phases} phases and phase {stated[:20]} is chosen, {choices}")
+    return int(stated)
 
 
 # --- reading ------------------------------------------------------------------------------------------------
@@ -195,14 +216,11 @@ def _open(path: Path) -> Iterator[io.BufferedIOBase]:
     _check_suffix(path)
     zipped = path.name.lower().endswith(".gz")
     try:
+        # Before it is opened: to open a named pipe is to wait for its writer.
+        _check_kind(path)
         with open(path, "rb") as raw:
-            start = raw.read(2)
+            _check_start(raw.read(64), zipped, path)
             raw.seek(0)
-            if not start:
-                raise InputError(f"{path}: the file is empty")
-            if zipped != (start == _GZIP_MAGIC):
-                holds, suffix = ("plain", ".nii") if zipped else ("gzip", ".nii.gz")
-                raise InputError(f"{path}: holds {holds} data, expected a name that ends in {suffix}")
             with gzip.GzipFile(fileobj=raw) if zipped else contextlib.nullcontext(raw) as stream:
                 yield stream
     except FileNotFoundError:
@@ -215,24 +233,72 @@ def _open(path: Path) -> Iterator[io.BufferedIOBase]:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
 
 
-def _check_size(declared: int, header: nib.Nifti1Header, path: Path, max_bytes: int) -> None:
-    what = f"{path}: its header declares {declared:.3g} bytes (dim {header['dim'].tolist()})"
+def _check_kind(path: Path) -> None:
+    try:
+        kind = stat.S_IFMT(path.stat().st_mode)
+    except ValueError as error:
+        raise InputError(f"{os.fspath(path)!r}: is no file name ({error})") from None
+    if kind != stat.S_IFREG:
+        raise InputError(f"{path}: is {_SPECIAL_FILES.get(kind, 'no file')}, expected a regular file")
+
+
+def _check_start(start: bytes, zipped: bool, path: Path) -> None:
+    """Refuses a file that is no NIfTI file, or not compressed as its name says, by its first bytes."""
+    if not start:
+        raise InputError(f"{path}: the file is empty")
+    if start.startswith(b"version https://git-lfs"):
+        raise InputError(
+            f"{path}: is a git-lfs pointer, expected the file that it stands for; git lfs pull fetches it"
+        )
+    if start.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"<"):
+        raise InputError(f"{path}: is a page of HTML or XML, expected a NIfTI file; download it again")
+    if zipped == start.startswith(_GZIP_MAGIC):
+        return
+    if not zipped:
+        raise InputError(f"{path}: holds gzip data, expected a name that ends in .nii.gz")
+    if nifti_header.starts_header(start):
+        raise InputError(f"{path}: holds plain data, expected a name that ends in .nii")
+    raise InputError(f"{path}: no NIfTI file (starts with {start[:4]!r}, expected gzip data)")
+
+
+def _is_plain(dtype: np.dtype, slope: float, inter: float) -> bool:
+    """Whether the voxels are what is stored: integers without scaling."""
+    return dtype.kind in "iu" and (slope, inter) == (1.0, 0.0)
+
+
+def _check_size(declared: int, taken: int, header: nib.Nifti1Header, path: Path, max_bytes: int) -> None:
+    what = f"{path}: its header declares {declared} bytes (dim {header['dim'].tolist()})"
     if declared > max_bytes:
-        raise InputError(f"{what}, expected at most {max_bytes:.3g}")
+        raise InputError(f"{what}, expected at most {max_bytes}")
+    if taken > max_bytes:
+        raise InputError(f"{what}, whose voxels take {taken} bytes in memory, expected at most {max_bytes}")
     size = path.stat().st_size
     if declared > size * (_DEFLATE_LIMIT if path.name.lower().endswith(".gz") else 1):
         raise InputError(f"{what}, more than a file of {size} bytes can hold: it is truncated")
 
 
-def _fill(stream: io.BufferedIOBase, array: np.ndarray, path: Path) -> None:
-    """Reads exactly `array.nbytes` bytes into the memory of a Fortran-ordered array."""
-    target = array.reshape(-1, order="F").view(np.uint8).data
-    done = 0
-    while done < len(target):
-        count = stream.readinto(target[done : done + _CHUNK])
-        if not count:
-            raise InputError(f"{path}: ends after {done} bytes of voxels, expected {len(target)}")
-        done += count
+def _read_voxels(
+    stream: io.BufferedIOBase, voxels: np.ndarray, stored: np.dtype, slope: float, inter: float, path: Path
+) -> None:
+    """Reads exactly the voxels of a Fortran-ordered array, which are stored as another type, piece by piece."""
+    values = voxels.reshape(-1, order="F")
+    for start in range(0, values.size, _CHUNK_VOXELS):
+        piece = values[start : start + _CHUNK_VOXELS]
+        raw = piece if stored == piece.dtype else np.empty(piece.size, stored)
+        target = raw.view(np.uint8).data
+        done = 0
+        while done < len(target):
+            count = stream.readinto(target[done:])
+            if not count:
+                before, expected = start * stored.itemsize, values.size * stored.itemsize
+                raise InputError(f"{path}: ends after {before + done} bytes of voxels, expected {expected}")
+            done += count
+        with np.errstate(over="ignore", invalid="ignore"):  # overflow is found by `check_voxels`
+            if raw is not piece:
+                piece[:] = raw
+            if (slope, inter) != (1.0, 0.0):
+                piece *= np.float32(slope)
+                piece += np.float32(inter)
 
 
 def _skip(stream: io.BufferedIOBase, count: int, path: Path) -> None:
@@ -243,47 +309,28 @@ def _skip(stream: io.BufferedIOBase, count: int, path: Path) -> None:
         count -= skipped
 
 
-def _checked_voxels(voxels: np.ndarray, slope: float, inter: float, path: Path) -> np.ndarray:
-    """Returns the voxels in native byte order, scaled; refuses values that no scanner measures."""
-    scaled = (slope, inter) != (1.0, 0.0)
-    if voxels.dtype.kind in "iu" and not scaled:
-        return voxels.astype(voxels.dtype.newbyteorder("="), copy=False)
-    with np.errstate(over="ignore", invalid="ignore"):  # overflow is found below
-        voxels = voxels.astype(np.float32, copy=False)
-        if scaled:
-            voxels *= np.float32(slope)
-            voxels += np.float32(inter)
-        usable = max(-voxels.min(), voxels.max()) <= LARGEST_INTENSITY  # False if one voxel is NaN
-    if not usable:
-        wrong = ~(np.abs(voxels) <= LARGEST_INTENSITY)
-        first = tuple(int(i) for i in np.argwhere(wrong)[0])
-        raise InputError(
-            f"{path}: {wrong.sum()} voxels hold no intensity (the first, {first}, is {voxels[first]:g}), "
-            f"expected finite numbers up to {LARGEST_INTENSITY:.2g}"
-        )
-    return voxels
-
-
 # --- writing ------------------------------------------------------------------------------------------------
 
 
 def _storable(voxels: np.ndarray, dtype: np.dtype | type | None, name: str) -> np.ndarray:
     default = {np.dtype(bool): np.dtype(np.uint8), np.dtype(np.float16): np.dtype(np.float32)}
     target = np.dtype(dtype) if dtype is not None else default.get(voxels.dtype, voxels.dtype)
+    target = target.newbyteorder("=")
     if target not in nifti_header.DTYPES:
-        raise ValueError(f"{name}: NIfTI files are not written with voxels of type {target}")
-    stored = voxels.astype(target, copy=False)
+        raise InputError(f"{name}: NIfTI files are not written with voxels of type {target}")
+    with np.errstate(invalid="ignore", over="ignore"):  # what does not fit differs from its cast
+        stored = voxels.astype(target, copy=False)
     if target.kind in "iu" and not np.array_equal(stored, voxels):
-        raise ValueError(f"{name}: its values do not fit into {target}")
+        raise InputError(f"{name}: its values do not fit into {target}")
     return stored
 
 
 def _header_for(volume: Volume, dtype: np.dtype) -> nib.Nifti1Header:
     source = volume.source.header if isinstance(volume.source, NiftiSource) else None
-    if source is None:
-        header = nib.Nifti1Header() if max(volume.shape) < 2**15 else nib.Nifti2Header()
+    if max(volume.shape) >= 2**15:
+        header = nib.Nifti2Header()
     else:
-        header = type(source)()
+        header = nib.Nifti1Header() if source is None else type(source)()
     header.set_data_dtype(dtype)
     header.set_data_shape(volume.shape)
     # A volume that was resampled or moved since it was read lies elsewhere than its header says.

@@ -5,24 +5,26 @@ from __future__ import annotations
 import io
 import logging
 import math
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 import nibabel as nib
 import numpy as np
+from nibabel.nifti1 import data_type_codes
 from nibabel.spatialimages import HeaderDataError
 
 from liverjax.errors import InputError
-from liverjax.volume import corner_distance
+from liverjax.volume import check_axes, corner_distance
 
 _LOG = logging.getLogger("liverjax")
 
 #: Largest disagreement in mm between sform and qform that passes without a warning.
 FORM_TOLERANCE_MM = 0.1
-#: Largest cosine between two voxel axes (0.6 degrees): cosines rounded to two decimals pass, a tilt does not.
-SHEAR_TOLERANCE = 0.01
+# Squared norms of a qform's quaternion (b, c, d). nibabel takes up to the first for 1, the rounding of float32. A half
+# turn stored in few digits exceeds it, and is made a half turn again, as by NIfTI's own library; beyond the second it
+# is no rotation.
+_ROUNDED_QUATERNION, _LARGEST_QUATERNION = 1 + 3e-7, 1.001
 
 #: Types of voxels that are read and written.
 DTYPES = tuple(np.dtype(t) for t in ("u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f4", "f8"))
@@ -44,6 +46,12 @@ def read_header(stream: io.BufferedIOBase, path: Path) -> nib.Nifti1Header:
                 _check_magic(bytes(header["magic"])[:3], path)
                 return header
     raise InputError(f"{path}: no NIfTI file (starts with {start!r}, expected a header size of 348 or 540)")
+
+
+def starts_header(start: bytes) -> bool:
+    """Whether a file's first bytes are the size of a header, of either version and byte order."""
+    sizes = {h.template_dtype.itemsize for h in (nib.Nifti1Header, nib.Nifti2Header)}
+    return any(int.from_bytes(start[:4], order) in sizes for order, _ in _BYTE_ORDERS)
 
 
 def _check_magic(magic: bytes, path: Path) -> None:
@@ -74,17 +82,22 @@ def checked_dtype(header: nib.Nifti1Header, path: Path) -> np.dtype:
     except (HeaderDataError, KeyError):
         dtype = None
     if dtype is None or dtype.newbyteorder("=") not in DTYPES:
-        what = f"code {int(header['datatype'])}" if dtype is None else str(dtype)
+        code = int(header["datatype"])
+        # NumPy has no words for some of these, and none for float128 on many machines.
+        what = "1 bit" if code == 1 else data_type_codes.label.get(code, f"code {code}")
         raise InputError(f"{path}: voxels of type {what}, expected integers or floats of at most 64 bits")
     return dtype
 
 
 def checked_scaling(header: nib.Nifti1Header, path: Path) -> tuple[float, float]:
-    """Returns slope and intercept; a slope of 0 means, by the standard, that there is no scaling."""
+    """Returns slope and intercept; a slope of 0 means, by the standard, that there is no scaling.
+
+    So does one that is not finite, to NIfTI's own library, ITK and nibabel.
+    """
     slope, inter = float(header["scl_slope"]), float(header["scl_inter"])
-    if slope == 0:
+    if slope == 0 or not math.isfinite(slope):
         return 1.0, 0.0
-    if not (math.isfinite(slope) and math.isfinite(inter)):
+    if not math.isfinite(inter):
         raise InputError(f"{path}: scl_slope is {slope} and scl_inter {inter}, expected finite numbers")
     return slope, inter
 
@@ -93,7 +106,7 @@ def checked_offset(header: nib.Nifti1Header, path: Path) -> int:
     """Returns the position of the first voxel in the file."""
     offset, lowest = float(header["vox_offset"]), header.template_dtype.itemsize + 4
     if not (offset >= lowest and offset.is_integer()):
-        raise InputError(f"{path}: vox_offset is {offset:g}, expected a whole number of at least {lowest}")
+        raise InputError(f"{path}: vox_offset is {offset:.9g}, expected a whole number of at least {lowest}")
     return int(offset)
 
 
@@ -105,19 +118,23 @@ def checked_affine(
     `spacing` takes the place of the voxel sizes, if given.
     """
     affine = stated_affine(header, path)
+    sform, qform, fault = _forms(header, path)
     check_axes(affine, path)
-    forms = _coded_forms(header, path)
-    if len(forms) == 2:
-        apart = corner_distance(forms[0], forms[1], shape)
+    if sform is not None and fault:
+        message = "%s: its qform cannot be read (%s); the sform is used"
+        _LOG.warning(message, path, fault, extra={"kind": "forms_disagree"})
+    elif sform is not None and qform is not None:
+        apart = corner_distance(sform, qform, shape)
         if not apart <= FORM_TOLERANCE_MM:
             message = "%s: sform and qform lie up to %.3g mm apart; the sform is used"
             _LOG.warning(message, path, apart, extra={"kind": "forms_disagree"})
     if spacing is not None:
-        return _with_spacing(affine, spacing)
-    if not forms or np.array_equal(affine, np.eye(4)):
+        return _with_spacing(affine, spacing, path)
+    if (sform is None and qform is None) or np.array_equal(affine, np.eye(4)):
         size = " x ".join(f"{length:g}" for length in np.linalg.norm(affine[:3, :3], axis=0))
-        message = "%s: holds no geometry, taken as RAS with voxels of %s mm; state the spacing"
-        _LOG.warning(message, path, size, extra={"kind": "no_geometry"})
+        axes = "".join(str(letter) for letter in nib.orientations.aff2axcodes(affine))
+        message = "%s: holds no geometry, taken as %s with voxels of %s mm; state the spacing"
+        _LOG.warning(message, path, axes, size, extra={"kind": "no_geometry"})
     return affine
 
 
@@ -125,45 +142,60 @@ def stated_affine(header: nib.Nifti1Header, path: Path | str) -> np.ndarray:
     """Returns the (4, 4) float64 affine in mm that a header states: the sform, else the qform, else the voxel sizes.
 
     The last is NIfTI's "method 1" (x = pixdim[1] * i, ...), for headers that place the volume nowhere.
+
+    Raises:
+      InputError: the unit is unknown; or the qform, where only that is coded, cannot be read.
     """
-    forms = _coded_forms(header, path)
-    return forms[0] if forms else _in_mm(np.diag([*header["pixdim"][1:4], 1.0]), header, path)
+    sform, qform, fault = _forms(header, path)
+    if sform is not None:
+        return sform
+    if fault:
+        raise InputError(f"{path}: its qform cannot be read ({fault})")
+    return _in_mm(np.diag([*header["pixdim"][1:4], 1.0]), header, path) if qform is None else qform
 
 
-def _coded_forms(header: nib.Nifti1Header, path: Path | str) -> list[np.ndarray]:
-    """Returns sform and qform in mm, those of the two that are coded."""
-    try:
-        forms = header.get_sform(coded=True)[0], header.get_qform(coded=True)[0]
-    except (ValueError, HeaderDataError) as error:
-        raise InputError(f"{path}: its qform cannot be read ({error})") from None
-    return [_in_mm(form, header, path) for form in forms if form is not None]
+def _forms(header: nib.Nifti1Header, path: Path | str) -> tuple[np.ndarray | None, np.ndarray | None, str]:
+    """Returns sform and qform in mm, None where not coded, and what keeps the qform from being read."""
+    sform, qform, fault = header.get_sform(coded=True)[0], None, ""
+    with np.errstate(
+        over="ignore", invalid="ignore"
+    ):  # what is not finite is found below, or by `check_axes`
+        try:
+            qform = _sound_qform(header).get_qform(coded=True)[0]
+        except (ValueError, HeaderDataError) as error:
+            fault = str(error)
+        sform, qform = (None if form is None else _in_mm(form, header, path) for form in (sform, qform))
+    if qform is not None and not np.isfinite(qform).all():
+        fault = "its numbers are not finite"
+    return sform, qform, fault
 
 
-def check_axes(affine: np.ndarray, path: str | os.PathLike) -> None:
-    """Refuses an affine whose axes are not finite, not independent, or not at right angles."""
-    steps = affine[:3, :3]
-    with np.errstate(invalid="ignore", divide="ignore"):
-        directions = steps / np.linalg.norm(steps, axis=0)
-        independent = abs(np.linalg.det(directions)) > 1e-3
-    where = np.round(affine[:3], 4).tolist()
-    if not (np.isfinite(affine).all() and independent):
-        raise InputError(f"{path}: affine {where}, expected three independent axes and finite numbers")
-    cosine = np.abs(directions.T @ directions)[np.triu_indices(3, 1)].max()
-    if cosine > SHEAR_TOLERANCE:
-        degrees = np.degrees(np.arcsin(cosine))
-        raise InputError(
-            f"{path}: affine {where} is sheared by {degrees:.2g} degrees, expected axes at right angles; "
-            "resample it to such axes first"
-        )
+def _sound_qform(header: nib.Nifti1Header) -> nib.Nifti1Header:
+    """Returns the header with what NIfTI's own library reads as a qform, and nibabel refuses, put as nibabel reads it.
+
+    The sign of pixdim[0] is the handedness, 0 counts as positive; voxel sizes count without their sign.
+    """
+    quaternion = np.array([header[f"quatern_{axis}"] for axis in "bcd"], np.float64)
+    sound = header.copy()
+    sound["pixdim"][0] = -1 if header["pixdim"][0] < 0 else 1
+    sound["pixdim"][1:4] = np.abs(header["pixdim"][1:4])
+    if _ROUNDED_QUATERNION < (squared := quaternion @ quaternion) <= _LARGEST_QUATERNION:
+        for axis, value in zip("bcd", quaternion / np.sqrt(squared), strict=True):
+            sound[f"quatern_{axis}"] = value
+    return sound
 
 
-def _with_spacing(affine: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
+def _with_spacing(affine: np.ndarray, spacing: Sequence[float], path: Path) -> np.ndarray:
     """Returns the affine with other voxel sizes in mm; the directions and the origin are kept."""
-    sizes = np.asarray(spacing, dtype=np.float64)
+    try:
+        sizes = np.asarray(spacing, dtype=np.float64)
+    except (TypeError, ValueError):
+        sizes = np.empty(0)
     if sizes.shape != (3,) or not np.isfinite(sizes).all() or not sizes.min() > 0:
-        raise InputError(f"spacing is {sizes.tolist()}, expected three sizes in mm above 0")
+        raise InputError(f"{path}: spacing is {spacing}, expected three sizes in mm above 0")
     changed = affine.copy()
     changed[:3, :3] *= sizes / np.linalg.norm(affine[:3, :3], axis=0)
+    check_axes(changed, path)
     return changed
 
 

@@ -43,24 +43,30 @@ class CaseScores:
     lits_compat: lits_compat.Case | None
 
 
-def score(pair: Pair, metrics: Sequence[str]) -> CaseScores:
+def score(pair: Pair, metrics: Sequence[str], regions: Sequence[str] = tuple(labels.REGIONS)) -> CaseScores:
     """Scores one case from its files, in the geometry of its reference.
+
+    Args:
+      pair: the files.
+      metrics: names of metrics.
+      regions: out of `liverjax.labels.REGIONS`; lesions belong to "tumor".
 
     Raises:
       InputError: a mask cannot be read or holds other labels, or the grids of the two masks differ.
     """
     reference = pair.reference.read_mask()
-    if pair.prediction is None:
+    prediction = pair.read_prediction()
+    if prediction is None:
         predicted = np.zeros_like(reference.voxels)
     else:
-        prediction = nifti.read_mask(pair.prediction)
         nifti.require_same_geometry(prediction, reference)
         predicted = prediction.voxels
     # All metrics count what is outside the box as background.
     box = bounding_box(predicted | reference.voxels)
     predicted, referenced, spacing = predicted[box], reference.voxels[box], reference.spacing
     rows = []
-    for name, ids in labels.REGIONS.items():
+    for name in regions:
+        ids = labels.REGIONS[name]
         if pair.reference.liver_only and labels.LIVER not in ids:
             nothing = np.zeros((0, 0, 0), bool)
             region, state = Region(nothing, nothing, spacing), "not labelled"
@@ -81,7 +87,7 @@ def score(pair: Pair, metrics: Sequence[str]) -> CaseScores:
                 "voxels_scan": reference.voxels.size,
             }
         )
-    if pair.reference.liver_only:
+    if pair.reference.liver_only or "tumor" not in regions:
         return CaseScores(rows, [], None, None)
     table = lits.score(predicted, referenced, spacing)
     corner = [along.start or 0 for along in box]

@@ -7,15 +7,23 @@ import contextlib
 import functools
 import multiprocessing
 import os
-from collections.abc import Sequence
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.process import BaseProcess
 
 import tqdm
 
-from liverjax.errors import InputError, LiverjaxError
+from liverjax.errors import InputError, LiverjaxError, did_you_mean
+from liverjax.labels import REGIONS
 from liverjax.scoring import case, summary
 from liverjax.scoring.metrics import METRICS, is_tested, metric
 from liverjax.scoring.pairing import Pair, pair
+
+#: Exit status of a process that was started to score, and starts to score everything itself.
+_UNGUARDED = 82
 
 
 def evaluate(
@@ -24,6 +32,7 @@ def evaluate(
     output: str | os.PathLike | None = None,
     *,
     metrics: Sequence[str] = tuple(METRICS),
+    regions: Sequence[str] | None = None,
     compare: str | os.PathLike | None = None,
     primary: str = "dice",
     cases: Sequence[str] | None = None,
@@ -36,11 +45,16 @@ def evaluate(
     Regions are those of `liverjax.labels.REGIONS`: the liver with its tumours, and the tumours. Where both
     masks of a region are empty nothing is defined: such cases are NaN, left out of means, and counted.
 
+    Several processes import the file that was started, as all of `multiprocessing` does: a script calls this under
+    ``if __name__ == "__main__":``.
+
     Args:
       predictions: a mask file, or a folder of them, named as the cases.
       references: a mask file, a folder of them, or a data set in any known layout.
       output: folder for `summary.json`, `cases.csv` and `lesions.csv`; None writes nothing.
       metrics: names out of `METRICS`, or ``nsd_<tolerance>mm``.
+      regions: "liver", "tumor" or both; by default both, but no tumours where no mask holds one. Lesions and the LiTS
+        table belong to "tumor".
       compare: another method's predictions of the same cases, to be tested against in pairs.
       primary: the metric of ``metrics`` by which the two methods are judged: its p-values are adjusted for the number
         of regions, those of the others are not adjusted and only describe.
@@ -50,21 +64,35 @@ def evaluate(
       quiet: show no progress bar.
 
     Raises:
-      InputError: an unknown metric; a primary metric that is not computed; masks that are missing, damaged, not of
-        one geometry or hold other labels (all cases in one message); an output folder that cannot be written to.
-      LiverjaxError: a process died.
+      InputError: an unknown metric or region, or none; a primary metric that is not computed; masks that are missing,
+        damaged, not of one geometry or hold other labels (all cases in one message); an output folder that cannot be
+        written to, or holds such files of another program; several processes in a program that is not a file.
+      LiverjaxError: a process died, or memory ran out.
     """
+    if processes > 1:
+        _require_main_module(processes)
+    if not metrics:
+        raise InputError(f"no metric was chosen, expected one or more of {', '.join(METRICS)}")
     for name in metrics:
         metric(name)
+    if regions is not None and not regions:
+        raise InputError(f"no region was chosen, expected one or more of {', '.join(REGIONS)}")
+    for region in regions or ():
+        if region not in REGIONS:
+            raise InputError(f"region {region!r} does not exist{did_you_mean(region, REGIONS)}")
     if compare and not (primary in metrics and is_tested(primary)):
         tested = ", ".join(filter(is_tested, metrics)) or "no metric that can be tested"
         raise InputError(f"primary metric {primary!r} is not among those computed; expected one of {tested}")
     pairs = pair(predictions, references, cases, allow_missing)
     others = pair(compare, references, [p.reference.id for p in pairs], allow_missing) if compare else []
     if output is not None:
-        summary.make_folder(output)
-    scores = _score([*pairs, *others], tuple(metrics), processes, quiet)
-    evaluation = summary.collect(pairs, scores[: len(pairs)], metrics)
+        summary.results_folder(output)
+    chosen = [name for name in REGIONS if regions is None or name in regions]
+    scores = _score([*pairs, *others], tuple(metrics), tuple(chosen), processes, quiet)
+    notes: list[str] = []
+    if regions is None:
+        chosen, notes = summary.scored_regions(scores)
+    evaluation = summary.collect(pairs, scores[: len(pairs)], metrics, chosen, notes)
     if others:
         evaluation.summary["comparison"] = summary.comparison(
             str(compare),
@@ -72,33 +100,96 @@ def evaluate(
             [row for score in scores[len(pairs) :] for row in score.regions],
             metrics,
             primary,
+            chosen,
         )
     if output is not None:
         evaluation.save(output)
     return evaluation
 
 
-def _score(pairs: list[Pair], metrics: tuple[str, ...], processes: int, quiet: bool) -> list[case.CaseScores]:
+def _score(
+    pairs: list[Pair], metrics: tuple[str, ...], regions: tuple[str, ...], processes: int, quiet: bool
+) -> list[case.CaseScores]:
     """Returns the scores of each pair, in order; the errors of all of them are raised as one."""
     scores, errors = [], []
-    with contextlib.ExitStack() as stack:
-        if processes > 1:
-            # Not forked: the caller may have threads, JAX's above all, and a forked lock stays locked.
-            context = multiprocessing.get_context("spawn")
-            pool = stack.enter_context(concurrent.futures.ProcessPoolExecutor(processes, context))
-            calls = [pool.submit(case.score, pair, metrics).result for pair in pairs]
-        else:
-            calls = [functools.partial(case.score, pair, metrics) for pair in pairs]
-        for call in tqdm.tqdm(calls, desc="evaluate", unit="case", disable=quiet or None):
+    here = [functools.partial(case.score, pair, metrics, regions) for pair in pairs]
+    many = _submitted(pairs, metrics, regions, processes) if processes > 1 else None
+    with many or contextlib.nullcontext((here, [])) as (calls, children):
+        progress = tqdm.tqdm(calls, desc="evaluate", unit="case", disable=quiet or None)
+        for pair, call in zip(pairs, progress, strict=True):
             try:
                 scores.append(call())
             except InputError as error:
                 errors.append(str(error))
-            except BrokenProcessPool:
+            except MemoryError as error:
+                fewer = "fewer --processes, or " if processes > 1 else ""
                 raise LiverjaxError(
-                    f"one of {processes} scoring processes died, perhaps out of memory; expected fewer "
-                    "--processes"
+                    f"case {pair.reference.id}: out of memory ({str(error) or 'this process is given no more'}), "
+                    f"expected {fewer}a machine with more"
                 ) from None
+            except BrokenProcessPool:
+                raise LiverjaxError(f"one of {processes} scoring processes {_death(children)}") from None
     if errors:
         raise InputError("; ".join(errors))
     return scores
+
+
+@contextlib.contextmanager
+def _submitted(
+    pairs: list[Pair], metrics: tuple[str, ...], regions: tuple[str, ...], processes: int
+) -> Iterator[tuple[Sequence[Callable[[], case.CaseScores]], list[BaseProcess]]]:
+    """Gives a function for the scores of each pair, which processes compute, and these processes."""
+    # Not forked: the caller may have threads, JAX's above all, and a forked lock stays locked.
+    pool = concurrent.futures.ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"))
+    others = set(multiprocessing.active_children())
+    # Ctrl-C reaches all processes of a terminal: the scoring ones inherit that it does not reach them, and are ended.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        calls = [pool.submit(case.score, pair, metrics, regions).result for pair in pairs]
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    children = [child for child in multiprocessing.active_children() if child not in others]
+    try:
+        yield calls, children
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        for child in children:
+            child.terminate()
+        raise
+    finally:
+        pool.shutdown()
+
+
+def _require_main_module(processes: int) -> None:
+    """Refuses processes that could not import the file that was started, as each of them does.
+
+    One that does so, and by that comes here, ends: its parent reports why.
+    """
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        os._exit(_UNGUARDED)
+    started = getattr(sys.modules["__main__"], "__file__", None)
+    if started is not None and not os.path.exists(started):
+        raise InputError(
+            f"{processes} processes import the program that was started, but {started} is no file, expected a "
+            "program in a file, or processes=1"
+        )
+
+
+def _death(children: Sequence[BaseProcess]) -> str:
+    """Returns why the first of the processes ended, of which the pool then ends the others by SIGTERM."""
+    # The pool waits for them too, in another thread: for a moment the code of one that has ended can be unknown.
+    until = time.monotonic() + 5
+    while any(child.exitcode is None for child in children) and time.monotonic() < until:
+        time.sleep(0.02)
+    codes = [child.exitcode for child in children if child.exitcode]
+    code = next((code for code in codes if code != -signal.SIGTERM), -signal.SIGTERM)
+    if code == _UNGUARDED:
+        started = getattr(sys.modules["__main__"], "__file__", "the program")
+        return (
+            f"came to evaluate() again while it imported {started}, expected the call under "
+            'if __name__ == "__main__":, or processes=1'
+        )
+    if code == -signal.SIGKILL:
+        return "was killed, as systems do if memory is short, expected fewer --processes"
+    how = f"by {signal.Signals(-code).name}" if code < 0 else f"with exit status {code}"
+    return f"died {how}; --processes=1 may show why"

@@ -1,18 +1,24 @@
-"""Which prediction belongs to which reference: by case id, over folders or single files."""
+"""Which prediction belongs to which reference: by case id, over folders or single files; and what its values mean."""
 
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 import pathlib
-from collections.abc import Iterable, Sequence
+import unicodedata
+from collections.abc import Collection, Iterable, Sequence
 
-from liverjax.datasets import layouts
-from liverjax.datasets.case import Case
+from liverjax.datasets import layouts, names
+from liverjax.datasets.case import Case, read_labels
+from liverjax.datasets.dataset_json import case_facts
+from liverjax.datasets.label_names import OWN, OWN_LABELS, Labels
 from liverjax.errors import InputError
+from liverjax.files import read_json
+from liverjax.labels import NAMES
+from liverjax.volume import Volume
 
-#: Folders of masks within a data set, and the folder of scans beside them by which they are recognised.
-_MASK_FOLDERS = {"labelsTr": "imagesTr", "labels": "images"}
+_LOG = logging.getLogger("liverjax")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,10 +28,20 @@ class Pair:
     Attributes:
       reference: the case; its `image` is the reference mask itself where no scan is known.
       prediction: file of the predicted mask, or None.
+      label_map: what the values in that file mean, as `Case.label_map`.
     """
 
     reference: Case
     prediction: pathlib.Path | None
+    label_map: tuple[tuple[int, int], ...] = OWN_LABELS
+
+    def read_prediction(self) -> Volume | None:
+        """Reads the predicted mask, as uint8 label ids; None if there is none.
+
+        Raises:
+          InputError: it cannot be read, or holds a value that `label_map` does not.
+        """
+        return None if self.prediction is None else read_labels(self.prediction, self.label_map)
 
 
 def pair(
@@ -36,6 +52,11 @@ def pair(
 ) -> list[Pair]:
     """Pairs predicted masks with reference masks, in natural order of the case ids.
 
+    What the values of a reference mean, its data set's `dataset.json` and `cases.json` say. Of predictions, a
+    `dataset.json` beside them does, as nnU-Net writes it; if they lie in a data set's own folder of masks, that of the
+    data set; of masks that `liverjax predict` has written, its manifest. Others may hold the library's labels or the
+    references' values, if no value means different things in the two; else they are refused.
+
     Args:
       predictions: a mask, or a folder of masks named as the cases.
       references: a mask, a folder of masks, or a data set in any layout that `layouts` knows.
@@ -44,22 +65,24 @@ def pair(
 
     Raises:
       InputError: nothing to pair, an id that occurs twice, or cases without prediction or reference, which are all
-        listed.
+        listed; or nothing says what the values of the predictions mean.
     """
     predictions, references = pathlib.Path(predictions), pathlib.Path(references)
     referenced = _references(references)
+    files, stated = layouts.mask_files(predictions)
+    label_map = _label_map(predictions, files.values(), stated, references, referenced.values())
     predicted = {}
-    for id, file in _masks(predictions).items():
+    for id, file in files.items():
         other = predicted.setdefault(_known(id, referenced), file)
         if other is not file:
             raise InputError(f"{file} and {other.name} are predictions of one case, expected one of them")
     if predictions.is_file() and references.is_file():
         # Two files given by their paths belong together, whatever their names.
-        return [Pair(case, predictions) for case in referenced.values()]
+        return [Pair(case, predictions, label_map) for case in referenced.values()]
     if cases is None and predictions.is_file():
         cases = list(predicted)
     if cases is not None:
-        cases = [_known(id, referenced) for id in cases]
+        cases = [_known(unicodedata.normalize("NFC", id), referenced) for id in cases]
         predicted = {id: predicted[id] for id in cases if id in predicted}
 
     if cases is not None and not cases:
@@ -77,36 +100,82 @@ def pair(
         )
     if problems:
         raise InputError("; ".join(problems))
-    return [Pair(referenced[id], predicted.get(id)) for id in _sorted(wanted)]
+    return [Pair(referenced[id], predicted.get(id), label_map) for id in _sorted(wanted)]
 
 
 def _references(path: pathlib.Path) -> dict[str, Case]:
-    """Returns the cases with a mask at ``path``, by id."""
-    root = path.parent if _is_within_data_set(path) else path
-    cases = {} if path.is_file() else {case.id: case for case in layouts.find_cases(root) if case.label}
-    if cases:
-        return cases
-    # Masks alone, without a data set.
-    return {id: Case(id, file, file, id) for id, file in _masks(path).items()}
+    """Returns the cases with a mask at ``path``, by id: those of a data set, of its folder of masks, or masks alone."""
+    folder = pathlib.Path(os.path.abspath(path.parent if path.is_file() else path))
+    within = layouts.is_mask_folder(folder)
+    root = folder.parent if within else path
+    listing = layouts.Listing([]) if path.is_file() and not within else layouts.list_files(root)
+    cases = {case.id: case for case in layouts.find_cases(root)} if listing.masks or within else {}
+    if listing.masks and not within:
+        files, labels = dict(listing.masks), listing.labels
+    else:
+        found, labels = layouts.mask_files(path)
+        ids = {name: names.mask_id(name, cases) for name in found}
+        files = {name if ids[name] in found else ids[name]: file for name, file in found.items()}
+    labels = labels or OWN
+    if labels.text:
+        _LOG.warning("%s: references are read by %s", path, labels.line)
+    alone = {} if cases or path.is_file() else case_facts(path / "cases.json", files)
+    return {
+        id: dataclasses.replace(
+            cases.get(id) or Case(id, file, file, id), label=file, label_map=labels.map, **alone.get(id, {})
+        )
+        for id, file in files.items()
+    }
 
 
-def _is_within_data_set(path: pathlib.Path) -> bool:
-    return path.name in _MASK_FOLDERS and (path.parent / _MASK_FOLDERS[path.name]).is_dir()
+def _label_map(
+    predictions: pathlib.Path,
+    files: Collection[pathlib.Path],
+    stated: Labels | None,
+    references: pathlib.Path,
+    cases: Collection[Case],
+) -> tuple[tuple[int, int], ...]:
+    """Returns what the values of predicted masks mean; see `pair`."""
+    if _are_own(files):
+        return OWN_LABELS
+    if stated:
+        if stated.text:
+            _LOG.warning("%s: predictions are read by %s", predictions, stated.line)
+        return stated.map
+    own, theirs = dict(OWN_LABELS), dict(next(iter(cases)).label_map)
+    for value, label in theirs.items():
+        if own.get(value, label) != label:
+            raise InputError(
+                f"{predictions}: nothing says whether {value} in these masks is {NAMES[label]}, as in {references}, or "
+                f"{NAMES[own[value]]}, as in masks of this library; put beside them a copy of the dataset.json or "
+                'cases.json that states the references\' labels, or a dataset.json with {"labels": {"background": 0, '
+                '"liver": 1, "tumor": 2}}'
+            )
+    return tuple(sorted({**theirs, **own}.items()))
 
 
-def _masks(path: pathlib.Path) -> dict[str, pathlib.Path]:
-    """Returns the mask files of a folder, or the single one, by case id."""
-    return {case.id: case.image for case in layouts.find_cases(path, "auto" if path.is_file() else "flat")}
+def _are_own(files: Collection[pathlib.Path]) -> bool:
+    """Whether all of these masks are listed in a manifest of `liverjax predict` beside them."""
+    listed = set()
+    for folder in {file.parent for file in files}:
+        for manifest in folder.glob("manifest*.json"):
+            try:
+                records = read_json(manifest).get("cases")
+            except (InputError, OSError):
+                continue
+            for record in records if isinstance(records, list) else []:
+                if isinstance(record, dict) and record.get("status") != "failed":
+                    listed.add(pathlib.Path(str(record.get("mask"))).name)
+    return {file.name for file in files} <= listed
 
 
-def _known(id: str, references: dict[str, Case]) -> str:
-    """Returns the id of a case among the references: LiTS's case `volume-7` may also be called `7`."""
-    lits = f"volume-{id}"
-    return lits if id not in references and lits in references else id
+def _known(id: str, references: Collection[str]) -> str:
+    """Returns the id of a case among the references: LiTS's `volume-7` may also be called `segmentation-7` or `7`."""
+    return next((name for name in (id, names.mask_id(id), f"volume-{id}") if name in references), id)
 
 
 def _sorted(ids: Iterable[str]) -> list[str]:
-    return sorted(ids, key=layouts.natural_key)
+    return sorted(ids, key=names.natural_key)
 
 
 def _listed(ids: set[str]) -> str:

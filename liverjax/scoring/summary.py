@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import dataclasses
+import json
 import math
 import os
 import pathlib
@@ -14,12 +16,14 @@ import numpy as np
 
 from liverjax import __version__, files, labels
 from liverjax.errors import InputError
-from liverjax.scans import nifti
 from liverjax.scoring import lits, lits_compat, overlap, statistics, tables
 from liverjax.scoring.case import LESION_COLUMNS, STATES, CaseScores
 from liverjax.scoring.metrics import is_tested
 from liverjax.scoring.pairing import Pair
 from liverjax.volume import Volume
+
+#: Files of an evaluation in its folder; the report is written by the command.
+RESULTS = ("summary.json", "cases.csv", "lesions.csv", "report.html")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +34,8 @@ class Evaluation:
       summary: what `summary.json` holds. nnU-Net's blocks: ``metric_per_case``, ``mean`` and
         ``foreground_mean``, keyed by label ids as nnU-Net does. Ours: ``scores``, per region the numbers of
         cases by state, Dice over all cases, volume agreement, and ``per_case`` with the statistics of each
-        metric; ``lits`` and ``lits_compat``, the tumour tables; ``comparison`` with another method.
+        metric; ``lits`` and ``lits_compat``, the tumour tables, if tumours are scored; ``comparison`` with another
+        method; ``notes``, what a reader of the scores has to know.
       cases: the rows of `cases.csv`, one per case and region.
       lesions: the rows of `lesions.csv`, one per lesion.
       pairs: the files that were scored.
@@ -45,29 +50,38 @@ class Evaluation:
         """Writes `summary.json`, `cases.csv` and `lesions.csv` into a folder, each atomically.
 
         JSON has neither NaN nor infinity: both are null in `summary.json`, and the counts beside the means tell them
-        apart. The tables have nan and inf.
+        apart. The tables have nan and inf. An id that a spreadsheet would take for a formula is written as `cell` says.
 
         Raises:
-          InputError: the folder cannot be written to.
+          InputError: as `results_folder`.
         """
-        folder = make_folder(folder)
+        folder = results_folder(folder)
         files.write_json(folder / "summary.json", _finite(self.summary))
-        files.write_csv(folder / "cases.csv", self.cases, list(self.cases[0]))
-        files.write_csv(folder / "lesions.csv", self.lesions, LESION_COLUMNS)
+        for name, rows, columns in (
+            ("cases.csv", self.cases, list(self.cases[0])),
+            ("lesions.csv", self.lesions, LESION_COLUMNS),
+        ):
+            files.write_csv(folder / name, ({**row, "case": cell(row["case"])} for row in rows), columns)
 
     def read(self, case: str) -> tuple[Volume, np.ndarray, np.ndarray]:
         """Reads the files of a case.
 
         Returns:
-          The scan (0 everywhere if only masks are known), and the (x, y, z) label ids of the prediction (0 everywhere
+          The scan (the first of its phases; 0 everywhere if only masks are known, or if it cannot be read, which is no
+          reason to lose the scores), and the (x, y, z) label ids of the prediction (0 everywhere
           if it is missing) and of the reference.
         """
         (pair,) = (pair for pair in self.pairs if pair.reference.id == case)
         mask = pair.reference.read_mask()
         nothing = np.zeros_like(mask.voxels)
-        has_scan = pair.reference.image != pair.reference.label
-        scan = pair.reference.read_image() if has_scan else mask.with_voxels(nothing)
-        return scan, nifti.read_mask(pair.prediction).voxels if pair.prediction else nothing, mask.voxels
+        scan = mask.with_voxels(nothing)
+        if pair.reference.image != pair.reference.label:
+            reading = pair.reference.reading
+            phase = 0 if reading.phase is None else reading.phase
+            with contextlib.suppress(InputError):
+                scan = dataclasses.replace(reading, phase=phase).read(pair.reference.image)
+        prediction = pair.read_prediction()
+        return scan, prediction.voxels if prediction else nothing, mask.voxels
 
     def tables(self) -> dict[str, list[dict[str, str]]]:
         """Returns the tables of the summary by title, as rows of text."""
@@ -75,7 +89,8 @@ class Evaluation:
 
     def table(self) -> str:
         """Returns the tables of the summary as lines of text, for a terminal."""
-        return "\n\n".join(f"{title}\n{tables.aligned(rows)}" for title, rows in self.tables().items())
+        found = [f"{title}\n{tables.aligned(rows)}" for title, rows in self.tables().items()]
+        return "\n\n".join([*found, *self.summary["notes"]])
 
 
 def make_folder(path: str | os.PathLike) -> pathlib.Path:
@@ -84,7 +99,7 @@ def make_folder(path: str | os.PathLike) -> pathlib.Path:
     Raises:
       InputError: it cannot be made, or not be written to.
     """
-    folder = pathlib.Path(path)
+    folder = files.local_path(path, "the output")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
@@ -93,10 +108,68 @@ def make_folder(path: str | os.PathLike) -> pathlib.Path:
     return folder
 
 
-def collect(pairs: list[Pair], scores: list[CaseScores], metrics: Sequence[str]) -> Evaluation:
-    """Returns the evaluation of a set from the scores of its cases."""
-    rows = [row for score in scores for row in score.regions]
-    by_label = {_label_key(ids): _rows_of(rows, name) for name, ids in labels.REGIONS.items()}
+def results_folder(path: str | os.PathLike) -> pathlib.Path:
+    """Makes the folder of an evaluation, as `make_folder`, unless it holds files of the same names of somebody else.
+
+    Raises:
+      InputError: it does, or as `make_folder`.
+    """
+    folder = make_folder(path)
+    there = [name for name in RESULTS if (folder / name).exists()]
+    if there and not _is_ours(folder / "summary.json"):
+        raise InputError(
+            f"{folder}: holds {' and '.join(there)} of another program, expected a folder without; choose another one"
+        )
+    return folder
+
+
+def _is_ours(path: pathlib.Path) -> bool:
+    try:
+        return "liverjax_version" in json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError, RecursionError):
+        return False
+
+
+def cell(id: str) -> str:
+    """Returns a case id as the CSV files have it.
+
+    An apostrophe goes before what a spreadsheet would run as a formula (``=``, ``+``, ``-`` or ``@`` at its beginning),
+    and before another apostrophe, so that ``removeprefix("'")`` gives every id back.
+    """
+    return f"'{id}" if id.startswith(("=", "+", "-", "@", "'")) else id
+
+
+def scored_regions(scores: Sequence[CaseScores]) -> tuple[list[str], list[str]]:
+    """Returns the regions that are worth a score, of all that were scored, and what has to be noted of the others.
+
+    The liver always is; the tumours if a mask of a case in which they are labelled holds one: over masks without any,
+    a table of them would be 0 or 1 by convention.
+    """
+    rows = [row for score in scores for row in score.regions if row["region"] == "tumor"]
+    if not any(row["voxels_prediction"] or row["voxels_reference"] for row in rows):
+        why = "are labelled in no case" if _all_unlabelled(rows) else "are in no mask"
+        return ["liver"], [f"tumours {why}, and not scored (--regions=liver,tumor scores them)"]
+    if not any(row["voxels_prediction"] for row in rows):
+        return list(labels.REGIONS), [
+            "no prediction holds a tumour; if the model does not know them, --regions=liver leaves them out"
+        ]
+    return list(labels.REGIONS), []
+
+
+def _all_unlabelled(rows: Sequence[dict]) -> bool:
+    return all(row["state"] == "not labelled" for row in rows)
+
+
+def collect(
+    pairs: list[Pair],
+    scores: list[CaseScores],
+    metrics: Sequence[str],
+    regions: Sequence[str] = tuple(labels.REGIONS),
+    notes: Sequence[str] = (),
+) -> Evaluation:
+    """Returns the evaluation of a set from the scores of its cases, of these regions."""
+    rows = [row for score in scores for row in score.regions if row["region"] in regions]
+    by_label = {_label_key(labels.REGIONS[name]): _rows_of(rows, name) for name in regions}
     means = {key: _mean([_nnunet_metrics(row) for row in of_region]) for key, of_region in by_label.items()}
     summary = {
         "metric_per_case": [
@@ -110,16 +183,24 @@ def collect(pairs: list[Pair], scores: list[CaseScores], metrics: Sequence[str])
         ],
         "mean": means,
         "foreground_mean": _mean(list(means.values())),
-        "scores": {name: _region_scores(_rows_of(rows, name), metrics) for name in labels.REGIONS},
-        "lits": lits.table([score.lits for score in scores if score.lits]),
-        "lits_compat": lits_compat.table([score.lits_compat for score in scores if score.lits]),
+        "scores": {name: _region_scores(_rows_of(rows, name), metrics) for name in regions},
+        "notes": list(notes),
         "liverjax_version": __version__,
     }
+    if "tumor" not in regions:
+        return Evaluation(summary, rows, [], pairs)
+    summary["lits"] = lits.table([score.lits for score in scores if score.lits])
+    summary["lits_compat"] = lits_compat.table([score.lits_compat for score in scores if score.lits])
     return Evaluation(summary, rows, [row for score in scores for row in score.lesions], pairs)
 
 
 def comparison(
-    other: str, rows: list[dict], other_rows: list[dict], metrics: Sequence[str], primary: str
+    other: str,
+    rows: list[dict],
+    other_rows: list[dict],
+    metrics: Sequence[str],
+    primary: str,
+    regions: Sequence[str] = tuple(labels.REGIONS),
 ) -> dict:
     """Returns the paired tests of each region and metric, of these predictions against the other ones.
 
@@ -132,17 +213,17 @@ def comparison(
         (region, name): statistics.compare(
             *([row[name] for row in _rows_of(method, region)] for method in (rows, other_rows))
         )
-        for region in labels.REGIONS
+        for region in regions
         for name in tested
     }
     for p_value in ("p_wilcoxon", "p_permutation"):
-        adjusted = statistics.holm([tests[region, primary][p_value] for region in labels.REGIONS])
-        for region, value in zip(labels.REGIONS, adjusted, strict=True):
+        adjusted = statistics.holm([tests[region, primary][p_value] for region in regions])
+        for region, value in zip(regions, adjusted, strict=True):
             tests[region, primary][f"{p_value}_holm"] = value
     return {
         "other": other,
         "primary": primary,
-        **{region: {name: tests[region, name] for name in tested} for region in labels.REGIONS},
+        **{region: {name: tests[region, name] for name in tested} for region in regions},
     }
 
 

@@ -46,9 +46,10 @@ def name(metric: str) -> str:
 def of_summary(summary: dict) -> dict[str, list[dict[str, str]]]:
     """Returns the tables of a summary by title: each region, LiTS if there are lesions, a comparison if any."""
     tables = {f"Scores of the {region}": region_rows(scores) for region, scores in summary["scores"].items()}
-    lesions = summary["lits"]["detection"]["iou_above_0"]["all"]
-    if lesions["references"] or lesions["predictions"]:
-        tables["LiTS table of the tumours"] = lits_rows(summary["lits"])
+    if "lits" in summary:
+        lesions = summary["lits"]["detection"]["iou_above_0"]["all"]
+        if lesions["references"] or lesions["predictions"]:
+            tables["LiTS table of the tumours"] = lits_rows(summary["lits"])
     if "comparison" in summary:
         tables[f"Difference from {summary['comparison']['other']}"] = comparison_rows(summary["comparison"])
     return tables

@@ -8,6 +8,7 @@ The gain is measured on each validation case with what was fitted to the others.
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 import pathlib
 from collections.abc import Iterator, Sequence
@@ -17,14 +18,17 @@ import scipy.optimize
 from tqdm import tqdm
 
 from liverjax import labels as label_ids
-from liverjax.datasets.layouts import Case, find_cases
+from liverjax.datasets.layouts import Case, find_cases, natural_key
 from liverjax.errors import InputError
 from liverjax.inference.calibration import Calibration, write_calibration
 from liverjax.inference.segmenter import Segmenter
 from liverjax.pretrained.load import load_model
 from liverjax.scans import AS_STORED, Reading
 from liverjax.scans.grid import to_grid
+from liverjax.scoring.summary import make_folder
 from liverjax.volume import Volume
+
+_LOG = logging.getLogger("liverjax")
 
 #: Voxels are drawn from the box around the liver with this margin, in mm: elsewhere all is air, and certain.
 MARGIN = 30.0
@@ -86,12 +90,14 @@ def calibrate(
       quiet: show no progress bar.
 
     Raises:
-      InputError: the data set holds no validation case of the run, or the run is a bundle.
+      InputError: the data set holds no validation case of the run, the run is a bundle, or its folder cannot be
+        written to.
     """
     workdir = pathlib.Path(workdir)
     if workdir.is_file():
         raise InputError(f"{workdir}: is a file, expected the folder of a run (bundle it after calibration)")
-    model = load_model(workdir).with_options(ensemble=ensemble)
+    model = load_model(workdir, calibrated=False).with_options(ensemble=ensemble)
+    make_folder(workdir)
     cases, samples = [], []
     for case, scan, mask in labelled_scans(model, source, "validation", reading=reading, quiet=quiet):
         cases.append(case.id)
@@ -129,6 +135,8 @@ def labelled_scans(
 ) -> Iterator[tuple[Case, Volume, Volume]]:
     """Yields the cases of a data set that have a mask and are in a subset of the model's split: case, scan, mask.
 
+    Cases of the subset that the data set lacks are reported by a warning.
+
     Args:
       model: the model.
       source: the data set.
@@ -145,6 +153,11 @@ def labelled_scans(
         raise InputError(
             f"{source}: holds no {subset} case with a mask, expected some of the model's {len(ids)}"
         )
+    if absent := sorted(set(ids) - {case.id for case in cases}, key=natural_key):
+        _LOG.warning(
+            "%s: %d of the %d %s cases of the model are not here with a mask, and left out: %s",
+            source, len(absent), len(ids), subset, ", ".join(absent),
+        )  # fmt: skip
     for case in tqdm(cases, desc=subset, unit="case", disable=quiet):
         yield case, *case.read_pair()
 

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import nibabel as nib
 import numpy as np
 
+from liverjax.errors import InputError
 from liverjax.prediction import Prediction
 from liverjax.pretrained.load import load_model
 from liverjax.scans import AS_STORED, Reading
@@ -62,9 +63,11 @@ def held_out_slices(
       quiet: show no progress bar.
 
     Raises:
-      InputError: the data set holds no test case of one of them with its mask.
+      InputError: there is no model, or the data set holds no test case of one of them with its mask.
       CheckpointError: one of them cannot be loaded.
     """
+    if not models:
+        raise InputError("no model was given, expected the folder of one or more runs")
     found = []
     for path in models:
         model = load_model(path)

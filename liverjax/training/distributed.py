@@ -7,6 +7,8 @@ import contextlib
 import logging
 import os
 import sys
+import threading
+import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -18,6 +20,8 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from liverjax.errors import ConfigError, Interrupted, TrainingError, did_you_mean
 from liverjax.signals import StopSignals
 
+_LOG = logging.getLogger("liverjax")
+
 _MODES = ("auto", "off")
 #: Without a launcher that jax knows: host:port of the first process, the number of processes, and this one's index.
 _VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
@@ -26,6 +30,11 @@ _LAUNCHERS = ("SLURM_STEP_NODELIST", "OMPI_MCA_orte_hnp_uri", "TPU_WORKER_HOSTNA
 
 #: Seconds without a heartbeat after which a process counts as lost and jax ends the others.
 _HEARTBEAT = 20
+#: Seconds that a process waits for the others before it says so, and before it gives up.
+_PATIENCE = 5
+_WAIT = 300
+#: Variables in which launchers give the number of processes.
+_COUNTS = ("JAX_NUM_PROCESSES", "SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE")
 
 
 # --- the mesh ------------------------------------------------------------------------------------------
@@ -132,7 +141,7 @@ def describe_devices() -> str:
 
 
 @contextlib.contextmanager
-def initialize_distributed(mode: str = "auto") -> Iterator[None]:
+def initialize_distributed(mode: str = "auto", wait: float = _WAIT) -> Iterator[None]:
     """Makes this process one of the processes of a run. Enter it before anything else uses jax.
 
     jax finds the other processes by itself under SLURM, Open MPI, Kubernetes and on Cloud TPU; elsewhere the
@@ -145,15 +154,17 @@ def initialize_distributed(mode: str = "auto") -> Iterator[None]:
 
     Args:
       mode: "auto", or "off" to run alone whatever the environment says.
+      wait: seconds after which processes that have not come are given up.
 
     Raises:
-      ConfigError: the environment names other processes, and they cannot be joined.
+      ConfigError: the environment names other processes, and they cannot be joined, or do not come.
+      Interrupted: SIGTERM or SIGINT was received while this process waited for the others.
       TrainingError: another process is lost.
     """
     if mode not in _MODES:
         raise ConfigError(f"distributed is {mode!r}{did_you_mean(mode, _MODES)}")
     if mode == "auto" and not jax.distributed.is_initialized():
-        _join()
+        _join(wait)
     try:
         yield
     except Interrupted:
@@ -174,7 +185,7 @@ def is_first_process() -> bool:
     return jax.process_index() == 0
 
 
-def _join() -> None:
+def _join(wait: float) -> None:
     named = {name: os.environ[name] for name in _VARIABLES if os.environ.get(name)}
     if not named and _is_alone():
         return
@@ -182,13 +193,23 @@ def _join() -> None:
     # SIGTERM is handled by `StopSignals`: jax's own service would catch it earlier, and swallow it.
     jax.config.update("jax_enable_preemption_service", False)
     try:
-        jax.distributed.initialize(
+        _initialize(
+            wait,
             num_processes=counts.get("JAX_NUM_PROCESSES"),
             process_id=counts.get("JAX_PROCESS_ID"),
             cluster_detection_method="deactivate" if len(named) == len(_VARIABLES) else None,
             heartbeat_timeout_seconds=_HEARTBEAT,
         )
         first = jax.process_index() == 0
+    except (TimeoutError, Interrupted) as stopped:
+        # The thread that waits cannot be ended, and jax would wait for it at the exit.
+        atexit.register(_leave)
+        if isinstance(stopped, Interrupted):
+            raise
+        raise ConfigError(
+            f"{_awaited()} did not come within {wait:.0f} s; start as many processes, or train in this one alone with "
+            "--distributed=off"
+        ) from None
     except Exception as error:  # Whatever jax meets when it inspects the cluster: network, services, values.
         if not named and "coordinator_address should be defined" in str(error):
             return  # It found no cluster.
@@ -205,13 +226,61 @@ def _join() -> None:
         logging.getLogger("liverjax").setLevel(logging.ERROR)
 
 
+def _initialize(wait: float, **arguments: Any) -> None:
+    """Calls `jax.distributed.initialize` in a thread, since it waits in C++, where no signal of Python's is handled.
+
+    When its own time is over jax ends the process with a stack of C++, so that ours has to be over first.
+
+    Raises:
+      TimeoutError: the other processes did not come.
+      Interrupted: a signal came first.
+      Exception: what jax raises.
+    """
+    errors: list[Exception] = []
+
+    def call() -> None:
+        try:
+            jax.distributed.initialize(initialization_timeout=int(wait) + 86400, **arguments)
+        except Exception as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=call, daemon=True)
+    thread.start()
+    start, told = time.monotonic(), False
+    with StopSignals() as stop:
+        while thread.is_alive():
+            thread.join(0.1)
+            seconds = time.monotonic() - start
+            if stop.received:
+                raise Interrupted(
+                    f"{stop.received} while waiting for {_awaited()}; the same command starts again"
+                )
+            if seconds > wait and thread.is_alive():
+                raise TimeoutError
+            if seconds > _PATIENCE and not told:
+                _LOG.warning("waiting for %s", _awaited())
+                told = True
+    if errors:
+        raise errors[0]
+
+
+def _awaited() -> str:
+    """Returns how many processes this one waits for, and which variable says so."""
+    for name in _COUNTS:
+        if os.environ.get(name, "").isdecimal():
+            others = int(os.environ[name]) - 1
+            return f"{others} more process{'es' if others > 1 else ''} ({name}={os.environ[name]})"
+    return "the other processes that the launcher names"
+
+
 def _is_alone() -> bool:
     """Returns whether this is certainly the only process, although jax would take it for one of many.
 
-    In a SLURM step of one task jax would use one GPU of the node instead of all; and in a pod outside an indexed job,
+    In a SLURM step of one task jax would use one GPU of the node instead of all; in the interactive step of salloc,
+    where SLURM_NTASKS is the job's, it would wait for tasks that nobody starts; and in a pod outside an indexed job,
     such as a notebook's, it would fail.
     """
-    if os.environ.get("SLURM_NTASKS") == "1":
+    if (os.environ.get("SLURM_STEP_NUM_TASKS") or os.environ.get("SLURM_NTASKS")) == "1":
         return True
     in_pod, indexed = "KUBERNETES_SERVICE_HOST" in os.environ, "JOB_COMPLETION_INDEX" in os.environ
     return in_pod and not indexed and "TPU_WORKER_HOSTNAMES" not in os.environ

@@ -1,12 +1,14 @@
-"""The log of a network's training: one JSON line per record, TensorBoard events, a progress bar."""
+"""The log of a network's training: JSON lines, TensorBoard events, and a progress bar or lines of text."""
 
 from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import pathlib
 import struct
+import sys
 import time
 
 import numpy as np
@@ -17,10 +19,11 @@ from liverjax.training.distributed import is_first_process
 
 
 class RunLog:
-    """The log of one network: ``log.jsonl``, TensorBoard events, and a progress bar on the terminal.
+    """The log of one network: ``log.jsonl``, TensorBoard events, and on standard error a progress bar.
 
-    Only the first process writes. Leaving the log closes the bar. After a resume, lines of steps that are done again
-    are dropped, so that a curve has one value per step.
+    Where that is no terminal but the file of a batch system, each record is a line of text instead. Only the first
+    process writes. Leaving the log closes the bar. After a resume, lines of steps that are done again are dropped, so
+    that a curve has one value per step.
     """
 
     def __init__(self, folder: pathlib.Path, label: str, *, first_step: int, steps: int, quiet: bool):
@@ -32,7 +35,9 @@ class RunLog:
             with replacing(self._path) as temporary:
                 temporary.write_text("".join(json.dumps(record) + "\n" for record in kept), encoding="utf-8")
             self._events = _EventFile(folder / "tensorboard", first_step)
-        quiet = quiet or not is_first_process()
+        self._label, has_bar = label, _shows_bars()
+        self._prints_lines = is_first_process() and not quiet and not has_bar
+        quiet = quiet or not is_first_process() or not has_bar
         self._bar = tqdm(total=steps, initial=first_step, desc=f"train {label}", unit="step", disable=quiet)
 
     def __enter__(self) -> RunLog:
@@ -55,6 +60,21 @@ class RunLog:
         self._events.add_scalars(step, values)
         shown = {name: f"{values[name]:.3f}" for name in ("loss", "validation_dice") if name in values}
         self._bar.set_postfix(shown, refresh=False)
+
+    def print_step(self, step: int, steps: int, values: dict[str, float], seconds_left: float) -> None:
+        """Prints the numbers of a step in a line, unless there is a progress bar."""
+        loss = f"{values['loss']:.4g}" if "loss" in values else "not finite"
+        left = "" if math.isnan(seconds_left) else f", {tqdm.format_interval(max(0, seconds_left))} left"
+        pace = f"{values['slices_per_second']:.1f} slices/s"
+        self._print(step, steps, f"loss {loss}, rate {values['learning_rate']:.3g}, {pace}{left}")
+
+    def print_validation(self, step: int, steps: int, dice: float) -> None:
+        """Prints the result of an evaluation in a line, unless there is a progress bar."""
+        self._print(step, steps, f"validation Dice {dice:.3f}")
+
+    def _print(self, step: int, steps: int, text: str) -> None:
+        if self._prints_lines and sys.stderr is not None:
+            print(f"{self._label}: step {step} of {steps}, {text}", file=sys.stderr, flush=True)
 
     def add_images(self, step: int, images: np.ndarray, reference: np.ndarray, predicted: np.ndarray) -> None:
         """Adds slices with outlines to TensorBoard: the reference's in green, the prediction's in red.
@@ -120,6 +140,11 @@ class _EventFile:
                 content = event.SerializeToString()
                 for block in (struct.pack("<Q", len(content)), content):
                     file.write(block + struct.pack("<I", masked_crc32c(block)))
+
+
+def _shows_bars() -> bool:
+    """Returns whether standard error is a terminal, or a notebook, which draws bars as well."""
+    return sys.stderr is not None and (sys.stderr.isatty() or "ipykernel" in sys.modules)
 
 
 def _outline(mask: np.ndarray) -> np.ndarray:

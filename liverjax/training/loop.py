@@ -7,10 +7,13 @@ starts from (``init``), random numbers of the config's seed.
 from __future__ import annotations
 
 import dataclasses
+import functools
+import itertools
 import logging
 import math
 import os
 import pathlib
+import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -20,12 +23,14 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from liverjax.checkpoint.restarts import restart_folder
-from liverjax.checkpoint.runs import Checkpoints
+from liverjax.checkpoint.runs import Checkpoints, MisfitError
 from liverjax.config import resolve
 from liverjax.data.pipeline import train_batches, validation_batches
+from liverjax.data.sampling import Sampler
 from liverjax.data.splits import Subsets, split_cases, usable_cases
 from liverjax.data.store import StoredCase, open_store
-from liverjax.errors import ConfigError, Interrupted, LiverjaxError, TrainingError
+from liverjax.errors import CheckpointError, ConfigError, Interrupted, LiverjaxError, TrainingError
+from liverjax.files import local_path
 from liverjax.options import Config
 from liverjax.signals import StopSignals
 from liverjax.training.distributed import (
@@ -40,7 +45,7 @@ from liverjax.training.distributed import (
 from liverjax.training.logs import RunLog
 from liverjax.training.monitor import Monitor, Progress, peak_flops, step_flops
 from liverjax.training.optim import learning_rate
-from liverjax.training.restarts import restart_seed, train_restarts
+from liverjax.training.restarts import require_selections, restart_seed, train_restarts
 from liverjax.training.resume import locked_run, start_or_resume
 from liverjax.training.step import TrainState, init_state, jitted_train_step, start_from, step_spec
 from liverjax.training.validation import Validation
@@ -83,26 +88,45 @@ def train(
       TrainingError: a loss or gradient that is not finite, or a data worker that ended. The last checkpoint is kept.
       Interrupted: SIGTERM or SIGINT was received; the state was saved.
     """
-    config, workdir = resolve(config), pathlib.Path(workdir)
+    began = time.monotonic()
+    config, workdir = resolve(config), local_path(workdir, "workdir")
     if not config.store:
         raise ConfigError("store is empty, expected the folder that `liverjax prepare` wrote")
-    with StopSignals() as stop:  # A signal before the first step is obeyed after it.
-        store = open_store(config.store, config.preprocess, config.target)
+    with StopSignals() as stop:
+        store = open_store(local_path(config.store, "store"), config.preprocess, config.target)
+        if doubtful := [case for case in store.cases if case.doubts]:
+            first = doubtful[0]
+            _LOG.warning(
+                "%d of the store's %d cases are doubtful, the first %s: %s",
+                len(doubtful),
+                len(store.cases),
+                first.id,
+                first.doubts[0],
+            )
         subsets = split_cases(usable_cases(store.cases, config.labels), config.split, config.seed)
         mesh = data_mesh(config.batch.size, config.train.accumulate)
+        jobs = [
+            _Job(config, name, workdir / name, subsets, mesh, (init or {}).get(name), quiet)
+            for name in config.networks
+        ]
+        for job in jobs:  # Before anything is written: a run that cannot start would refuse a better config.
+            Sampler(subsets.train, config.views_of(job.name), config.batch, config.seed)
         barrier(mesh)
         with locked_run(workdir):
-            start_or_resume(workdir, config, store, subsets, init, resume)
+            fit = functools.partial(_require_fit, workdir=workdir, mesh=mesh)
+            start_or_resume(workdir, config, store, subsets, init, resume, fit)
             if is_first_process() and not quiet:
-                print(f"devices: {describe_devices()}")
+                print(f"devices: {describe_devices()}", flush=True)
             results: dict[str, Progress] = {}
-            for index, name in enumerate(config.networks):
-                limit = math.inf
+            spent = time.monotonic() - began
+            for index, job in enumerate(jobs):
+                start = time.monotonic()
                 if config.max_minutes:
-                    spent = sum(progress.seconds for progress in results.values())
-                    limit = (config.max_minutes * 60 - spent) / (len(config.networks) - index)
-                job = _Job(config, name, workdir / name, subsets, mesh, (init or {}).get(name), limit, quiet)
-                results[name] = _train_restarts(job, stop) if config.train.restarts > 1 else _train(job, stop)
+                    job = dataclasses.replace(job, left=(config.max_minutes * 60 - spent, len(jobs) - index))
+                progress = _train_restarts(job, stop) if config.train.restarts > 1 else _train(job, stop)
+                results[job.name] = progress
+                # That of earlier calls as well; and what this one took to open and to save.
+                spent += max(progress.seconds, time.monotonic() - start)
     return results
 
 
@@ -116,12 +140,40 @@ class _Job:
     subsets: Subsets[StoredCase]
     mesh: Mesh
     init: Any
-    limit: float  # seconds, over all calls
     quiet: bool
+    left: tuple[float, int] = (math.inf, 1)  # seconds, and the networks that share them
 
     @property
     def label(self) -> str:
         return self.name if self.folder.name == self.name else f"{self.name}/{self.folder.name}"
+
+
+def _require_fit(config: Config, workdir: pathlib.Path, mesh: Mesh) -> None:
+    """Restores all checkpoints of a run, so that it is refused in another config if one of them does not fit.
+
+    Raises:
+      CheckpointError: a checkpoint, or the record of the restarts, does not fit the config.
+    """
+    state = init_state(step_spec(config, mesh), config.batch.patch, config.seed, replicated(mesh))
+    folders = [workdir / name for name in config.networks]
+    if config.train.restarts > 1:
+        for folder in folders:
+            require_selections(folder, config.train)
+        folders = [restart_folder(folder, k) for folder in folders for k in range(config.train.restarts)]
+    for folder, (kind, template) in itertools.product(
+        folders, {"last": state.arrays(), "best": state.chosen_variables}.items()
+    ):
+        if not (folder / kind).is_dir():
+            continue
+        try:
+            with Checkpoints(folder / kind, keep=2) as checkpoints:
+                restored = checkpoints.restore(template)
+        except MisfitError as error:
+            raise CheckpointError(
+                f"{error}; nothing was changed. A run in another --workdir with --init={workdir} starts from what fits"
+            ) from None
+        if restored and kind == "last":
+            Progress.of_checkpoint(restored[2], folder / kind)
 
 
 def _train_restarts(job: _Job, stop: StopSignals) -> Progress:
@@ -141,6 +193,7 @@ def _train(job: _Job, stop: StopSignals, until: int | None = None) -> Progress:
 
     What is stopped before its end and continued later ends with the bits of what was never stopped.
     """
+    start = time.monotonic()
     config, options = job.config, job.config.train
     until = options.steps if until is None else until
 
@@ -153,7 +206,8 @@ def _train(job: _Job, stop: StopSignals, until: int | None = None) -> Progress:
         state = init_state(spec, config.batch.patch, config.seed, replicated(job.mesh))
         if restored := last.restore(state.arrays()):
             _, arrays, facts = restored
-            state, progress = TrainState(**arrays), Progress.at_start(config, facts)
+            before = Progress.of_checkpoint(facts, job.folder / "last")
+            state, progress = TrainState(**arrays), Progress.at_start(config, before)
         else:
             progress = Progress.at_start(config)
             if job.init is not None:
@@ -187,8 +241,14 @@ def _train(job: _Job, stop: StopSignals, until: int | None = None) -> Progress:
         agreement = StopAgreement(stop, job.mesh)
         step = progress.step
         log = RunLog(job.folder, job.label, first_step=step, steps=progress.end_step, quiet=job.quiet)
-        monitor = Monitor(job.folder, options, progress, validation, log, last, best, limit=job.limit)
+        times = {"left": job.left, "start": start}
+        monitor = Monitor(job.folder, options, progress, validation, log, last, best, **times)
         with log:
+            monitor.before_steps(state)
+            if (
+                stop.received and jax.process_count() == 1
+            ):  # Of several, all have to stop after the same step.
+                raise Interrupted(f"{stop.received} before a step of {job.label}; the same command goes on")
             while step < until and not progress.finished:
                 with monitor.clock.waiting():
                     batch = to_devices(_next_batch(batches, job.folder), job.mesh)

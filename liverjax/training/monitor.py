@@ -8,21 +8,25 @@ import logging
 import math
 import pathlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 import numpy as np
 
 from liverjax.checkpoint.runs import Checkpoints
-from liverjax.errors import TrainingError
+from liverjax.errors import CheckpointError, TrainingError
 from liverjax.options import Config, Train
 from liverjax.training.distributed import broadcast_from_first
 from liverjax.training.logs import RunLog
-from liverjax.training.step import TrainState
+from liverjax.training.step import TrainState, all_finite
 from liverjax.training.validation import Validation
 
 _LOG = logging.getLogger("liverjax")
+
+#: What a save takes at the end of training, as a time limit foresees it: seconds, and bytes in one of them.
+_SAVE_SECONDS = 2.0
+_SAVE_RATE = 50e6
 
 #: Highest dense bfloat16 rate of one device in FLOP/s, as its maker states it; by jax's name of the device.
 _PEAK_FLOPS = {
@@ -68,16 +72,25 @@ class Progress:
     skipped: int = 0
 
     @classmethod
-    def at_start(cls, config: Config, facts: dict[str, Any] | None = None) -> Progress:
-        """Returns the progress of a checkpoint, or of a new network, under the config of this call.
+    def of_checkpoint(cls, facts: dict[str, Any], folder: pathlib.Path) -> Progress:
+        """Returns what the newest checkpoint of a folder says; raises `CheckpointError` if another version wrote it."""
+        try:
+            return cls(**facts)
+        except TypeError as error:
+            raise CheckpointError(
+                f"{folder}: its checkpoint is that of another version of liverjax ({error})"
+            ) from None
+
+    @classmethod
+    def at_start(cls, config: Config, progress: Progress | None = None) -> Progress:
+        """Returns the progress of a new network, or that of a checkpoint under the config of this call.
 
         `end_step` and `finished` follow from the config: more steps or minutes than before continue a finished run,
         whose learning rate rises again.
         """
         options = config.train
-        if facts is None:
+        if progress is None:
             return cls(options.steps, config.max_minutes, options.steps)
-        progress = cls(**facts)
         if (progress.steps, progress.max_minutes) != (options.steps, config.max_minutes):
             if progress.finished:
                 _LOG.warning(
@@ -110,7 +123,8 @@ class Monitor:
         last: Checkpoints,
         best: Checkpoints,
         *,
-        limit: float = math.inf,
+        left: tuple[float, int] = (math.inf, 1),
+        start: float | None = None,
     ):
         """Starts the clock.
 
@@ -122,14 +136,26 @@ class Monitor:
           log: takes numbers and pictures.
           last: checkpoints of the whole state.
           best: checkpoints of the best variables.
-          limit: seconds that this network may take over all calls.
+          left: seconds that are left to this network and the following ones, and their number. What it takes until
+            its first step is done, above all to compile what all share, is nobody's share.
+          start: `time.monotonic()` when the work on this network began; now by default.
         """
         self.progress = progress
-        self.clock = Clock(progress.step, progress.seconds)
+        self.clock = Clock(progress.step, progress.seconds, start)
+        self._folder, self._reserved = folder, 0.0
         self.flops: float | None = None
-        self._options, self._limit, self._first_step = options, limit, progress.step
+        self._options, self._left, self._first_step = options, left, progress.step
+        self._limit = left[0]  # Seconds of this network over all calls; known after its first step.
         self._validation, self._log, self._last, self._best = validation, log, last, best
-        self._guard = NonFiniteGuard(folder, skip=options.on_nonfinite == "skip", skipped=progress.skipped)
+        self._guard = NonFiniteGuard(options.on_nonfinite == "skip", progress.skipped, self._not_finite)
+
+    def before_steps(self, state: TrainState) -> None:
+        """With a time limit, compiles the evaluation and measures it: time for the last one and a save is reserved."""
+        if self._limit < math.inf:
+            size = sum(leaf.nbytes for leaf in jax.tree.leaves((state.arrays(), state.chosen_variables)))
+            self._reserved = (
+                self._validation.seconds(state.chosen_variables) + _SAVE_SECONDS + size / _SAVE_RATE
+            )
 
     def on_step(self, step: int, metrics: dict[str, jax.Array], rate: float) -> None:
         """Takes the metrics of a step that was just dispatched; decides whether it is the last one."""
@@ -139,9 +165,11 @@ class Monitor:
         if done == 1:
             jax.block_until_ready(metrics)  # It was compiled.
             self.clock.compiled(step)
+            took, (seconds, networks) = self.clock.total() - self.progress.seconds, self._left
+            self._limit = took + (seconds - took) / networks
         logs = step % self._options.log_every == 0
-        # A limit shorter than `log_every` steps is kept as well: the pace is looked at after 2, 4, 8, ... steps.
-        if self._limit < math.inf and (logs or done & (done - 1) == 0):
+        # One process looks at the time after each step; several have to agree, after 1, 2, 4, 8, ... steps.
+        if self._limit < math.inf and (logs or done & (done - 1) == 0 or jax.process_count() == 1):
             self._predict_end(step)
         if logs:
             self._log_pace(step, rate)
@@ -150,9 +178,10 @@ class Monitor:
         self._log.advance(step, self.progress.end_step)
 
     def _predict_end(self, step: int) -> None:
-        if pace := self.clock.steps_per_second(step):
-            left = max(0, int((self._limit - self.clock.total()) * pace))
-            self.progress.end_step = broadcast_from_first(min(self._options.steps, step + left))
+        left, pace = self._limit - self.clock.total() - self._reserved, self.clock.steps_per_second(step)
+        if pace or left <= 0:
+            more = max(0, int(left * pace) - 1)  # This step was only dispatched.
+            self.progress.end_step = broadcast_from_first(min(self._options.steps, step + more))
 
     def _log_pace(self, step: int, rate: float) -> None:
         pace = self.clock.steps_per_second(step)
@@ -169,16 +198,21 @@ class Monitor:
         if self.flops and pace and peak:
             values["peak_flops_share"] = self.flops * pace / peak
         self._log.write(step, **values)
+        left = (self.progress.end_step - step) / pace if pace else math.nan
+        self._log.print_step(
+            step, self.progress.end_step, values, min(left, self._limit - self.clock.total())
+        )
 
     def on_validate(self, step: int, state: TrainState) -> None:
         """Evaluates the validation slices, keeps the variables if they are the best so far, and applies `patience`."""
         options, progress = self._options, self.progress
-        self._guard.settle()
+        self._require_finite(step, state)
         dice = {name: d for name, d in self._validation(state.chosen_variables).items() if not math.isnan(d)}
         mean = float(np.mean(list(dice.values()))) if dice else 0.0
         self._log.write(
             step, validation_dice=mean, **{f"validation_dice_{name}": d for name, d in dice.items()}
         )
+        self._log.print_validation(step, progress.end_step, mean)
         self._log.add_images(step, *self._validation.examples)
         improves = mean >= progress.best_dice + options.min_delta
         progress.evaluations_without_improvement = (
@@ -192,10 +226,37 @@ class Monitor:
 
     def on_save(self, step: int, state: TrainState) -> None:
         """Starts to write the whole state, after the best variables, to which its facts refer, are complete."""
-        self._guard.settle()
+        self._require_finite(step, state)
         self.progress.seconds, self.progress.skipped = self.clock.total(), self._guard.skipped
         self._best.finish()
         self._last.save(step, state.arrays(), dataclasses.asdict(self.progress))
+
+    def _require_finite(self, step: int, state: TrainState) -> None:
+        """Raises `TrainingError` rather than keep a state that training cannot go on from."""
+        self._guard.settle()
+        if not all_finite(state.arrays()):
+            self._not_finite(f"parameters that are not finite after step {step}", step)
+
+    def _not_finite(self, what: str, culprit: int) -> None:
+        """Raises `TrainingError`, after removing the checkpoint that gave it: the run would fail there again.
+
+        Args:
+          what: what was found.
+          culprit: the step after which the parameters were those that gave it.
+        """
+        removed = self._last.discard(culprit)
+        kept = self._last.newest()
+        raise TrainingError(
+            f"{self._folder}: {what}, expected finite values; "
+            + (f"the checkpoint of step {culprit} gave it and was removed, " if removed else "")
+            + (
+                f"that of step {kept} is kept"
+                if kept is not None
+                else "no checkpoint is left, training starts anew"
+            )
+            + ". A lower train.learning_rate or train.clip_norm with --resume=force may help; if single batches cause "
+            "it, train.on_nonfinite=skip"
+        )
 
 
 class NonFiniteGuard:
@@ -208,11 +269,17 @@ class NonFiniteGuard:
       skipped: number of steps so far whose loss or gradient was not finite, and which changed nothing.
     """
 
-    def __init__(self, folder: pathlib.Path, *, skip: bool, skipped: int):
-        """``skip``: the step itself ignores what is not finite, so that it is only counted here."""
-        self._folder = folder
+    def __init__(self, skip: bool, skipped: int, fail: Callable[[str, int], None]):
+        """Starts to count.
+
+        Args:
+          skip: the step itself ignores what is not finite, so that it is only counted here.
+          skipped: the count so far.
+          fail: raises an error of what was found, and of the step after which the parameters were those that gave it.
+        """
         self._skip = skip
         self.skipped = skipped
+        self._fail = fail
         self._pending: tuple[int, dict[str, jax.Array]] | None = None
 
     def check(self, step: int, metrics: dict[str, jax.Array]) -> None:
@@ -235,11 +302,8 @@ class NonFiniteGuard:
         if finite == values:
             return values
         if not self._skip:
-            raise TrainingError(
-                f"{self._folder}: loss {values['loss']} and gradient norm {values['gradient_norm']} at step {step}, "
-                "expected finite values; the last checkpoint is kept. A lower train.learning_rate or "
-                "train.clip_norm may help, or train.on_nonfinite=skip"
-            )
+            found = f"loss {values['loss']} and gradient norm {values['gradient_norm']} at step {step}"
+            self._fail(found, step - 1)
         self.skipped += 1
         return finite
 
@@ -250,9 +314,9 @@ class NonFiniteGuard:
 class Clock:
     """Wall-clock time of a network's training, and its pace without the compilation in the first step."""
 
-    def __init__(self, first_step: int, seconds_before: float):
-        """``seconds_before``: time that earlier calls took."""
-        self._start = time.monotonic()
+    def __init__(self, first_step: int, seconds_before: float, start: float | None = None):
+        """``seconds_before``: time that earlier calls took; ``start``: when this one began, by default now."""
+        self._start = time.monotonic() if start is None else start
         self._before = seconds_before
         self._first_step = first_step
         self._pace_start = self._start

@@ -44,6 +44,21 @@ def ranked(dice: Mapping[int, float]) -> list[int]:
     return sorted(dice, key=lambda restart: (-dice[restart], restart))
 
 
+def require_selections(folder: pathlib.Path, options: Train) -> list[Selection]:
+    """Returns the comparisons so far of a view's restarts.
+
+    Raises:
+      CheckpointError: the record is damaged, or its comparisons are not the config's.
+    """
+    done, plan = read_selections(folder), comparisons(options)
+    before = [(selection.step, len(selection.dice), len(selection.kept)) for selection in done]
+    if before != plan[: len(before)]:
+        raise CheckpointError(
+            f"{folder}: its record of (steps, restarts compared, restarts kept) is {before}, the config's is {plan}"
+        )
+    return done
+
+
 def train_restarts(
     folder: pathlib.Path,
     options: Train,
@@ -64,12 +79,7 @@ def train_restarts(
     Raises:
       CheckpointError: ``restarts.json`` is damaged, or records comparisons that are not the config's.
     """
-    done, plan = read_selections(folder), comparisons(options)
-    before = [(selection.step, len(selection.dice), len(selection.kept)) for selection in done]
-    if before != plan[: len(before)]:
-        raise CheckpointError(
-            f"{folder}: its record of (steps, restarts compared, restarts kept) is {before}, the config's is {plan}"
-        )
+    done, plan = require_selections(folder, options), comparisons(options)
     if len(done) < len(plan):
         ahead = ", ".join(f"after {step} steps {number} kept" for step, _, number in plan[len(done) :])
         log(f"{folder.name}: {options.restarts} restarts, {ahead}")

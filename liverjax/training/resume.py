@@ -8,14 +8,14 @@ import hashlib
 import json
 import logging
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
 import numpy as np
 
 from liverjax.checkpoint.manifest import environment, read_manifest, write_manifest
-from liverjax.config import differences, resolve, to_dict
+from liverjax.config import differences, to_dict
 from liverjax.data.splits import Subsets
 from liverjax.data.store import Store, StoredCase
 from liverjax.errors import CheckpointError, ConfigError, did_you_mean
@@ -47,6 +47,7 @@ def start_or_resume(
     subsets: Subsets[StoredCase],
     init: Mapping[str, Any] | None = None,
     resume: str = "auto",
+    require_fit: Callable[[Config], None] = lambda config: None,
 ) -> None:
     """Writes ``run.json``, or compares with what the run was started with.
 
@@ -58,6 +59,8 @@ def start_or_resume(
       init: the networks that training starts from.
       resume: "auto" refuses to continue with another config or other scans; "force" continues, logs what that means,
         and records it in ``run.json`` under "forced".
+      require_fit: raises an error if the run cannot go on with another config, that of all its views; called before
+        anything is changed.
 
     Raises:
       CheckpointError: the folder holds a run of another config or other data.
@@ -96,7 +99,7 @@ def start_or_resume(
     )
     changed = [
         text
-        for path, text in differences(resolve(before["config"]), config).items()
+        for path, text in differences(before["config"], config).items()
         if not _is_free(path, free) or (path == "views" and config.model.shared)
     ]
     if before["data"]["fingerprint"] != data["fingerprint"]:
@@ -109,19 +112,20 @@ def start_or_resume(
             "the values of that run, or --resume=force"
         )
     # Views may be trained by separate calls: the run is that of all of them.
-    views = tuple(view for view in VIEWS if view in {*before["config"]["views"], *config.views})
-    after = {**before, "config": {**before["config"], "views": list(views)}}
+    views = tuple(view for view in VIEWS if view in {*before["config"].views, *config.views})
+    after = {**before, "config": dataclasses.replace(before["config"], views=views)}
     if changed:
+        require_fit(dataclasses.replace(config, views=views))
         _LOG.warning(
             "%s continues with %s: its result belongs to no single config, and cannot be reproduced",
             workdir,
             ", ".join(changed),
         )
-        after["config"] = {**to_dict(config), "views": list(views)}
+        after["config"] = dataclasses.replace(config, views=views)
         after["data"] = data
         after["forced"] = [*before.get("forced", []), *changed]
     if after != before and first:
-        write_json(manifest, after)
+        write_json(manifest, {**after, "config": to_dict(after["config"])})
 
 
 def _is_free(path: str, free: tuple[str, ...]) -> bool:

@@ -226,7 +226,12 @@ def train_step(
         new = dataclasses.replace(new, average=_moving_average(state, new, spec.ema_decay))
     metrics = {"loss": loss, "gradient_norm": optax.tree.norm(gradient)}
     if spec.skip_nonfinite:
-        finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(metrics["gradient_norm"])
+        finite = (
+            jnp.isfinite(metrics["loss"]) & jnp.isfinite(metrics["gradient_norm"]) & _all_finite(new.arrays())
+        )
+        metrics["gradient_norm"] = jnp.where(
+            finite, metrics["gradient_norm"], jnp.nan
+        )  # By which it is counted.
         kept = jax.tree.map(lambda after, before: jnp.where(finite, after, before), new, state)
         new = dataclasses.replace(kept, step=new.step)
     if spec.optimizer_mesh is not None:
@@ -245,6 +250,11 @@ def _moving_average(before: TrainState, after: TrainState, decay: float) -> Any:
     """
     kept = jnp.minimum(decay, (1.0 + before.step) / (10.0 + before.step))
     return jax.tree.map(lambda old, new: kept * old + (1 - kept) * new, before.average, after.variables)
+
+
+def _all_finite(tree: Any) -> jax.Array:
+    """Returns whether all numbers of a tree of arrays are finite."""
+    return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]).all()
 
 
 def overlap_counts(
@@ -272,5 +282,6 @@ def overlap_counts(
     return counts, labels
 
 
+all_finite = jax.jit(_all_finite)
 jitted_train_step = jax.jit(train_step, static_argnames="spec", donate_argnames="state")
 jitted_overlap_counts = jax.jit(overlap_counts, static_argnames=("network", "decision"))

@@ -1,6 +1,9 @@
 """Checkpoints: a round trip, and that no damage goes unseen."""
 
+import json
 import shutil
+import subprocess
+import sys
 import time
 
 import jax.numpy as jnp
@@ -80,6 +83,59 @@ def test_no_flipped_bit_of_the_checksums_themselves_gives_other_arrays(folder):
         np.testing.assert_array_equal(tree["a"], _TREE["a"] + step)
         found += step == 2
     assert found >= 15  # the rest hit blanks between the values
+
+
+@pytest.mark.parametrize("fault", ["empty", "a file less"])
+def test_a_list_of_checksums_that_leaves_files_out_counts_for_nothing(folder, caplog, fault):
+    checksums = folder / "3" / "checksums.json"
+    facts = json.loads(checksums.read_text(encoding="utf-8"))
+    unlisted = min(facts)
+    del facts[unlisted]
+    checksums.write_text("{}" if fault == "empty" else json.dumps(facts), encoding="utf-8")
+    # Else this change of the arrays would pass.
+    path = folder / "3" / unlisted
+    path.write_bytes(_flipped(path.read_bytes(), np.random.default_rng(0)))
+    assert _restore(folder)[0] == 2
+    assert f"3/checksums.json: damaged (it does not list {unlisted}" in caplog.text
+
+
+def test_what_a_file_manager_hides_in_a_checkpoint_does_no_harm(folder):
+    (folder / "3" / ".DS_Store").write_bytes(b"x")
+    (folder / "3" / "tree" / "._manifest.ocdbt").write_bytes(b"x")
+    assert _restore(folder)[0] == 3
+
+
+#: Replaces the one checkpoint of a folder again and again, as a training does with its best.
+_REPLACE = """
+import sys
+import jax.numpy as jnp
+from liverjax.checkpoint.runs import Checkpoints
+with Checkpoints(sys.argv[1], keep=1) as checkpoints:
+    step = 0
+    while True:
+        step += 1
+        checkpoints.save(step, {"a": jnp.full((50, 40), step), "b": {"c": jnp.int32(step)}}, {"step is": step})
+"""
+
+
+def test_a_checkpoint_can_be_read_while_a_training_replaces_it(tmp_path):
+    template = {"a": jnp.zeros((50, 40), jnp.int32), "b": {"c": jnp.int32(0)}}
+    writer = subprocess.Popen([sys.executable, "-c", _REPLACE, str(tmp_path)])
+    try:
+        while not list(tmp_path.glob("*/checksums.json")):
+            time.sleep(0.05)
+            assert writer.poll() is None
+        steps = []
+        for _ in range(25):
+            step, tree, meta = restore_parameters(tmp_path, template)
+            assert (
+                meta == {"step is": step} and (np.asarray(tree["a"]) == step).all() and tree["b"]["c"] == step
+            )
+            steps.append(step)
+    finally:
+        writer.kill()
+        writer.wait()
+    assert steps == sorted(steps) and steps[-1] > steps[0]
 
 
 @pytest.mark.parametrize("fault", ["missing file", "no checksums", "cut checksums"])

@@ -1,10 +1,14 @@
 """Batches: their content against the store, and that they depend on nothing but seed and step."""
 
 import dataclasses
+import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
+from liverjax.config import to_dict
 from liverjax.data.augment import AIR, normalise
 from liverjax.data.pipeline import blank_batch, place_slice, train_batches, validation_batches
 from liverjax.data.sampling import Sampler
@@ -129,3 +133,34 @@ def test_the_last_validation_batch_is_filled_up_with_rows_of_no_weight(tiny_conf
     np.testing.assert_array_equal(batches[1]["weight"], [1, 1, 0, 0])
     images = normalise(batches[1]["image"], batches[1]["window"])
     assert (images[2:] == AIR).all() and not batches[1]["label"][2:].any()
+
+
+#: A program of somebody who knows nothing of absl, whose flags Grain's workers ask.
+_SCRIPT = """
+import json, sys
+from liverjax.config import resolve
+from liverjax.data.pipeline import train_batches
+from liverjax.data.store import open_store
+config = resolve(json.loads(open(sys.argv[1]).read()))
+cases = open_store(config.store, config.preprocess, config.target).cases
+{guard}print(len(list(
+    train_batches(cases, "axial", config, first_step=0, last_step=3, process=0, processes=1)
+)), "batches")
+"""
+
+
+def test_worker_processes_start_from_a_script_and_without_a_main_guard_the_reason_is_named(
+    tiny_config, tmp_path
+):
+    config = dataclasses.replace(tiny_config, batch=dataclasses.replace(tiny_config.batch, workers=1))
+    (tmp_path / "config.json").write_text(json.dumps(to_dict(config)), encoding="utf-8")
+    runs = {}
+    for name, guard in {"bare": "", "guarded": 'if __name__ == "__main__": '}.items():
+        script = tmp_path / f"{name}.py"
+        script.write_text(_SCRIPT.format(guard=guard), encoding="utf-8")
+        command = [sys.executable, script, tmp_path / "config.json"]
+        runs[name] = subprocess.run(command, capture_output=True, text=True)
+    told = f"worker processes import {tmp_path / 'bare.py'}, which calls this again; put its calls below"
+    assert runs["bare"].returncode == 1 and told in runs["bare"].stderr.splitlines()[-1]
+    # As the message advises.
+    assert runs["guarded"].stdout == "3 batches\n", runs["guarded"].stderr

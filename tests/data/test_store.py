@@ -10,7 +10,6 @@ import pytest
 
 from liverjax.data.store import open_store, prepare
 from liverjax.errors import ConfigError, InputError
-from liverjax.files import sha256
 from liverjax.options import Target
 from liverjax.scans import intensity, nifti
 from liverjax.scans.grid import to_grid
@@ -25,24 +24,6 @@ def _open(config):
 def _with(config, *, target=None, **preprocess):
     changed = dataclasses.replace(config.preprocess, **preprocess)
     return dataclasses.replace(config, preprocess=changed, target=target or config.target)
-
-
-def _contents(folder):
-    """The hash of each file of a store, but for its lock."""
-    files = (path for path in folder.rglob("*") if path.is_file() and path.name != ".prepare.lock")
-    return {str(path.relative_to(folder)): sha256(path) for path in files}
-
-
-@pytest.fixture
-def two_scans(phantom_scans, tmp_path):
-    """A data set of two of the phantoms, free to be damaged."""
-    folder = tmp_path / "scans"
-    for part, ending in (("imagesTr", "_0000.nii.gz"), ("labelsTr", ".nii.gz")):
-        (folder / part).mkdir(parents=True)
-        for number in (1, 2):
-            shutil.copy(phantom_scans / part / f"phantom_00{number}{ending}", folder / part)
-    shutil.copy(phantom_scans / "dataset.json", folder)
-    return folder
 
 
 def test_every_view_holds_the_scan_on_the_grid(tiny_config, phantom_scans):
@@ -147,11 +128,11 @@ def test_another_window_needs_no_new_store(two_scans, tiny_config, tmp_path, mod
 
 
 def test_a_store_of_another_modality_grid_or_region_is_refused_and_not_overwritten(
-    two_scans, tiny_config, tmp_path
+    two_scans, tiny_config, tmp_path, contents
 ):
     store = tmp_path / "store"
     prepare(two_scans, store, tiny_config, quiet=True)
-    before = _contents(store)
+    before = contents(store)
     for other, message in (
         (
             _with(tiny_config, spacing=(9.0, 9.0, 9.0)),
@@ -164,7 +145,7 @@ def test_a_store_of_another_modality_grid_or_region_is_refused_and_not_overwritt
             prepare(two_scans, store, other, quiet=True)
         with pytest.raises(ConfigError, match=message):
             open_store(store, other.preprocess, other.target)
-    assert _contents(store) == before
+    assert contents(store) == before
     # Without a region the margin changes nothing, nor do the labels.
     open_store(store, tiny_config.preprocess, Target(margin_mm=5.0))
 
@@ -225,40 +206,40 @@ def test_a_scan_without_liver_has_no_box(two_scans, tiny_config, tmp_path):
 
 
 @pytest.mark.parametrize("modality", ["ct", "mr"])
-def test_whatever_is_deleted_or_cut_off_is_made_again(two_scans, tiny_config, tmp_path, modality):
+def test_whatever_is_deleted_or_cut_off_is_made_again(two_scans, tiny_config, tmp_path, modality, contents):
     config, store = _with(tiny_config, modality=modality), tmp_path / "store"
     prepare(two_scans, store, config, quiet=True)
-    fresh = _contents(store)
+    fresh = contents(store)
     assert len(fresh) == 1 + 2 * 7
     for name in fresh:
         if "phantom_001" in name:
             continue  # as the other case
         (store / name).unlink()
         prepare(two_scans, store, config, quiet=True)
-        assert _contents(store) == fresh, f"{name} deleted"
+        assert contents(store) == fresh, f"{name} deleted"
         (store / name).write_bytes((store / name).read_bytes()[:-3])
         prepare(two_scans, store, config, quiet=True)
-        assert _contents(store) == fresh, f"{name} cut off"
+        assert contents(store) == fresh, f"{name} cut off"
     shutil.rmtree(store / "cases" / "phantom_001")
     (store / "cases" / "phantom_002" / "case.json").write_text("[]")
-    (store / ".partial-killed" / "new").mkdir(parents=True)
-    (store / ".partial-killed" / "new" / "axial.npy").write_bytes(b"begun")
-    (store / ".partial-index.json").write_bytes(b"begun")
+    (store / ".prepare-partial" / "tmpx" / "new").mkdir(parents=True)
+    (store / ".prepare-partial" / "tmpx" / "new" / "axial.npy").write_bytes(b"begun")
+    (store / ".prepare-partial" / "index.json").write_bytes(b"begun")
     prepare(two_scans, store, config, quiet=True)
-    assert _contents(store) == fresh
+    assert contents(store) == fresh
 
 
-def test_a_store_of_another_format_is_made_again(two_scans, tiny_config, tmp_path):
+def test_a_store_of_another_format_is_made_again(two_scans, tiny_config, tmp_path, contents):
     store = tmp_path / "store"
     prepare(two_scans, store, tiny_config, quiet=True)
-    fresh = _contents(store)
+    fresh = contents(store)
     for path in (store / "index.json", *store.glob("cases/*/case.json")):
         facts = json.loads(path.read_text(encoding="utf-8"))
         path.write_text(json.dumps({**facts, "format": 1}))
-    with pytest.raises(InputError, match="store of format 1, expected 2; prepare it again"):
+    with pytest.raises(InputError, match="store of format 1, expected 2; run `liverjax prepare` again"):
         open_store(store, tiny_config.preprocess, tiny_config.target)
     prepare(two_scans, store, tiny_config, quiet=True)
-    assert _contents(store) == fresh
+    assert contents(store) == fresh
 
 
 def test_a_patient_that_cases_json_states_later_is_taken_over(two_scans, tiny_config, tmp_path):
@@ -292,7 +273,7 @@ def test_a_bad_case_is_named_and_leaves_nothing_half_written(two_scans, tiny_con
         prepare(two_scans, tmp_path / "store", tiny_config, quiet=True)
     assert "phantom_002" in str(caught.value) and "\n" not in str(caught.value)
     assert not (tmp_path / "store" / "index.json").exists()
-    assert not list((tmp_path / "store").glob(".partial*"))
+    assert not (tmp_path / "store" / ".prepare-partial").exists()
     assert not (tmp_path / "store" / "cases" / "phantom_002").exists()
 
 
@@ -304,7 +285,9 @@ def test_a_folder_without_a_store_and_a_store_of_the_future_are_refused(tiny_con
     with pytest.raises(InputError, match="store of format 99, expected 2"):
         open_store(tmp_path, *options)
     (tmp_path / "index.json").write_text("[]")
-    with pytest.raises(InputError, match=r"index.json: holds a list, expected an object"):
+    with pytest.raises(
+        InputError, match=r"index.json: holds .., expected a JSON object, .*; run `liverjax prepare` again"
+    ):
         open_store(tmp_path, *options)
 
 

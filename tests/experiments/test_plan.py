@@ -53,6 +53,21 @@ def test_variants_of_the_prediction_share_a_training(phantom_scans, tmp_path):
     assert "--cases=phantom_003,phantom_007" in chains[1][3].words
 
 
+def test_a_training_of_many_levels_keeps_the_shapes_that_fit_them(phantom_scans, tmp_path):
+    deep = ["model.features=4,4,4,4,4,4", "batch.patch=64,64", "predict.bucket=32", "predict.fusion=majority"]
+    _, train, predict, _ = plan_sweep("norm", "demo", phantom_scans, tmp_path, overrides=deep).chains()[0]
+    assert "--config.predict.bucket=32" in train.words
+    assert "--config.predict.fusion=majority" in predict.words
+    assert not any("bucket" in word for word in predict.words)  # The model has it.
+
+
+def test_an_address_is_neither_data_set_nor_folder(phantom_scans, tmp_path):
+    with pytest.raises(InputError, match="dataset: gs://bucket/scans is an address"):
+        plan_sweep("norm", "demo", "gs://bucket/scans", tmp_path)
+    with pytest.raises(InputError, match="workdir: s3://bucket/work is an address"):
+        plan_sweep("norm", "demo", phantom_scans, "s3://bucket/work")
+
+
 def test_a_store_for_each_grid_and_a_training_for_each_view_that_shares_a_time_limit(phantom_scans, tmp_path):
     sweep = plan_sweep("intensity_window", "demo", phantom_scans, tmp_path)
     assert _kinds(sweep.commands()) == {"prepare": 1, "train": 4, "predict": 4, "evaluate": 4}

@@ -1,5 +1,7 @@
 """The memory estimate against what XLA plans, and the choice of where to add."""
 
+import os
+import resource
 import tracemalloc
 
 import jax
@@ -8,7 +10,7 @@ import numpy as np
 import pytest
 
 from liverjax.inference import FusionPlan
-from liverjax.inference.memory import accumulates_on_host, estimate
+from liverjax.inference.memory import accumulates_on_host, estimate, host_memory
 from liverjax.inference.network import apply_within
 from liverjax.inference.postprocess import clean
 from liverjax.models import UNet
@@ -71,3 +73,48 @@ def test_the_host_adds_where_the_device_is_too_small(caplog):
     assert "small has" in caplog.text and "summed on the host" in caplog.text
     assert on_host(_Small(2**40), accumulator="host") and not on_host(_Small(1), accumulator="device")
     assert not on_host(jax.local_devices()[0])
+
+
+_PHYSICAL = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+@pytest.mark.parametrize(
+    ("own", "files", "limit"),
+    [
+        (
+            "0::/a/b\n",
+            {"a/b/memory.max": "max", "a/memory.max": "1000000"},
+            1000000,
+        ),  # version 2, the outer group
+        ("0::/../a\n", {"memory.max": "3000000\n"}, 3000000),  # a container: its group is the root
+        (
+            "3:cpu:/x\n5:cpu,memory:/slurm/job\n",
+            {"memory/slurm/job/memory.limit_in_bytes": "2000000"},
+            2000000,
+        ),
+        ("5:memory:/docker/1\n0::/\n", {"memory/memory.limit_in_bytes": "2000000"}, 2000000),
+        (
+            "5:memory:/\n",
+            {"memory/memory.limit_in_bytes": str(2**63 - 4096)},
+            _PHYSICAL,
+        ),  # no limit, version 1
+        ("3:cpu:/x\n", {"cpu/x/memory.limit_in_bytes": "5"}, _PHYSICAL),
+        (None, {"memory.max": "5"}, _PHYSICAL),
+    ],
+)
+def test_memory_is_what_the_control_group_allows(tmp_path, own, files, limit):
+    for name, text in files.items():
+        (tmp_path / "groups" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "groups" / name).write_text(text)
+    if own is not None:
+        (tmp_path / "own").write_text(own)
+    assert host_memory(tmp_path / "groups", tmp_path / "own") == limit
+
+
+def test_memory_is_what_ulimit_allows(tmp_path):
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    try:
+        resource.setrlimit(resource.RLIMIT_AS, (_PHYSICAL - 4096, hard))
+        assert host_memory(tmp_path, tmp_path / "own") == _PHYSICAL - 4096
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))

@@ -11,7 +11,7 @@ import pytest
 
 from liverjax.datasets.layouts import find_cases
 from liverjax.errors import ConfigError, InputError
-from liverjax.inference import predict
+from liverjax.inference import outputs, predict
 from liverjax.inference.network import Networks
 from liverjax.inference.predict import Extras, predict_cases
 from liverjax.inference.segmenter import Segmenter
@@ -136,15 +136,15 @@ def test_shards_are_all_cases_once(phantom_scans):
 def test_the_output_is_never_the_scan_nor_one_file_for_several(phantom_scans, tmp_path):
     cases = find_cases(phantom_scans)
     with pytest.raises(InputError, match=r"mask\.nii\.gz names one file for 8 cases"):
-        predict.output_path(cases[0], cases, tmp_path / "mask.nii.gz")
+        outputs.mask_paths(cases, tmp_path / "mask.nii.gz")
     with pytest.raises(InputError, match="take the place of the scan"):
-        predict.output_path(cases[0], cases[:1], cases[0].image)
+        outputs.mask_paths(cases[:1], cases[0].image)
 
 
 def test_the_manifest_lists_every_case(model, three_with_one_damaged, tmp_path):
     cases = find_cases(three_with_one_damaged)
     records = [outcome.record() for outcome in predict_cases(model, cases, tmp_path / "out")]
-    line = predict.write_manifest(tmp_path / "out", "2/4", model, records, "RUN")
+    line = outputs.write_manifest(tmp_path / "out", "2/4", model, records, "RUN")
     facts = json.loads((tmp_path / "out" / "manifest_2_of_4.json").read_text(encoding="utf-8"))
     assert [case["status"] for case in facts["cases"]] == ["done", "failed", "done"]
     assert "case_1" in facts["cases"][1]["error"]
@@ -170,3 +170,24 @@ def test_options_that_cannot_be_used_stop_everything_before_it_starts(model, pha
 def test_what_is_ahead_is_described_before_it_starts(model, three_with_one_damaged):
     line = predict.describe(model, find_cases(three_with_one_damaged))
     assert line.startswith("3 cases on 1 x ") and "GiB of memory" in line
+
+
+def test_numbers_without_end_are_refused(model, phantom_scans):
+    for spec in ("0/0", "1/" + "9" * 5000):
+        with pytest.raises(InputError, match="expected i/n") as error:
+            predict.shard([], spec)
+        assert len(str(error.value)) < 200
+    with pytest.raises(ConfigError, match="expected 0 to 1000 draws"):
+        model.plan(samples=10**9)
+    with pytest.raises(ConfigError, match=r"predict\.bucket is 65536, expected 8 to 256"):
+        model.with_options(bucket=65536)
+
+
+def test_doubts_and_volumes_stand_in_the_record(model, phantom_scans, tmp_path, caplog):
+    image = nib.load(find_cases(phantom_scans)[0].image)
+    nib.save(nib.Nifti1Image(np.full(image.shape, 40, np.int16), image.affine), tmp_path / "flat.nii.gz")
+    (outcome,) = predict_cases(model, find_cases(tmp_path / "flat.nii.gz"), tmp_path / "out")
+    record = outcome.record()
+    assert record["doubts"][0] == "every voxel is 40" and "every voxel is 40" in caplog.text
+    mask = np.asarray(nib.load(tmp_path / "out" / "flat.nii.gz").dataobj)
+    assert record["millilitres"]["liver"] == pytest.approx(np.count_nonzero(mask) * 0.512, abs=1e-2)

@@ -3,7 +3,9 @@
 import hashlib
 import importlib.util
 import json
+import pathlib
 import re
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +19,9 @@ from liverjax.inference.calibration import Calibration
 from liverjax.inference.network import Networks
 from liverjax.inference.segmenter import Segmenter
 from liverjax.models import build_unet
+from liverjax.pretrained.bundle import write_bundle
 from liverjax.pretrained.export import export_model
+from liverjax.pretrained.load import load_model
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +96,30 @@ def test_the_description_holds_what_is_needed(model, tmp_path):
         field for _, field in named
     }
     assert all(field in facts["config"][group] for group, field in named)
+
+
+@pytest.mark.parametrize("format", ["stablehlo", "onnx"])
+def test_no_file_names_a_case_or_a_folder(tiny_run, tmp_path, format):
+    pytest.importorskip(
+        "flatbuffers" if format == "stablehlo" else "onnx", reason="liverjax[onnx] is not installed"
+    )
+    run = tmp_path / "Telling-Folder" / "run"
+    shutil.copytree(tiny_run, run)
+    facts = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    facts["data"] |= {subset: [f"Telling-Case-{subset}"] for subset in ("train", "validation", "test")}
+    facts["config"]["store"] = "/home/Telling-User/store"
+    (run / "run.json").write_text(json.dumps(facts), encoding="utf-8")
+    model = load_model(run)
+    assert model.subset("test") == ["Telling-Case-test"]
+    write_bundle(tmp_path / "out" / "model.safetensors", model, licence="CC0-1.0")
+    export_model(model, tmp_path / "out", format)
+    files = list((tmp_path / "out").iterdir())
+    assert len(files) == 5
+    here = pathlib.Path(__file__).parent.parent.parent
+    for file in files:
+        content = file.read_bytes()
+        for name in (b"Telling", str(here).encode(), str(tmp_path).encode(), b"site-packages", b".py"):
+            assert name not in content, f"{file.name} holds {name}"
 
 
 def test_an_unknown_format_is_refused(model, tmp_path):

@@ -11,6 +11,7 @@ from matplotlib import colors
 from matplotlib.image import imread
 from scipy import ndimage
 
+from liverjax.errors import InputError
 from liverjax.report import figures
 from liverjax.report.figures import canvas
 from liverjax.volume import Volume
@@ -151,7 +152,7 @@ def test_file_and_bytes_are_the_same_and_titles_are_not_markup(tmp_path):
 
 def test_mask_of_another_shape_is_refused():
     image, mask = scan_with_ball((120, 120, 120), 50, (8, 8, 8))
-    with pytest.raises(ValueError, match="shape"):
+    with pytest.raises(InputError, match="voxels of shape"):
         figures.preview(image, mask.voxels[1:])
 
 

@@ -1,6 +1,5 @@
 """DICOM series against SimpleITK and dcm2niix, and series that are no even stack."""
 
-import logging
 import subprocess
 import sys
 
@@ -10,83 +9,18 @@ import pytest
 import SimpleITK as sitk
 
 from liverjax import scans
-from liverjax.datasets.layouts import find_cases
 from liverjax.errors import InputError
 from liverjax.scans import dicom, nifti
 from liverjax.volume import DicomSource
-
-SHAPE = (7, 5, 6)  # x, y, z
-
-
-def rotation(*angles):
-    return np.array(sitk.Euler3DTransform((0, 0, 0), *angles).GetMatrix()).reshape(3, 3)
-
-
-#: Directions (LPS) of rows, columns and slices, as SimpleITK takes them: right-handed, as series are.
-DIRECTIONS = {
-    "axial": np.eye(3),
-    "coronal": np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]]),
-    "sagittal": np.array([[0.0, 0, 1], [1, 0, 0], [0, 1, 0]]),
-    "prone": np.diag([-1.0, -1, 1]),
-    "feet first": np.diag([-1.0, 1, -1]),
-    "oblique": rotation(0.3, -0.2, 0.5),
-    "oblique and prone": rotation(-0.15, 0.4, 2.9),
-}
-
-
-def image_of(directions, spacing=(0.7, 0.8, 2.5), origin=(-101.25, 33.5, -520.75), dtype=np.int16):
-    values = (np.arange(np.prod(SHAPE)).reshape(SHAPE[::-1]) * 7 % 3000).astype(dtype)
-    image = sitk.GetImageFromArray(values)
-    image.SetDirection(np.ravel(directions).tolist())
-    image.SetSpacing(spacing)
-    image.SetOrigin(origin)
-    return image
-
-
-def write_series(folder, image, **tags):
-    """Writes a DICOM series with SimpleITK (GDCM), in shuffled order and with misleading names."""
-    folder.mkdir(parents=True, exist_ok=True)
-    writer = sitk.ImageFileWriter()
-    writer.KeepOriginalImageUIDOn()
-    directions = np.reshape(image.GetDirection(), (3, 3))
-    common = {
-        "0008|0060": "CT",
-        "0020|000d": "1.2.826.0.1.3680043.2.1125.1",
-        "0020|000e": "1.2.826.0.1.3680043.2.1125.1.1",
-        "0020|0052": "1.2.826.0.1.3680043.2.1125.1.2",
-        "0020|0037": "\\".join(f"{v:.12g}" for v in directions[:, :2].T.ravel()),
-        "0018|0050": f"{image.GetSpacing()[2]:g}",
-        "0008|0020": "20200101",  # dates and times that would else differ between files
-        "0008|0030": "120000",
-        "0008|0021": "20200101",
-        "0008|0031": "120000",
-        **tags,
-    }
-    order = np.random.default_rng(0).permutation(image.GetDepth())
-    for number, k in enumerate(order.tolist()):
-        slice_ = image[:, :, k]
-        place = image.TransformIndexToPhysicalPoint((0, 0, k))
-        for tag, value in {
-            **common,
-            "0008|0018": f"1.2.826.0.1.3680043.2.1125.1.3.{k}",
-            "0020|0013": str(k + 1),
-            "0020|0032": "\\".join(f"{v:.12g}" for v in place),
-        }.items():
-            slice_.SetMetaData(tag, value)
-        writer.SetFileName(str(folder / f"IM{number:03d}"))
-        writer.SetImageIO("GDCMImageIO")
-        writer.Execute(slice_)
-
-
-def edit(path, **changes):
-    data = pydicom.dcmread(path)
-    for name, value in changes.items():
-        setattr(data, name, value)
-    data.save_as(path)
-
-
-def files_by_position(folder):
-    return sorted(folder.iterdir(), key=lambda p: float(pydicom.dcmread(p).ImagePositionPatient[2]))
+from tests.scans.dicom_series import (
+    DIRECTIONS,
+    SHAPE,
+    edit,
+    edit_all,
+    files_by_position,
+    image_of,
+    write_series,
+)
 
 
 @pytest.fixture
@@ -170,76 +104,6 @@ def test_scans_of_either_kind_are_read_alike(series, tmp_path):
     nifti.require_same_geometry(from_folder, from_file)
 
 
-# --- several series, several phases -------------------------------------------------------------------------
-
-
-def test_several_series_in_a_folder(tmp_path):
-    image = image_of(np.eye(3))
-    write_series(tmp_path / "a", image, **{"0020|0011": "3", "0008|103e": "arterial"})
-    write_series(
-        tmp_path / "b", image + 1000, **{"0020|0011": "5", "0008|103e": "portal", "0020|000e": "1.2.3.4"}
-    )
-    for path in (tmp_path / "b").iterdir():
-        path.rename(tmp_path / "a" / f"second{path.name}")
-    with pytest.raises(InputError) as caught:
-        dicom.read_series(tmp_path / "a")
-    assert "holds 2 series and none is chosen" in str(caught.value)
-    assert "number 3 'arterial', 6 slices" in str(caught.value)
-    assert "number 5 'portal', 6 slices, UID 1.2.3.4" in str(caught.value)
-    for chosen in (5, "5", "1.2.3.4"):
-        voxels = dicom.read_series(tmp_path / "a", series=chosen).voxels
-        assert np.array_equal(voxels, sitk.GetArrayFromImage(image).T + 1000)
-    with pytest.raises(InputError, match="series 4 is chosen; expected one of: number"):
-        dicom.read_series(tmp_path / "a", series=4)
-
-
-def test_a_series_uid_in_every_file(series):
-    expected = dicom.read_series(series).voxels
-    for number, path in enumerate(sorted(series.iterdir())):
-        edit(path, SeriesInstanceUID=f"1.2.3.{number}")
-    assert np.array_equal(dicom.read_series(series).voxels, expected)
-
-
-@pytest.mark.parametrize(
-    ("tag", "values"),
-    [
-        ("0020|0100", ("1", "2", "3")),  # TemporalPositionIdentifier
-        ("0020|0012", ("2", "9", "11")),  # AcquisitionNumber
-        ("0008|0032", ("095959.5", "100000.25", "110000")),  # AcquisitionTime
-        ("0018|0081", ("1.15", "2.3", "4.6")),  # EchoTime
-    ],
-)
-def test_phases_of_a_dynamic_series(tmp_path, tag, values):
-    images = [image_of(DIRECTIONS["oblique"]) + 500 * phase for phase in range(3)]
-    for phase in (2, 0, 1):
-        write_series(tmp_path / f"{phase}", images[phase], **{tag: values[phase]})
-        for path in (tmp_path / f"{phase}").iterdir():
-            (tmp_path / "series").mkdir(exist_ok=True)
-            path.rename(tmp_path / "series" / f"{2 - phase}{path.name}")
-    with pytest.raises(InputError, match="holds 3 phases and none is chosen, expected 0 to 2 or 'last'"):
-        dicom.read_series(tmp_path / "series")
-    for phase, index in ((0, 0), ("1", 1), ("last", 2)):
-        volume = dicom.read_series(tmp_path / "series", phase=phase)
-        assert np.array_equal(volume.voxels, sitk.GetArrayFromImage(images[index]).T)
-        assert volume.source.phase == index
-        assert {path.name[0] for path in volume.source.files} == {f"{2 - index}"}
-        assert np.allclose(
-            volume.affine[:3, 2], dicom.read_series(tmp_path / "series", phase=0).affine[:3, 2]
-        )
-    sorted((tmp_path / "series").iterdir())[0].unlink()
-    with pytest.raises(
-        InputError, match=r"2 slices at .* mm \(such as .*\), expected 3 as at most positions"
-    ):
-        dicom.read_series(tmp_path / "series", phase=0)
-
-
-def test_slices_that_occur_twice(series):
-    for path in sorted(series.iterdir()):
-        (series / f"copy of {path.name}").write_bytes(path.read_bytes())
-    with pytest.raises(InputError, match=r"IM\d+ and .*IM\d+ show the same place at the same time"):
-        dicom.read_series(series)
-
-
 # --- no even stack ------------------------------------------------------------------------------------------
 
 
@@ -289,7 +153,10 @@ def test_a_slice_that_is_out_of_line(series):
         ({"ImagePositionPatient": None}, "ImagePositionPatient is None, expected 3 numbers"),
         ({"PixelSpacing": None}, "PixelSpacing is None, expected 2 numbers"),
         ({"PhotometricInterpretation": "RGB"}, "PhotometricInterpretation is RGB"),
-        ({"NumberOfFrames": 5}, "holds several frames"),
+        (
+            {"NumberOfFrames": 5},
+            "holds several frames, expected one slice a file; convert it to NIfTI first, with dcm2niix",
+        ),
         ({"RescaleSlope": 0}, "slope 0.0"),
         ({"PixelData": b"\0\0"}, "its voxels cannot be read"),
     ],
@@ -304,20 +171,7 @@ def test_slices_that_are_refused(series, changes, message):
     assert "\n" not in str(caught.value)
 
 
-# --- other files --------------------------------------------------------------------------------------------
-
-
-def test_other_files_are_passed_over_with_a_notice(series, caplog):
-    expected = dicom.read_series(series).voxels
-    report = pydicom.dcmread(next(series.iterdir()))
-    (series / "notes.txt").write_text("read me")
-    (series / "picture.png").write_bytes(b"\x89PNG")
-    for name in ("Rows", "Columns", "PixelData"):
-        delattr(report, name)
-    report.save_as(series / "report.dcm")
-    with caplog.at_level(logging.WARNING, "liverjax"):
-        assert np.array_equal(dicom.read_series(series).voxels, expected)
-    assert "3 files are no DICOM images, and not used (such as notes.txt)" in caplog.text
+# --- files, folders and codecs -----------------------------------------------------------------------------
 
 
 def test_folders_without_a_series(tmp_path):
@@ -363,19 +217,83 @@ def test_a_size_above_the_limit(series):
         dicom.read_series(series, max_bytes=800)
 
 
-def test_without_pydicom_the_extra_is_named(series, monkeypatch):
+def test_without_pydicom_the_package_is_named(series, monkeypatch):
     monkeypatch.setitem(sys.modules, "pydicom", None)
-    with pytest.raises(InputError, match=r"pip install 'liverjax\[dicom\]'"):
+    with pytest.raises(InputError, match="pip install pydicom"):
         dicom.read_series(series)
 
 
-# --- as cases -----------------------------------------------------------------------------------------------
+def test_sizes_that_the_files_cannot_hold(series):
+    for path in series.iterdir():
+        data = pydicom.dcmread(path)
+        data.compress(pydicom.uid.RLELossless)
+        data.Rows = data.Columns = 9000
+        data.save_as(path)
+    with pytest.raises(InputError, match="declares 162000000 bytes of voxels, more than the file can hold"):
+        dicom.read_series(series)
 
 
-def test_folders_of_series_are_cases(tmp_path):
-    for name in ("patient 10", "patient 9"):
-        write_series(tmp_path / "data" / name, image_of(np.eye(3)))
-    cases = find_cases(tmp_path / "data")
-    assert [case.id for case in cases] == ["patient 9", "patient 10"]
-    assert cases[0].read_image().shape == SHAPE
-    assert [case.id for case in find_cases(tmp_path / "data" / "patient 9")] == ["patient 9"]
+def test_want_of_memory_is_an_error_of_the_folder(series):
+    """2.4e9 bytes where 2e9 are left to the process."""
+    edit_all(series, Rows=10000, Columns=10000)
+    code = (
+        "import resource, sys\n"
+        "from liverjax.scans import dicom\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (2_000_000_000,) * 2)\n"
+        "try:\n"
+        "    dicom.read_series(sys.argv[1])\n"
+        "except dicom.InputError as error:\n"
+        "    print(error)\n"
+    )
+    run = subprocess.run([sys.executable, "-c", code, str(series)], capture_output=True, text=True)
+    assert run.stdout.startswith(f"{series}: its voxels take 2.4e+09 bytes"), run.stderr
+
+
+# --- what dcm2niix is said to convert -----------------------------------------------------------------------
+
+
+def convert(folder, name):
+    dcm2niix = pytest.importorskip("dcm2niix")
+    subprocess.run(
+        [dcm2niix.bin, "-z", "n", "-b", "n", "-f", "%p_%s", "-o", folder.parent, folder],
+        check=True, stdout=subprocess.DEVNULL,
+    )  # fmt: skip
+    return nifti.read(next(folder.parent.glob(name)))
+
+
+def test_a_tilted_series_once_converted(series):
+    for k, path in enumerate(files_by_position(series)):
+        x, y, z = pydicom.dcmread(path).ImagePositionPatient
+        place = [x, float(y) + k * 2.5 * np.tan(np.radians(12)), z]
+        edit(path, ImagePositionPatient=place, GantryDetectorTilt=12, Manufacturer="GE MEDICAL SYSTEMS")
+    with pytest.raises(InputError, match="correct the tilt first, for instance with dcm2niix"):
+        dicom.read_series(series)
+    assert convert(series, "*Tilt*.nii").shape[0] == 7
+
+
+def test_a_file_of_several_frames_once_converted(series):
+    """The slices as one enhanced file."""
+    slices = [pydicom.dcmread(path) for path in files_by_position(series)]
+    shared, data = pydicom.Dataset(), pydicom.dcmread(files_by_position(series)[0])
+    shared.PixelMeasuresSequence, shared.PlaneOrientationSequence = [pydicom.Dataset()], [pydicom.Dataset()]
+    shared.PixelMeasuresSequence[0].PixelSpacing = data.PixelSpacing
+    shared.PixelMeasuresSequence[0].SliceThickness = data.SliceThickness
+    shared.PlaneOrientationSequence[0].ImageOrientationPatient = data.ImageOrientationPatient
+    data.SharedFunctionalGroupsSequence, data.PerFrameFunctionalGroupsSequence = [shared], []
+    for k, slice_ in enumerate(slices):
+        frame = pydicom.Dataset()
+        frame.PlanePositionSequence, frame.FrameContentSequence = [pydicom.Dataset()], [pydicom.Dataset()]
+        frame.PlanePositionSequence[0].ImagePositionPatient = slice_.ImagePositionPatient
+        frame.FrameContentSequence[0].DimensionIndexValues = [1, k + 1]
+        frame.FrameContentSequence[0].InStackPositionNumber = k + 1
+        data.PerFrameFunctionalGroupsSequence.append(frame)
+    del data.ImagePositionPatient, data.ImageOrientationPatient, data.PixelSpacing
+    data.SOPClassUID = data.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.2.1"
+    data.NumberOfFrames, data.PixelData = 6, b"".join(slice_.PixelData for slice_ in slices)
+    expected = dicom.read_series(series).voxels
+    for path in series.iterdir():
+        path.unlink()
+    data.save_as(series / "enhanced.dcm")
+    with pytest.raises(InputError, match="holds several frames, .* convert it to NIfTI first, with dcm2niix"):
+        dicom.read_series(series)
+    assert np.array_equal(convert(series, "*.nii").voxels[:, ::-1], expected)  # it turns the columns round

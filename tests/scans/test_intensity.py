@@ -108,3 +108,101 @@ def test_real_livers_lie_inside_the_window(real_data):
         liver = intensity.normalise(voxels, *window)[case.read_mask().voxels > 0]
         assert -0.9 < np.median(liver) < 0.5
         assert (np.abs(liver) == 1).mean() < 0.05
+
+
+def thorax_and_air():
+    """A CT-like image in HU: air around a body of fat, soft tissue, lung and bone, int16."""
+    rng = np.random.default_rng(0)
+    voxels = rng.normal(-1000, 15, (64, 64, 40))
+    for box, value in (((8, 56), -100), ((12, 52), 50), ((16, 24), -850), ((40, 44), 900)):
+        part = voxels[box[0] : box[1], box[0] : box[1]]
+        part[...] = rng.normal(value, 20, part.shape)
+    return voxels.astype(np.int16)
+
+
+AS_CT = {
+    "hu": lambda hu: hu,
+    "float64": lambda hu: hu.astype(np.float64),
+    "clipped": lambda hu: hu.clip(-160, 240),
+    "steps of 5": lambda hu: hu.clip(-160, 240) // 5 * 5,
+    "padded": lambda hu: np.pad(hu, ((20, 20), (20, 20), (0, 0)), constant_values=-3024),
+    "padded less": lambda hu: np.pad(hu, ((20, 20), (20, 20), (0, 0)), constant_values=-2000),
+    "metal": lambda hu: np.where(np.arange(40) == 20, np.int16(30000), hu),
+    "mirrored": lambda hu: hu[::-1, :, ::-1],
+}
+NOT_IN_HU = {
+    "unsigned": (lambda hu: (hu + 1024).clip(0).astype(np.uint16), "values from 0 to "),
+    "stored values": (lambda hu: np.where(hu < -1020, -2000, hu + 1024), "values from -2000 to "),
+    "shifted twice": (lambda hu: hu - 1024, "0.0% within 0 to 100"),
+    "unit": (lambda hu: (hu.clip(-1000, 1000) / 2000 + 0.5).astype(np.float32), "values from 0 to "),
+    "bytes": (lambda hu: ((hu.clip(-160, 240) + 160) / 400 * 255).astype(np.uint8), "values from 0 to 255"),
+    "wrapped": (lambda hu: hu.astype(np.uint16), "values from 0 to 655"),
+}
+
+
+@pytest.mark.parametrize("change", AS_CT)
+def test_a_ct_in_hounsfield_units_is_one(change):
+    voxels = AS_CT[change](thorax_and_air())
+    assert intensity.doubts(voxels, "ct") == []
+    (doubt,) = intensity.doubts(voxels, "mr")
+    assert "as Hounsfield units have them" in doubt
+    assert doubt.endswith("use a model for CT")
+
+
+@pytest.mark.parametrize("change", NOT_IN_HU)
+def test_a_ct_in_other_units_is_doubted(change):
+    make, values = NOT_IN_HU[change]
+    voxels = make(thorax_and_air())
+    (doubt,) = intensity.doubts(voxels, "ct")
+    assert values in doubt
+    assert doubt.endswith("convert them to Hounsfield units, or use a model for MR")
+    assert intensity.doubts(voxels, "mr") == []
+
+
+def test_following_the_remedies_of_a_doubt_ends_it():
+    unsigned = (thorax_and_air() + 1024).clip(0).astype(np.uint16)
+    assert intensity.doubts(unsigned, "ct")
+    assert intensity.doubts(unsigned.astype(np.float32) - 1024, "ct") == []
+    assert intensity.doubts(abdomen(), "ct")
+    assert intensity.doubts(abdomen(), "mr") == []
+
+
+@pytest.mark.parametrize("modality", ["ct", "mr"])
+def test_constants_and_masks_are_no_scans(modality):
+    assert intensity.doubts(np.full((90, 90, 90), 40, np.int16), modality) == ["every voxel is 40"]
+    mask = np.zeros((90, 90, 90), np.uint8)
+    mask[20:60, 20:60] = 1
+    mask[30:40, 30:40] = 2
+    (doubt,) = intensity.doubts(mask, modality)
+    assert doubt.startswith("next to nothing but the values 0, 1, 2, as in a mask")
+
+
+@hypothesis.given(
+    shape=st.tuples(*[st.integers(1, 12)] * 3),
+    scale=st.sampled_from([0, 1e-6, 1, 1e9]),
+    seed=st.integers(0, 99),
+)
+@hypothesis.settings(deadline=None, max_examples=50)
+def test_any_array_can_be_doubted(shape, scale, seed):
+    voxels = np.random.default_rng(seed).normal(0, scale, shape)
+    for values in (voxels, voxels.astype(np.int64), voxels.astype(np.float32).T):
+        for modality in ("ct", "mr"):
+            assert all("\n" not in doubt for doubt in intensity.doubts(values, modality))
+
+
+@pytest.mark.parametrize(
+    ("folder", "modality"), [("ct", "ct"), ("lits", "ct"), ("chaos_mr", "mr"), ("mr_hbp", "mr")]
+)
+def test_real_scans_are_doubted_as_the_other_modality_alone(real_data, folder, modality):
+    if not (real_data / folder).is_dir():
+        pytest.skip(f"{folder} is not among the real scans")
+    other = {"ct": "mr", "mr": "ct"}[modality]
+    for case in find_cases(real_data / folder, labelled=True):
+        voxels = nifti.read(case.image).voxels
+        assert intensity.doubts(voxels, modality) == [], case.image
+        assert len(intensity.doubts(voxels, other)) == 1, case.image
+        mask = nifti.read(case.label).voxels
+        assert "as in a mask" in intensity.doubts(mask, modality)[0]
+        if modality == "ct":
+            unsigned = (voxels.astype(np.int32) + 1024).clip(0).astype(np.uint16)
+            assert intensity.doubts(unsigned, "ct"), case.image

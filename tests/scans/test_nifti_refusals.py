@@ -1,7 +1,12 @@
 """NIfTI files that are damaged, or are no scans: what is refused, and how it is said."""
 
 import gzip
+import os
+import socket
 import struct
+import subprocess
+import sys
+import tracemalloc
 
 import hypothesis
 import nibabel as nib
@@ -49,11 +54,50 @@ def test_missing_and_unfit_files(tmp_path):
         ("empty.nii", "the file is empty"),
         ("empty.nii.gz", "the file is empty"),
         ("text.nii", "no NIfTI file"),
+        ("text.nii.gz", "no NIfTI file (starts with b'Dear', expected gzip data)"),
     ):
         (tmp_path / name).write_bytes(b"" if name.startswith("empty") else b"Dear reader")
         fails(tmp_path / name, message)
     (tmp_path / "folder.nii").mkdir()
-    fails(tmp_path / "folder.nii", "cannot be read")
+    fails(tmp_path / "folder.nii", "is a folder, expected a regular file")
+    (tmp_path / "loop.nii").symlink_to(tmp_path / "loop.nii")
+    fails(tmp_path / "loop.nii", "cannot be read (Too many levels of symbolic links)")
+    with pytest.raises(InputError, match=r"is no file name \(embedded null"):
+        nifti.read("a\0.nii")
+
+
+def test_what_is_no_regular_file_is_refused_without_being_opened(tmp_path):
+    # To open a pipe that nobody writes to is to wait for ever.
+    for name in ("pipe.nii", "pipe.nii.gz"):
+        os.mkfifo(tmp_path / name)
+        fails(tmp_path / name, "is a named pipe, expected a regular file")
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(tmp_path / "s.nii"))
+        fails(tmp_path / "s.nii", "is a socket, expected a regular file")
+    (tmp_path / "device.nii").symlink_to("/dev/zero")
+    fails(tmp_path / "device.nii", "is a device, expected a regular file")
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+@pytest.mark.parametrize(
+    ("start", "message"),
+    [
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\n",
+            "is a git-lfs pointer, expected the file",
+        ),
+        (b"<html><body>Sign in", "is a page of HTML or XML, expected a NIfTI file; download it again"),
+        (b"\n <!DOCTYPE html>", "is a page of HTML or XML"),
+        (b"\xef\xbb\xbf<?xml version='1.0'?><Error>", "is a page of HTML or XML"),
+    ],
+)
+def test_what_was_downloaded_instead_of_the_scan_is_named(scan, suffix, start, message):
+    path = scan.with_name(f"fetched{suffix}")
+    path.write_bytes(start)
+    fails(path, message)
+    # The remedy of both: the file itself in its place.
+    path.write_bytes(scan.read_bytes() if suffix == ".nii" else gzip.compress(scan.read_bytes()))
+    assert np.array_equal(nifti.read(path).voxels, voxels_of())
 
 
 def test_every_truncation_is_noticed(scan):
@@ -108,6 +152,8 @@ def test_misnamed_compression(scan):
     packed = scan.with_name("packed.nii")
     packed.write_bytes(gzip.compress(scan.read_bytes()))
     fails(packed, "holds gzip data, expected a name that ends in .nii.gz")
+    for path, name in ((plain, "plain.nii"), (packed, "packed.nii.gz")):  # the remedy
+        assert np.array_equal(nifti.read(path.rename(path.with_name(name))).voxels, voxels_of())
 
 
 def test_a_header_without_voxels(scan):
@@ -119,8 +165,8 @@ def test_a_header_without_voxels(scan):
 
 def test_huge_declared_sizes_are_refused_before_memory_is_taken(scan):
     patched(scan, (DIM, "4h", 3, 32000, 32000, 32000))
-    fails(scan, "6.55e+13 bytes")
-    fails(zipped(scan), "6.55e+13 bytes")
+    fails(scan, "declares 65536000000352 bytes")
+    fails(zipped(scan), "declares 65536000000352 bytes")
     patched(scan, (DIM, "4h", 3, 1000, 1000, 1000))
     fails(scan, "can hold: it is truncated")
     fails(zipped(scan), "can hold: it is truncated")
@@ -142,6 +188,50 @@ def test_a_gzip_bomb_is_not_unpacked(scan):
     fails(zipped(scan), "bytes (dim", max_bytes=10**13)
 
 
+def test_the_bound_counts_what_is_taken_in_memory_of_what_a_small_file_declares(tmp_path):
+    # 16 MB of zeros, 16 kB as a file; with a slope they become 64 MB of float32.
+    path = tmp_path / "scan.nii"
+    nib.save(nib.Nifti1Image(np.zeros((256, 256, 256), np.uint8), AFFINE), path)
+    patched(path, (SLOPE, "f", 2.0))
+    bomb = zipped(path)
+    assert bomb.stat().st_size < 2**16
+    tracemalloc.start()
+    try:
+        fails(bomb, "declares 16777568 bytes", max_bytes=2**26 - 1)
+        fails(bomb, "take 67108864 bytes in memory, expected at most 67108863", max_bytes=2**26 - 1)
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+        assert nifti.read(bomb, max_bytes=2**26).voxels.nbytes == 2**26
+        # The voxels that are returned, and some MB.
+        assert tracemalloc.get_traced_memory()[1] < 2**26 + 2**23
+    finally:
+        tracemalloc.stop()
+    patched(path, (SLOPE, "f", 1.0))
+    assert nifti.read(path, max_bytes=2**24 + 352).voxels.nbytes == 2**24
+    fails(path, "expected at most 16777567", max_bytes=2**24 + 351)
+
+
+def test_all_phases_are_bounded_as_stored_and_one_in_memory(tmp_path):
+    path = tmp_path / "series.nii"
+    nib.save(nib.Nifti1Image(np.zeros((4, 4, 4, 10), np.float64), AFFINE), path)
+    assert nifti.read(path, phase=3, max_bytes=352 + 5120).voxels.nbytes == 256
+    fails(path, "declares 5472 bytes", phase=3, max_bytes=5471)
+
+
+def test_want_of_memory_is_said_with_what_was_needed(tmp_path):
+    path = tmp_path / "scan.nii"
+    nib.save(nib.Nifti1Image(np.zeros((2, 2, 2), np.int16), AFFINE), path)
+    patched(path, (DIM, "4h", 3, 512, 512, 512))
+    os.truncate(path, 352 + 2**28)  # a hole, which takes no disk
+    code = (
+        "import resource, sys\nfrom liverjax.errors import InputError\nfrom liverjax.scans import nifti\n"
+        "used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (used + 2**27,) * 2)\n"
+        "try:\n    nifti.read(sys.argv[1])\nexcept InputError as error:\n    print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True)
+    assert done.stdout == f"{path}: its voxels take 268435456 bytes, more memory than there is\n", done.stderr
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -151,23 +241,22 @@ def test_a_gzip_bomb_is_not_unpacked(scan):
         ([(DIM + 4, "h", 0)], "dimensions [5, 0, 3]"),
         ([(DIM + 4, "h", -4)], "dimensions [5, -4, 3]"),
         ([(DIM, "6h", 5, 5, 4, 1, 1, 3)], "dimensions [5, 4, 1, 1, 3]"),
-        ([(SLOPE, "f", np.nan)], "scl_slope is nan"),
-        ([(SLOPE, "f", np.inf)], "scl_slope is inf"),
-        ([(INTER, "f", np.nan)], "scl_inter nan"),
+        ([(INTER, "f", np.nan)], "scl_slope is 1.0 and scl_inter nan, expected finite numbers"),
         ([(SLOPE, "f", 1e38)], "59 voxels hold no intensity"),
         ([(DATATYPE, "h", 32), (BITPIX, "h", 64)], "complex64"),
         ([(DATATYPE, "h", 1792), (BITPIX, "h", 128)], "complex128"),
-        ([(DATATYPE, "h", 128), (BITPIX, "h", 24)], "voxels of type"),
-        ([(DATATYPE, "h", 2304), (BITPIX, "h", 32)], "voxels of type"),
-        ([(DATATYPE, "h", 1536), (BITPIX, "h", 128)], "voxels of type"),
-        ([(DATATYPE, "h", 1), (BITPIX, "h", 1)], "voxels of type"),
-        ([(DATATYPE, "h", 0)], "voxels of type"),
+        ([(DATATYPE, "h", 128), (BITPIX, "h", 24)], "voxels of type RGB, expected"),
+        ([(DATATYPE, "h", 2304), (BITPIX, "h", 32)], "voxels of type RGBA, expected"),
+        ([(DATATYPE, "h", 1536), (BITPIX, "h", 128)], "voxels of type float128, expected"),
+        ([(DATATYPE, "h", 1), (BITPIX, "h", 1)], "voxels of type 1 bit, expected"),
+        ([(DATATYPE, "h", 0)], "voxels of type none, expected"),
         ([(DATATYPE, "h", 77)], "voxels of type code 77"),
         ([(VOX_OFFSET, "f", 0)], "vox_offset is 0"),
         ([(VOX_OFFSET, "f", -352)], "vox_offset is -352"),
         ([(VOX_OFFSET, "f", np.nan)], "vox_offset is nan"),
         ([(VOX_OFFSET, "f", np.inf)], "vox_offset is inf"),
         ([(VOX_OFFSET, "f", 352.5)], "vox_offset is 352.5"),
+        ([(VOX_OFFSET, "f", 352.00003)], "vox_offset is 352.000031"),
         ([(UNITS, "B", 7)], "xyzt_units is 7"),
         ([(MAGIC, "4s", b"ni1")], "header of a file pair"),
         ([(MAGIC, "4s", b"nope")], "no NIfTI file (magic"),
@@ -176,6 +265,13 @@ def test_a_gzip_bomb_is_not_unpacked(scan):
         ([(SROW_X, "4f", 0, 0, 0, 0)], "expected three independent axes"),
         ([(SROW_X, "4f", 0, 0.8, 0, 0)], "expected three independent axes"),
         ([(SROW_X + 8, "f", 0.1)], "is sheared by 2.3 degrees"),
+        ([(SROW_X, "12f", 0, 0, 1e30, 0, 1e30, 0, 0, 0, 0, 1e30, 0, 0)], "voxels of 1.00000002e+30 x"),
+        ([(SROW_X, "4f", 1e-40, 0, 0, 0)], "x 0.800000012 x 2.5 mm, expected 1e-06 to 1e+06 mm"),
+        ([(SROW_X + 12, "f", 1e30)], "an origin within 1e+09 mm"),
+        (
+            [(SFORM_CODE, "h", 0), (QFORM_CODE, "h", 1), (QUATERN_B, "f", np.nan)],
+            "its numbers are not finite",
+        ),
         ([(SFORM_CODE, "h", 0), (QFORM_CODE, "h", 1), (QUATERN_B, "f", 3)], "its qform cannot be read"),
         ([(SFORM_CODE, "h", 0), (QFORM_CODE, "h", 0), (PIXDIM + 4, "f", 0)], "three independent axes"),
     ],
@@ -202,8 +298,34 @@ def test_voxels_that_are_no_intensities(tmp_path, value):
         nib.save(nib.Nifti1Image(voxels, AFFINE), tmp_path / "scan.nii")
         fails(
             tmp_path / "scan.nii",
-            f"1 voxels hold no intensity (the first, (2, 1, 0), is {np.float32(value):g})",
+            f"1 voxels hold no intensity (the first, (2, 1, 0), is {np.float32(value)!s}), expected finite numbers "
+            "up to 4294967296",
         )
+
+
+@pytest.mark.parametrize(
+    ("dtype", "value"), [("i8", 9 * 10**18), ("i8", -(2**63)), ("u8", 2**64 - 1), ("u8", 2**32 + 1)]
+)
+def test_integers_that_are_no_intensities(tmp_path, dtype, value):
+    voxels = voxels_of(dtype)
+    voxels[2, 1, 0] = value
+    nib.save(nib.Nifti1Image(voxels, AFFINE, dtype=dtype), tmp_path / "scan.nii")
+    fails(tmp_path / "scan.nii", f"1 voxels hold no intensity (the first, (2, 1, 0), is {value})")
+    voxels[2, 1, 0] = 2**32  # the largest that is one
+    nib.save(nib.Nifti1Image(voxels, AFFINE, dtype=dtype), tmp_path / "scan.nii")
+    assert nifti.read(tmp_path / "scan.nii").voxels.max() == 2**32
+
+
+@pytest.mark.parametrize("size", [2e-308, 1e-200, 1e-7, 1e7, 1e200, 1.7e308])
+def test_steps_that_no_square_can_be_taken_of(tmp_path, size, recwarn):
+    image = nib.Nifti2Image(voxels_of(), None)
+    image.header.set_sform(np.diag([size, size, size, 1]), code=1)
+    nib.save(image, tmp_path / "scan.nii")
+    fails(
+        tmp_path / "scan.nii",
+        f"voxels of {size:.9g} x {size:.9g} x {size:.9g} mm, expected 1e-06 to 1e+06 mm",
+    )
+    assert not recwarn.list
 
 
 @hypothesis.given(st.binary(max_size=700), st.booleans())

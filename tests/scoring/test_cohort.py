@@ -3,7 +3,6 @@
 import csv
 import json
 import math
-import os
 
 import numpy as np
 import pytest
@@ -11,7 +10,7 @@ from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from liverjax.commands.dispatch import main
-from liverjax.errors import InputError, LiverjaxError
+from liverjax.errors import InputError
 from liverjax.scans import nifti
 from liverjax.scoring import cohort
 from liverjax.scoring.case import LESION_COLUMNS
@@ -142,18 +141,6 @@ def test_several_processes_give_the_same(folders):
     assert str(one.cases) == str(two.cases)
 
 
-class _Deadly:
-    """Ends the process that unpickles it."""
-
-    def __reduce__(self):
-        return os._exit, (1,)
-
-
-def test_a_process_that_dies_is_reported():
-    with pytest.raises(LiverjaxError, match="one of 2 scoring processes died"):
-        cohort._score([_Deadly()], ("dice",), processes=2, quiet=True)
-
-
 @pytest.mark.parametrize("shift", [(1, 0, 0), (0, 1, 0), (0, 0, 1)])
 @pytest.mark.parametrize("place", ["lits/segmentation-1.nii.gz", "chaos_mr/labelsTr/mr20.nii.gz"])
 def test_a_real_mask_moved_by_one_voxel_scored_by_hand(real_data, tmp_path, place, shift):
@@ -276,7 +263,8 @@ def test_cases_whose_tumours_are_not_labelled(tmp_path):
     _write(tmp_path / "set" / "labels" / "x.nii.gz", _labels(LIVER))
     _write(tmp_path / "p" / "x.nii.gz", _labels(LIVER, TUMOR))
     (tmp_path / "set" / "cases.json").write_text(json.dumps({"liver_only": ["x"]}))
-    evaluation = cohort.evaluate(tmp_path / "p", tmp_path / "set", quiet=True)
+    both = ("liver", "tumor")
+    evaluation = cohort.evaluate(tmp_path / "p", tmp_path / "set", regions=both, quiet=True)
     liver, tumor = evaluation.cases
     assert (liver["dice"], tumor["state"]) == (1, "not labelled")
     assert math.isnan(tumor["dice"]) and math.isnan(tumor["prediction_ml"])
@@ -326,7 +314,8 @@ def test_empty_masks_in_every_combination(tmp_path, state):
     for folder, word in (("p", "prediction"), ("r", "reference")):
         empty = state == "both empty" or state.startswith(word)
         _write(tmp_path / folder / "x.nii.gz", _labels() if empty else _labels(LIVER, TUMOR))
-    evaluation = cohort.evaluate(tmp_path / "p", tmp_path / "r", tmp_path / "out", quiet=True)
+    folders, both = (tmp_path / "p", tmp_path / "r", tmp_path / "out"), ("liver", "tumor")
+    evaluation = cohort.evaluate(*folders, regions=both, quiet=True)
     assert [row["state"] for row in evaluation.cases] == [state, state]
     values = [row[metric] for row in evaluation.cases for metric in ("dice", "miccai")]
     assert np.isnan(values).all() if state == "both empty" else values == [0, 0, 0, 0]

@@ -54,8 +54,9 @@ def test_infinite_values_and_numbers_of_cases_are_shown(tmp_path):
 
 def test_a_set_without_tumours_has_no_tumour_metrics(tmp_path):
     found = _evaluate(tmp_path, a=("0110", "0110"))
-    assert list(found.tables()) == ["Scores of the liver", "Scores of the tumor"]
-    names = [row[""] for row in found.tables()["Scores of the tumor"]]
+    assert list(found.tables()) == ["Scores of the liver"]
+    both = cohort.evaluate(tmp_path / "p", tmp_path / "r", regions=("liver", "tumor"), quiet=True)
+    names = [row[""] for row in both.tables()["Scores of the tumor"]]
     assert "Dice" not in names and "cases, both empty" in names
 
 

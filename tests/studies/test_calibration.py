@@ -152,6 +152,14 @@ def test_scans_of_every_layout_are_read(tiny_run, tmp_path, capsys, make, phase)
     assert capsys.readouterr().out.splitlines()[1].split()[0] == id
 
 
+def test_a_damaged_calibration_is_fitted_anew(run, phantom_scans):
+    (run / "calibration.json").write_text("[]")
+    with pytest.raises(CheckpointError, match="calibrate the run again"):
+        liverjax.load_model(run)
+    fitted = calibration.calibrate(run, phantom_scans, quiet=True).calibration
+    assert liverjax.load_model(run).calibration == fitted
+
+
 def test_what_cannot_be_calibrated_is_refused(run, phantom_scans, tmp_path):
     (tmp_path / "file").write_bytes(b"x")
     with pytest.raises(InputError, match="expected the folder of a run"):

@@ -31,8 +31,11 @@ _ROOT = _HERE.parent.parent
 _batches_and_gradient = runpy.run_path(str(_HERE / "one_process.py"))["batches_and_gradient"]
 
 
-def _start(processes, devices, command, folder):
-    """Starts ``command`` in so many processes of so many devices each; ``{process}`` in it is the process's number."""
+def _start(processes, devices, command, folder, only=None):
+    """Starts ``command`` in so many processes of so many devices each; ``{process}`` in it is the process's number.
+
+    ``only`` so many of them are really started.
+    """
     with socket.socket() as probe:
         probe.bind(("localhost", 0))
         port = probe.getsockname()[1]
@@ -44,7 +47,7 @@ def _start(processes, devices, command, folder):
     if processes > 1:
         environment |= {"JAX_COORDINATOR_ADDRESS": f"localhost:{port}", "JAX_NUM_PROCESSES": str(processes)}
     started = []
-    for process in range(processes):
+    for process in range(only or processes):
         own = {"JAX_PROCESS_ID": str(process)} if processes > 1 else {}
         with open(folder / f"process{process}.txt", "w", encoding="utf-8") as output:
             words = [str(word).format(process=process) for word in command]
@@ -143,6 +146,15 @@ def test_an_environment_that_names_others_wrongly_is_told_in_one_line(monkeypatc
             "SLURM_LOCALID": "0",
         },
         {"KUBERNETES_SERVICE_HOST": "10.0.0.1"},
+        # The interactive step of `salloc -n 4`.
+        {
+            "SLURM_JOB_ID": "7",
+            "SLURM_STEP_NODELIST": "nowhere",
+            "SLURM_NTASKS": "4",
+            "SLURM_STEP_NUM_TASKS": "1",
+            "SLURM_PROCID": "0",
+            "SLURM_LOCALID": "0",
+        },
     ],
 )
 def test_a_lone_process_stays_alone(monkeypatch, variables):
@@ -163,6 +175,56 @@ def test_off_stays_alone_whatever_the_environment_says(monkeypatch):
         initialize_distributed("of"),
     ):
         pass
+
+
+_JOIN = """
+import sys, logging
+from liverjax.errors import LiverjaxError
+from liverjax.training.distributed import initialize_distributed
+logging.basicConfig(format="%(message)s")
+try:
+    with initialize_distributed(sys.argv[1], wait=float(sys.argv[2])):
+        import jax
+        print(jax.process_count(), "processes")
+except LiverjaxError as error:
+    print(type(error).__name__, error)
+    sys.exit(1)
+"""
+
+
+def test_processes_that_do_not_come_are_named_after_a_while_and_off_trains_alone(tmp_path):
+    (alone,) = _start(2, 1, ["-c", _JOIN, "auto", "8"], tmp_path, only=1)
+    start = time.monotonic()
+    (status,), (output,) = _finish([alone], tmp_path)
+    assert status == 1 and time.monotonic() - start < 60
+    waiting, error = output.splitlines()
+    assert waiting == "waiting for 1 more process (JAX_NUM_PROCESSES=2)"
+    assert error.startswith("ConfigError 1 more process (JAX_NUM_PROCESSES=2) did not come within 8 s")
+    assert "--distributed=off" in error
+    (alone,) = _start(2, 1, ["-c", _JOIN, "off", "8"], tmp_path, only=1)
+    assert _finish([alone], tmp_path) == ([0], ["1 processes\n"])
+
+
+def test_a_process_that_comes_late_is_waited_for(tmp_path):
+    command = f"import sys, time; time.sleep(7 * int(sys.argv[3]))\n{_JOIN}"
+    started = _start(2, 1, ["-c", command, "auto", "120", "{process}"], tmp_path)
+    statuses, outputs = _finish(started, tmp_path)
+    assert statuses == [0, 0], outputs
+    assert outputs[0].splitlines() == ["waiting for 1 more process (JAX_NUM_PROCESSES=2)", "2 processes"]
+
+
+def test_a_signal_ends_the_wait_for_other_processes(tmp_path):
+    (alone,) = _start(2, 1, ["-c", _JOIN, "auto", "300"], tmp_path, only=1)
+    output = tmp_path / "process0.txt"
+    while alone.poll() is None and "waiting" not in output.read_text(encoding="utf-8"):
+        time.sleep(0.1)
+    alone.send_signal(signal.SIGINT)
+    start = time.monotonic()
+    (status,), (text,) = _finish([alone], tmp_path)
+    assert status == 1 and time.monotonic() - start < 20
+    assert text.splitlines()[1:] == [
+        "Interrupted SIGINT while waiting for 1 more process (JAX_NUM_PROCESSES=2); the same command starts again"
+    ]
 
 
 def _train_command(config, folder, workdir, store=None):

@@ -15,7 +15,9 @@ import numpy as np
 import pytest
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
+from liverjax.commands.dispatch import main
 from liverjax.errors import Interrupted
+from liverjax.signals import StopSignals
 from liverjax.training.logs import read_log
 from liverjax.training.loop import train
 
@@ -125,13 +127,40 @@ class _Interrupts(io.StringIO):
         return super().write(text)
 
 
-def test_a_signal_before_the_first_step_is_obeyed_after_it(tiny_config, tmp_path):
+def test_a_signal_before_the_first_step_is_obeyed_there_and_the_same_call_goes_on(tiny_config, tmp_path):
     config = dataclasses.replace(tiny_config, views=("axial",))
     with contextlib.redirect_stdout(_Interrupts()) as printed, pytest.raises(Interrupted) as caught:
         train(config, tmp_path / "run")
     assert printed.getvalue().startswith("devices: ")
-    assert str(caught.value).startswith("SIGINT after step 1 of axial; saved")
-    assert (tmp_path / "run" / "axial" / "last" / "1" / "checksums.json").exists()
+    assert str(caught.value) == "SIGINT before a step of axial; the same command goes on"
+    assert train(config, tmp_path / "run", quiet=True)["axial"].finished
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_the_command_starts_is_not_lost(whole, train_command, tmp_path, capsys, number):
+    command = train_command(whole[0], tmp_path / "run")
+    file = tmp_path / "tiny.py"
+    early = f"import signal\nsignal.raise_signal({int(number)})\n"
+    file.write_text(early + file.read_text(encoding="utf-8"), encoding="utf-8")
+    before = signal.getsignal(number)
+    assert main(command[3:]) == 75
+    told = f"liverjax: {number.name} before a step of axial; the same command goes on\n"
+    assert capsys.readouterr().err.endswith(told)
+    assert signal.getsignal(number) is before
+
+
+def test_signals_within_signals_are_shared_and_a_second_one_acts_as_usual():
+    # A shell that starts a program in the background has it ignore SIGINT.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    with StopSignals() as outer:
+        with StopSignals() as inner:
+            signal.raise_signal(signal.SIGTERM)
+            assert inner.received == outer.received == "SIGTERM"
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    with StopSignals() as later:
+        assert later.received is None
+    signal.signal(signal.SIGINT, before)
 
 
 def _logged_losses(workdir):

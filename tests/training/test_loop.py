@@ -10,8 +10,9 @@ import jax
 import numpy as np
 import pytest
 
+from liverjax import __version__
 from liverjax.data.store import open_store
-from liverjax.errors import CheckpointError, ConfigError, LockedError, TrainingError
+from liverjax.errors import CheckpointError, ConfigError, InputError, LockedError, TrainingError
 from liverjax.files import locked
 from liverjax.pretrained.load import load_model
 from liverjax.training.logs import read_log
@@ -137,7 +138,122 @@ def test_a_loss_that_is_not_finite_stops_the_run_with_its_step(tiny_config, tmp_
     config = _one_view(tiny_config, learning_rate=1e38, warmup_steps=0, validate_every=100, save_every=1)
     with pytest.raises(TrainingError, match=r"axial: loss .* at step [23], expected finite values"):
         train(config, tmp_path, quiet=True)
-    assert (tmp_path / "axial" / "last" / "1").is_dir()
+
+
+@pytest.mark.parametrize("keep", [0, 2])
+def test_a_lower_rate_goes_on_after_a_checkpoint_that_gives_no_finite_loss(uninterrupted, tmp_path, keep):
+    config, workdir, _ = uninterrupted
+    if keep:  # Two steps as they should be; else the first checkpoint of all is the one that has to go.
+        shutil.copytree(workdir, tmp_path / "run")
+        shutil.rmtree(tmp_path / "run" / "axial" / "last" / "4")
+    harsh = _one_view(config, steps=8, learning_rate=1e38, warmup_steps=0, validate_every=100, save_every=1)
+    kept = f"that of step {keep} is kept" if keep else "no checkpoint is left, training starts anew"
+    told = rf"at step {keep + 2}, expected finite values; the checkpoint of step {keep + 1} gave it and was removed"
+    with pytest.raises(TrainingError, match=f"{told}, {kept}.*lower train.learning_rate .* --resume=force"):
+        train(harsh, tmp_path / "run", resume="force", quiet=True)
+    gentle = dataclasses.replace(harsh, train=dataclasses.replace(harsh.train, learning_rate=1e-3))
+    progress = train(gentle, tmp_path / "run", resume="force", quiet=True)["axial"]
+    assert progress.finished and progress.step == 8
+
+
+def test_parameters_that_are_not_finite_are_not_kept(uninterrupted, tmp_path):
+    config, _, _ = uninterrupted
+    # The step itself overflows: its loss and gradient are still finite.
+    harsh = _one_view(config, learning_rate=3e38, warmup_steps=0, optimizer="sgd", clip_norm=0.0, steps=1)
+    harsh = dataclasses.replace(harsh, loss=dataclasses.replace(harsh.loss, dice=100.0))
+    with pytest.raises(
+        TrainingError, match=r"parameters that are not finite after step 1.* no checkpoint is left"
+    ):
+        train(harsh, tmp_path, quiet=True)
+    assert not list(tmp_path.glob("axial/*/1"))
+    skip = dataclasses.replace(harsh, train=dataclasses.replace(harsh.train, on_nonfinite="skip"))
+    assert train(skip, tmp_path, resume="force", quiet=True)["axial"].skipped == 1
+
+
+def test_a_forced_resume_whose_checkpoints_do_not_fit_changes_nothing(tiny_run, tiny_config, tmp_path):
+    run = shutil.copytree(tiny_run, tmp_path / "run")
+    before = {path: path.read_bytes() for path in run.rglob("[!.]*") if path.is_file()}
+    wider = dataclasses.replace(tiny_config, model=dataclasses.replace(tiny_config.model, features=(4, 12)))
+    # Of one view only, which has no checkpoint yet: the others are those of the same run.
+    shutil.rmtree(run / "axial")
+    for views in (("axial",), ("coronal",), tiny_config.views):
+        with pytest.raises(
+            CheckpointError, match=r"holds another network than the config.*nothing was changed"
+        ):
+            train(dataclasses.replace(wider, views=views), run, resume="force", quiet=True)
+    shutil.copytree(tiny_run / "axial", run / "axial")
+    assert {path: path.read_bytes() for path in run.rglob("[!.]*") if path.is_file()} == before
+    assert load_model(run).config.model.features == (4, 8)
+    assert all(progress.finished for progress in train(tiny_config, run, quiet=True).values())
+    # The remedy of the message: what fits is taken.
+    start = {"axial": load_model(run).trained("axial")[1]}
+    one = dataclasses.replace(wider, views=("axial",))
+    assert train(one, tmp_path / "other", init=start, quiet=True)["axial"].finished
+
+
+def test_a_run_that_cannot_start_leaves_its_folder_for_a_better_config(tiny_config, tmp_path):
+    labels = dataclasses.replace(tiny_config.target, labels=("background", "liver"))
+    batch = dataclasses.replace(tiny_config.batch, empty_share=0.5, liver_share=0.25, tumor_share=0.0)
+    config = dataclasses.replace(_one_view(tiny_config, steps=1), target=labels, batch=batch)
+    store = shutil.copytree(tiny_config.store, tmp_path / "store")
+    # No slice without liver is left; each view has the same number of pixels.
+    for path in store.glob("cases/*/case.json"):
+        facts = json.loads(path.read_text(encoding="utf-8"))
+        sizes = {view: len(rows) for view, rows in facts["counts"].items()}
+        facts["counts"] = {view: [[100 - n + 1, 0]] + [[1, 0]] * (n - 1) for view, n in sizes.items()}
+        path.write_text(json.dumps(facts), encoding="utf-8")
+    config = dataclasses.replace(config, store=str(store))
+    with pytest.raises(
+        InputError, match=r"no training case has a slice without liver, but batch.empty_share is 0.5"
+    ):
+        train(config, tmp_path / "run", quiet=True)
+    better = dataclasses.replace(config, batch=dataclasses.replace(batch, empty_share=0.0))
+    assert train(better, tmp_path / "run", quiet=True)["axial"].finished
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"config": {"loss": {"focal": 1.0}}}, r"the config has no field 'loss.focal'"),
+        ({"config": 5}, "the config is 5, expected a group of fields"),
+        (
+            {"config": {"batch": {"patch": [65536, 65536]}}},
+            r"batch.patch is \(65536, 65536\), expected rows and",
+        ),
+        ({"data": {"train": []}}, "data.validation is None, expected a list of case ids"),
+        ({"data": []}, r"data is \[\], expected a group of fields"),
+    ],
+)
+def test_a_manifest_of_another_version_is_named_with_field_and_versions(tiny_run, tmp_path, change, message):
+    facts = json.loads((tiny_run / "run.json").read_text(encoding="utf-8"))
+    facts["versions"]["liverjax"] = "9.8"
+    (tmp_path / "run.json").write_text(json.dumps({**facts, **change}), encoding="utf-8")
+    told = rf"run.json was written by liverjax 9.8, this is {__version__}: .*{message}"
+    with pytest.raises(CheckpointError, match=told):
+        load_model(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", "[" * 100_000, '{"format": "x", "versions": {}}', "\x00"])
+def test_a_manifest_that_is_none_is_told_in_a_line(tmp_path, text):
+    (tmp_path / "run.json").write_text(text, encoding="utf-8")
+    with pytest.raises(CheckpointError, match=r"run.json: not the manifest of a run") as caught:
+        load_model(tmp_path)
+    assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize("place", ["workdir", "store"])
+def test_an_address_is_no_folder(tiny_config, tmp_path, monkeypatch, place):
+    monkeypatch.chdir(tmp_path)
+    workdir = "run"
+    if place == "workdir":
+        workdir = "gs://bucket/run"
+    else:
+        tiny_config = dataclasses.replace(tiny_config, store="gs://bucket/store")
+    with pytest.raises(
+        InputError, match=rf"{place}: gs://bucket/.* is an address, expected a file or folder"
+    ):
+        train(tiny_config, workdir, quiet=True)
+    assert not list(tmp_path.iterdir())
 
 
 def test_steps_that_are_not_finite_can_be_skipped_and_are_counted(tiny_config, final_state, tmp_path):
@@ -185,7 +301,7 @@ def test_a_limit_shorter_than_the_first_log_line_is_kept_and_the_rate_falls(tiny
     progress = train(config, tmp_path, quiet=True)["axial"]
     assert progress.finished and time.monotonic() - start < 40
     assert (
-        learning_rate(config.train, progress.step - 1, progress.end_step) < 0.1 * config.train.learning_rate
+        learning_rate(config.train, progress.step - 1, progress.end_step) < 0.2 * config.train.learning_rate
     )
 
 
@@ -247,3 +363,14 @@ def test_a_time_limit_ends_a_run_and_its_rate_falls_before(tiny_config, tmp_path
     rates = [r["learning_rate"] for r in read_log(tmp_path / "axial" / "log.jsonl") if "learning_rate" in r]
     assert max(rates) == pytest.approx(config.train.learning_rate)
     assert rates[-1] < 0.5 * max(rates)  # On a busy machine the pace is foretold only roughly.
+
+
+def test_doubtful_cases_of_a_store_are_said_once(tiny_config, tmp_path, caplog):
+    store = shutil.copytree(tiny_config.store, tmp_path / "store")
+    path = store / "cases" / "phantom_003" / "case.json"
+    facts = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps({**facts, "doubts": ["values from 0 to 1"]}), encoding="utf-8")
+    config = dataclasses.replace(_one_view(tiny_config, steps=1), store=str(store))
+    train(config, tmp_path / "run", quiet=True)
+    said = "1 of the store's 8 cases are doubtful, the first phantom_003: values from 0 to 1"
+    assert [record.getMessage() for record in caplog.records if "doubtful" in record.getMessage()] == [said]

@@ -5,9 +5,11 @@ matplotlib is imported on use, and figures are made without pyplot and its globa
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import pathlib
+import sys
 import warnings
 from typing import TYPE_CHECKING, Literal
 
@@ -26,9 +28,26 @@ PALETTE = (BLUE, ORANGE, GREEN, RED, PURPLE)
 
 def new_figure(width: float, height: float, layout: Literal["constrained"] | None = "constrained") -> Figure:
     """Returns an empty figure of a size in inches, at 100 pixels per inch."""
+    _import_matplotlib()
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), dpi=100, layout=layout)
+
+
+def _import_matplotlib() -> None:
+    """Imports matplotlib, also where MPLBACKEND names a backend that does not exist: figures without windows need none.
+
+    matplotlib itself cannot be imported then, nor imported again afterwards.
+    """
+    backend = None if "matplotlib" in sys.modules else os.environ.pop("MPLBACKEND", None)
+    try:
+        import matplotlib
+    finally:
+        if backend is not None:
+            os.environ["MPLBACKEND"] = backend
+    if backend:
+        with contextlib.suppress(ValueError):
+            matplotlib.rcParams["backend"] = backend
 
 
 def plain(axes: Axes, lines: Literal["x", "y"] = "y") -> None:

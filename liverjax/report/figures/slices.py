@@ -11,7 +11,7 @@ import numpy as np
 from liverjax import labels
 from liverjax.report.figures.canvas import BLUE, RED, YELLOW, new_figure, png
 from liverjax.scans.grid import to_canonical
-from liverjax.volume import Volume
+from liverjax.volume import Volume, label_voxels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -50,7 +50,10 @@ def preview(
         does not, else percentiles 1 and 99.5 of what is not zero.
 
     Returns:
-      The PNG.
+      The PNG, in which an intensity of NaN is drawn as 0.
+
+    Raises:
+      InputError: ``image`` is no `Volume`, or a mask has another shape or holds what is no label id.
     """
     scan = to_canonical(image)
     masks = [(_canonical_mask(image, mask), (BLUE, RED), ("liver", "tumour"), "solid")]
@@ -69,7 +72,7 @@ def preview(
     for column, (across, (left, left_letter), (up, up_letter)) in enumerate(_PANELS.values()):
         axes = figure.add_subplot(grid[column])
         index = _fullest(liver, across)
-        plane = np.nan_to_num(_slice(scan.voxels, across, index).astype(np.float32))
+        plane = np.clip(np.nan_to_num(_slice(scan.voxels, across, index).astype(np.float32)), low, high)
         place = {"origin": "lower", "extent": (0, extent[left], 0, extent[up])}
         axes.imshow(plane, cmap="gray", vmin=low, vmax=high, **place)
         for voxels, colors, _, style in masks:
@@ -149,14 +152,15 @@ def contact_sheet(
 
 
 def _canonical_mask(image: Volume, mask: Volume | np.ndarray) -> np.ndarray:
-    return to_canonical(image.with_voxels(mask.voxels if isinstance(mask, Volume) else mask)).voxels
+    placed = image.with_voxels(mask.voxels if isinstance(mask, Volume) else mask)
+    return to_canonical(placed.with_voxels(label_voxels(placed, range(256)))).voxels
 
 
 def _window(voxels: np.ndarray) -> tuple[float, float]:
     if np.fmin.reduce(voxels, axis=None) <= -100:  # fmin ignores NaN
         return CT_WINDOW
     shown = voxels[np.isfinite(voxels) & (voxels != 0)]
-    if not shown.size:
+    if not shown.size or shown.dtype == bool:
         return 0.0, 1.0
     low, high = np.percentile(shown, (1, 99.5))
     return float(low), float(high) if high > low else float(low) + 1
