@@ -28,9 +28,9 @@ def write_volumes(path: pathlib.Path, records: Sequence[Mapping[str, Any]], tumo
     """Writes the table of volumes of the masks beside it.
 
     A row for each mask that this run wrote; rows of others stay as long as their masks are there. A mask that has
-    changed since its row was written, by a run that was killed or by hand, is measured anew, and so is one that this run
-    skipped and no row names. A file of the same name that is no such table is left alone, with a warning. Callers see
-    to it that one process at a time does this in a folder.
+    changed since its row was written, by a run that was killed or by hand, is measured anew, and so is one that this
+    run skipped and no row names. A file of the same name that is no such table is left alone, with a warning. Callers
+    see to it that one process at a time does this in a folder.
 
     Args:
       path: of the table, in the folder of the masks.
