@@ -1,8 +1,8 @@
 """Intervals of volumes: how far predicted volumes were from the reference on cross-validated scans.
 
-The ratio V_pred / V_ref of each of n scans of an evaluation says what a measured volume V may be: V V_ref / V_pred. From
-the quantiles of log(V_pred / V_ref) follows an interval of the volume, and each scan gives one sample of it, so that
-what is computed from several volumes has an interval too: the formula is applied to the sample of each scan.
+The ratio V_pred / V_ref of each of n scans of an evaluation says what a measured volume V may be: V V_ref / V_pred.
+From the quantiles of log(V_pred / V_ref) follows an interval of the volume, and each scan gives one sample of it, so
+that what is computed from several volumes has an interval too: the formula is applied to the sample of each scan.
 
 The interval goes from the k-th smallest to the k-th largest of n samples, k = floor(0.05 (n + 1)): for a further scan
 from where these come from, it holds the true value in 90 % or more, whatever the distribution. Below 20 scans there is

@@ -1,7 +1,7 @@
 """Volumes of the liver, its tumours, each lesion and regions of the liver, in ml, from masks of any tool.
 
-The liver always includes its tumours, and tumour load is tumours / liver. Every volume is a whole number of voxels times
-the volume of one voxel, so that parts add up to their whole exactly.
+The liver always includes its tumours, and tumour load is tumours / liver. Every volume is a whole number of voxels
+times the volume of one voxel, so that parts add up to their whole exactly.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from liverjax.datasets import layouts
 from liverjax.datasets.label_names import OWN_LABELS
 from liverjax.errors import ConfigError, InputError
 from liverjax.labels import BACKGROUND, LIVER, TUMOR
-from liverjax.objects.components import label
+from liverjax.objects.components import bounding_box, label
 from liverjax.planning.intervals import NO_ERRORS, Interval, VolumeErrors, interval
 from liverjax.scans import nifti
 from liverjax.scoring import tables
@@ -91,14 +91,22 @@ def measure(
       InputError: no liver; regions on other voxels, or of which none lies in the liver; or names of none of them.
     """
     ids = mask.voxels
-    count = np.bincount(ids.ravel(order="K"), minlength=TUMOR + 1)
+    count = _counts(ids)
     if not count[LIVER]:
         raise InputError(f"{mask.name}: holds no liver, expected the liver beside {count[TUMOR]} voxels of tumour")
     whole = Part(WHOLE, int(count[LIVER] + count[TUMOR]), int(count[TUMOR]))
-    lesions = tuple(np.bincount(label(ids == TUMOR).ravel())[1:].tolist()) if whole.tumor else ()
+    tumor = ids == TUMOR
+    tumor = tumor[bounding_box(tumor)]
+    lesions = tuple(np.bincount(label(tumor).ravel())[1:].tolist()) if whole.tumor else ()
     voxel_ml = abs(float(np.linalg.det(mask.affine[:3, :3]))) / 1000
     parts, notes = ((), ()) if regions is None else _parts(mask, regions, names or {})
     return Volumes(case, mask, voxel_ml, whole, lesions, parts, notes)
+
+
+def _counts(ids: np.ndarray) -> np.ndarray:
+    """Returns the number of voxels of each value, (256,) int64. NumPy copies what it counts into 64 bits: by slices."""
+    slices = np.moveaxis(ids, int(np.argmax(ids.strides)), 0)
+    return np.sum([np.bincount(one.ravel(order="K"), minlength=256) for one in slices], axis=0)
 
 
 def _parts(
@@ -110,7 +118,7 @@ def _parts(
     liver, tumor = (
         np.bincount(numbers[mask.voxels >= least], minlength=256).tolist() for least in (LIVER, TUMOR)
     )
-    stated = np.bincount(numbers.ravel(order="K"), minlength=256)
+    stated = _counts(numbers)
     there = [number for number in range(1, 256) if stated[number]]
     if unknown := sorted(set(names) - set(there)):
         raise InputError(
@@ -174,12 +182,14 @@ def read_masks(
 
 def _labels(path: pathlib.Path, meanings: Mapping[int, int]) -> Volume:
     mask = nifti.read_mask(path, labels=range(256))
-    values = [int(value) for value in np.flatnonzero(np.bincount(mask.voxels.ravel(order="K")))]
+    values = [int(value) for value in np.flatnonzero(_counts(mask.voxels))]
     if unknown := [value for value in values if value not in meanings]:
         raise InputError(
             f"{path}: holds the values {', '.join(map(str, unknown))}, which nothing names, expected 0 background, 1 "
             "liver, 2 tumour; name those that are liver, as --liver_labels=1,3, or tumour, as --tumor_labels=2"
         )
+    if all(meanings[value] == value for value in values):
+        return mask
     table = np.zeros(256, np.uint8)
     table[list(meanings)] = list(meanings.values())
     return mask.with_voxels(table[mask.voxels])
