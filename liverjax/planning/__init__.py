@@ -8,8 +8,12 @@ assess, Visit, Finding, Part, Elsewhere, Response    response from diameters alo
 target_response, overall_response, propose_targets   the rules, one by one
 read_raters, compare_raters, Agreement               how raters agree: classes, kappa, limits, choice of lesions
 simulate_raters, RaterCourse, fleiss_kappa
+read_masks, measure_volumes, Volumes, VolumeErrors   volumes of liver, tumours, lesions, regions, with intervals
+read_volume_errors                                   how far predicted volumes were from references
+sirt                                                 activity and dose of microspheres, formula by formula
+plan_sirt, SirtInputs, Territory, perfused           the worksheet of a patient
 
-Every definition is written down in docs/planning.md.
+Every definition is written down in docs/planning.md and docs/sirt.md.
 """
 
 from liverjax import lazy
@@ -38,6 +42,12 @@ __getattr__, __dir__, __all__ = lazy.attach(
             *("propose_targets", "target_response"),
         ),
         "raters": ("Agreement", "compare_raters", "read_raters"),
+        "volumetry": ("Volumes", "measure as measure_volumes", "read_masks", "rows as volume_rows"),
+        "intervals": ("VolumeErrors", "read_volume_errors"),
+        "sirt": (),
+        "territory": ("Territory", "perfused"),
+        "sirt_inputs": ("Inputs as SirtInputs",),
+        "worksheet": ("Worksheet", "plan as plan_sirt"),
         "variability": ("RaterCourse", "fleiss_kappa", "simulate_raters"),
     },
 )

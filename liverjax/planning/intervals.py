@@ -47,6 +47,10 @@ class Interval:
     status: str
 
 
+#: Of what does not depend on a volume.
+NO_INTERVAL = Interval(None, None, "")
+
+
 @dataclasses.dataclass(frozen=True)
 class VolumeErrors:
     """Ratios of predicted volumes to those of the references.

@@ -4,8 +4,8 @@ Each formula is a pure function of numbers, or of NumPy arrays of samples, with 
 only, not for treatment.
 
 Symbols: A activity in GBq as prescribed, D dose in Gy, m mass in kg of what is perfused (T tumour, N liver without
-tumour, L lungs), k dose constant in Gy kg / GBq, LSF lung shunt fraction (share of the injected activity that reaches
-the lungs), R residual fraction (share of the prescribed activity that is not injected), TNR = (A_T / m_T) / (A_N / m_N).
+tumour, L lungs), k dose constant in Gy kg / GBq, LSF lung shunt fraction (share of what is injected that reaches the
+lungs), R residual fraction (share of what is prescribed that is not injected), TNR = (A_T / m_T) / (A_N / m_N).
 
 | method | activity to dose | dose to activity |
 |---|---|---|
@@ -117,7 +117,7 @@ _BSA, _BSA_HEIGHT, _BSA_WEIGHT, _BSA_OFFSET_GBQ = 0.20247, 0.725, 0.425, 0.2
 
 def mass(volume_ml: Number, density_g_per_ml: float = DENSITY_G_PER_ML) -> Number:
     """Returns the mass in kg of a volume in ml."""
-    _check_positive(density_g_per_ml=density_g_per_ml)
+    check_positive(density_g_per_ml=density_g_per_ml)
     return volume_ml * density_g_per_ml / 1000
 
 
@@ -141,7 +141,7 @@ def one_compartment_dose(
       InputError: a number is out of its range.
     """
     _check_activity(activity_gbq)
-    _check_positive(mass_kg=mass_kg)
+    check_positive(mass_kg=mass_kg)
     return activity_gbq * _per_gbq(lung_shunt, residual, dose_gy_kg_per_gbq) / mass_kg
 
 
@@ -153,7 +153,7 @@ def one_compartment_activity(
     dose_gy_kg_per_gbq: float = Y90.dose_gy_kg_per_gbq,
 ) -> Number:
     """Returns the activity in GBq that gives a perfused mass a mean dose: the inverse of `one_compartment_dose`."""
-    _check_positive(dose_gy=dose_gy, mass_kg=mass_kg)
+    check_positive(dose_gy=dose_gy, mass_kg=mass_kg)
     return dose_gy * mass_kg / _per_gbq(lung_shunt, residual, dose_gy_kg_per_gbq)
 
 
@@ -166,8 +166,8 @@ def lung_dose(
 ) -> Number:
     """Returns the mean dose of the lungs in Gy; arguments as of `one_compartment_dose`, ``lung_kg`` their mass."""
     _check_activity(activity_gbq)
-    _check_positive(lung_kg=lung_kg, dose_gy_kg_per_gbq=dose_gy_kg_per_gbq)
-    _check_shares(lung_shunt=lung_shunt, residual=residual)
+    check_positive(lung_kg=lung_kg, dose_gy_kg_per_gbq=dose_gy_kg_per_gbq)
+    check_shares(lung_shunt=lung_shunt, residual=residual)
     return dose_gy_kg_per_gbq * activity_gbq * lung_shunt * (1 - residual) / lung_kg
 
 
@@ -180,7 +180,7 @@ def lung_activity(
 ) -> float:
     """Returns the activity in GBq that gives the lungs a mean dose; infinite if none does: inverse of `lung_dose`."""
     per_gbq = lung_dose(1.0, lung_shunt, residual, lung_kg, dose_gy_kg_per_gbq)
-    _check_positive(dose_gy=dose_gy)
+    check_positive(dose_gy=dose_gy)
     return dose_gy / per_gbq if per_gbq else float("inf")
 
 
@@ -235,19 +235,19 @@ def partition_activity(
         )
     dose_gy = normal_gy if tumor_gy is None else tumor_gy
     assert dose_gy is not None
-    _check_positive(dose_gy=dose_gy)
+    check_positive(dose_gy=dose_gy)
     weight = _weight(tumor_kg, normal_kg, ratio)
     normal = dose_gy if tumor_gy is None else dose_gy / ratio
     return normal * weight / _per_gbq(lung_shunt, residual, dose_gy_kg_per_gbq)
 
 
 def _weight(tumor_kg: Number, normal_kg: Number, ratio: float) -> Number:
-    _check_positive(tumor_to_normal_ratio=ratio)
+    check_positive(tumor_to_normal_ratio=ratio)
     for name, value in (("tumor_kg", tumor_kg), ("normal_kg", normal_kg)):
         if not np.all(np.isfinite(value) & (np.asarray(value) >= 0)):
             raise InputError(f"{name} is {shown(value)}, expected a mass of 0 kg or more")
     weight = ratio * tumor_kg + normal_kg
-    _check_positive(perfused_kg=weight)
+    check_positive(perfused_kg=weight)
     return weight
 
 
@@ -282,8 +282,8 @@ def body_surface_activity(
     Raises:
       InputError: a number is out of its range: tumours larger than what is treated, or that than the liver.
     """
-    _check_positive(surface_m2=surface_m2, treated_ml=treated_ml, liver_ml=liver_ml)
-    _check_shares(residual=residual)
+    check_positive(surface_m2=surface_m2, treated_ml=treated_ml, liver_ml=liver_ml)
+    check_shares(residual=residual)
     if surface_m2 <= _BSA_OFFSET_GBQ:
         raise InputError(f"surface_m2 is {surface_m2:g}, expected a body surface of more than 0.2 m2")
     if not np.all((np.asarray(tumor_ml) >= 0) & (np.asarray(tumor_ml) <= treated_ml)):
@@ -300,7 +300,7 @@ def lung_shunt_factor(lung_shunt: float) -> float:
 
     1 below 10 %, 0.8 from 10 % on, 0.6 from 15 % to 20 %, 0 above 20 %.
     """
-    _check_shares(lung_shunt=lung_shunt)
+    check_shares(lung_shunt=lung_shunt)
     largest = RESIN.largest_lung_shunt.value
     if largest is not None and lung_shunt > largest:
         return 0.0
@@ -312,8 +312,8 @@ def lung_shunt_factor(lung_shunt: float) -> float:
 
 def _per_gbq(lung_shunt: float, residual: float, dose_gy_kg_per_gbq: float) -> float:
     """Returns the dose in Gy kg of 1 GBq as prescribed."""
-    _check_positive(dose_gy_kg_per_gbq=dose_gy_kg_per_gbq)
-    _check_shares(lung_shunt=lung_shunt, residual=residual)
+    check_positive(dose_gy_kg_per_gbq=dose_gy_kg_per_gbq)
+    check_shares(lung_shunt=lung_shunt, residual=residual)
     return dose_gy_kg_per_gbq * (1 - lung_shunt) * (1 - residual)
 
 
@@ -322,13 +322,15 @@ def _check_activity(activity_gbq: float | np.ndarray) -> None:
         raise InputError(f"activity_gbq is {shown(activity_gbq)}, expected 0 GBq or more")
 
 
-def _check_positive(**values: float | np.ndarray) -> None:
+def check_positive(**values: float | np.ndarray) -> None:
+    """Raises an `InputError` that names the value which is not finite or not above 0."""
     for name, value in values.items():
         if not np.all(np.isfinite(value) & (np.asarray(value) > 0)):
             raise InputError(f"{name} is {shown(value)}, expected a number above 0")
 
 
-def _check_shares(**values: float) -> None:
+def check_shares(**values: float) -> None:
+    """Raises an `InputError` that names the value which is not in [0, 1)."""
     for name, value in values.items():
         if not 0 <= value < 1:
             percent = f" (a fraction: {value:g} % are {value / 100:g})" if 1 <= value < 100 else ""

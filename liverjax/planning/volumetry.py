@@ -20,7 +20,7 @@ from liverjax.datasets.label_names import OWN_LABELS
 from liverjax.errors import ConfigError, InputError
 from liverjax.labels import BACKGROUND, LIVER, TUMOR
 from liverjax.objects.components import bounding_box, label
-from liverjax.planning.intervals import NO_ERRORS, Interval, VolumeErrors, interval
+from liverjax.planning.intervals import NO_ERRORS, NO_INTERVAL, Interval, VolumeErrors, interval
 from liverjax.scans import nifti
 from liverjax.scoring import tables
 from liverjax.scoring.summary import cell, make_folder
@@ -35,7 +35,6 @@ COLUMNS = (
 )
 #: Region of rows of the whole liver, and of what no region holds.
 WHOLE, REST = "whole liver", "outside the regions"
-_NONE = Interval(None, None, "")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,7 +92,9 @@ def measure(
     ids = mask.voxels
     count = _counts(ids)
     if not count[LIVER]:
-        raise InputError(f"{mask.name}: holds no liver, expected the liver beside {count[TUMOR]} voxels of tumour")
+        raise InputError(
+            f"{mask.name}: holds no liver, expected the liver beside {count[TUMOR]} voxels of tumour"
+        )
     whole = Part(WHOLE, int(count[LIVER] + count[TUMOR]), int(count[TUMOR]))
     tumor = ids == TUMOR
     tumor = tumor[bounding_box(tumor)]
@@ -215,7 +216,9 @@ def _with_tumors(mask: Volume, path: pathlib.Path) -> Volume:
             f"{path}: {inside} voxels of tumour, more than the liver of {mask.name} has ({liver}), expected tumours of "
             "this liver"
         )
-    return mask.with_voxels(np.where(tumors.voxels != 0, TUMOR, np.minimum(mask.voxels, LIVER)).astype(np.uint8))
+    return mask.with_voxels(
+        np.where(tumors.voxels != 0, TUMOR, np.minimum(mask.voxels, LIVER)).astype(np.uint8)
+    )
 
 
 # --- rows ---------------------------------------------------------------------------------------------------
@@ -260,7 +263,7 @@ def rows(volumes: Volumes, errors: VolumeErrors = NO_ERRORS) -> list[dict[str, A
             found.append(_row(volumes, part.name, quantity, voxels.get(quantity), value, where))
         if part is volumes.whole:
             found += [
-                _row(volumes, WHOLE, f"lesion_{id}", count, count * volumes.voxel_ml, _NONE)
+                _row(volumes, WHOLE, f"lesion_{id}", count, count * volumes.voxel_ml, NO_INTERVAL)
                 for id, count in enumerate(volumes.lesions, 1)
             ]
     return found
