@@ -32,10 +32,10 @@ def run(args: flags.FlagValues) -> None:
 
     plan_flags.check(args)
     errors = intervals.read_volume_errors(args.calibration)
-    values = {
-        name: companions.label_values(name, args[name].value) for name in ("liver_labels", "tumor_labels")
-    }
-    masks = volumetry.read_masks(args.input, tumor_masks=args.tumor_masks, **values)
+    liver = companions.label_values("liver_labels", args.liver_labels)
+    tumor = companions.label_values("tumor_labels", args.tumor_labels)
+    files = {"tumor_masks": args.tumor_masks, "liver_labels": liver, "tumor_labels": tumor}
+    masks = volumetry.read_masks(args.input, **files)
     (_volumetry if args.task == "volumetry" else _sirt)(args, masks, errors)
 
 
@@ -51,9 +51,9 @@ def _volumetry(args, masks, errors) -> None:
         measured[id], notes[id] = volumetry.rows(volumes, errors), volumes.notes
         pictures[id] = _picture(args, id, alone, mask)
     folder = volumetry.save(args.output, list(measured.values()), errors)
-    lines = [volumetry.table(list(measured.values())), *errors.summary()]
-    report = volumetry_report(folder / "volumetry.html", measured, errors.summary(), notes, pictures.items())
-    print("\n".join(lines), f"\n\n{volumetry.USE}. Report: {report}")
+    path, known = folder / "volumetry.html", errors.summary()
+    report = volumetry_report(path, measured, known, notes, pictures.items())
+    print(volumetry.table(list(measured.values())), *known, f"\n{volumetry.USE}. Report: {report}", sep="\n")
 
 
 def _sirt(args, masks, errors) -> None:

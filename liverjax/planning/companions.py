@@ -62,7 +62,7 @@ def only(path: str | os.PathLike, masks: Iterator[tuple[str, Volume]]) -> tuple[
     first = next(masks)
     if (other := next(masks, None)) is not None:
         raise InputError(
-            f"{path}: holds masks of {first[0]}, {other[0]} and maybe more, expected the mask of one patient"
+            f"{path}: holds masks of {first[0]} and {other[0]}, expected the mask of one patient"
         )
     return first
 

@@ -64,8 +64,8 @@ def plan(
     """
     if not territory.tumor_ml and inputs.tumor_dose_gy is not None:
         raise ConfigError(
-            f"tumor_dose_gy is {inputs.tumor_dose_gy:g}, but no tumour is perfused; expected --dose_gy, the dose of the "
-            "perfused liver"
+            f"tumor_dose_gy is {inputs.tumor_dose_gy:g}, but no tumour is perfused; expected --dose_gy, the dose of "
+            "the perfused liver"
         )
     tumors = bool(territory.tumor_ml)
     steps = Sheet(territory, inputs, tumors).steps

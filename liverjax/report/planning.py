@@ -12,14 +12,14 @@ from liverjax.report.html import Page
 #: Stands at the top of each page, beside the footer.
 _USE = "Research use only, not for treatment."
 _VOLUMES = (
-    "The liver includes its tumours; tumour load is tumours / liver. A volume is a number of voxels times the volume of "
-    "one voxel. Intervals: from the ratios of predicted to reference volumes on scans that did not train the model; "
+    "The liver includes its tumours; tumour load is tumours / liver. A volume is a number of voxels times the volume "
+    "of one voxel. Intervals: from the ratios of predicted to reference volumes on scans that did not train the model; "
     "they hold the true volume in 90 % or more of further scans from where these come from. Definitions: docs/sirt.md."
 )
 _WORKSHEET = (
     "The activity is computed from the measured volumes; its interval is that of the activity which the true volumes "
-    "ask for. Intervals of doses are of this one activity, for the true volumes. Lung shunt, ratio and density count as "
-    "exact. Definitions and sources: docs/sirt.md."
+    "ask for. Intervals of doses are of this one activity, for the true volumes. Lung shunt, ratio and density count "
+    "as exact. Definitions and sources: docs/sirt.md."
 )
 
 
