@@ -122,7 +122,8 @@ class Sheet:
             value = sirt.body_surface_activity(surface, *volumes, residual=inputs.residual)
             share = sirt.lung_shunt_factor(inputs.lung_shunt)
             formula = "((BSA - 0.2) * V + V_T) / V_all / (1 - R) * f"
-            activity(f"by body surface, f = {share:g} by the lung shunt", formula, share * value, f=share)
+            self._add(ACTIVITY, "share that is given at this lung shunt", "f", "", "", share)
+            activity("by body surface", formula, share * value)
         return found
 
     def _doses(self, title: str, activity: Any) -> None:

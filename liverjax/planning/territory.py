@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import pathlib
 from typing import Generic
 
 import numpy as np
@@ -94,7 +95,7 @@ def perfused(
         notes = (
             (f"{outside:.1f} ml of the territory lie outside the liver and are left out",) if outside else ()
         )
-        return Territory(mask.name, liver * voxel_ml, tumor * voxel_ml, *all_ml, notes)
+        return Territory(pathlib.Path(mask.name).name, liver * voxel_ml, tumor * voxel_ml, *all_ml, notes)
     if share is None:
         return Territory(WHOLE, *all_ml, *all_ml)
     if not 0 < share <= 1:

@@ -169,13 +169,13 @@ _TOTAL, _ROUNDING = sirt.LUNG_TOTAL_GY, 1e-9
 
 def input_rows(sheet: Worksheet) -> list[dict[str, Any]]:
     """Returns a row for each input and constant: what, its symbol, value, unit, and where it is from."""
-    inputs, where = sheet.inputs, sheet.territory
+    inputs, where, mask = sheet.inputs, sheet.territory, pathlib.Path(sheet.volumes.mask.name).name
     constant = inputs.kind.nuclide.source if inputs.dose_gy_kg_per_gbq is None else "stated"
     stated: list[tuple[str, str, Any, str, str]] = [
         ("perfused liver with tumours", "V", where.liver_ml, "ml", where.name),
         ("perfused tumours", "V_T", where.tumor_ml, "ml", where.name),
-        ("whole liver with tumours", "V_all", where.whole_liver_ml, "ml", sheet.volumes.mask.name),
-        ("all tumours", "V_T_all", where.whole_tumor_ml, "ml", sheet.volumes.mask.name),
+        ("whole liver with tumours", "V_all", where.whole_liver_ml, "ml", mask),
+        ("all tumours", "V_T_all", where.whole_tumor_ml, "ml", mask),
         ("lung shunt fraction", "LSF", inputs.lung_shunt, "", "stated"),
         ("residual fraction", "R", inputs.residual, "", _stated(inputs.residual, 0.0)),
         ("tumour-to-normal ratio", "TNR", inputs.ratio, "", "stated"),

@@ -110,18 +110,18 @@ def worksheet_report(
 
 def _calculation(step: Mapping[str, Any]) -> str:
     if not step["formula"]:
-        return f"{step['symbol']}, as stated"
+        return step["symbol"]
     text = f"{step['symbol']} = {step['formula']} = {step['numbers']}"
     return text.replace("*", "\N{MULTIPLICATION SIGN}")
 
 
 def _value(row: Mapping[str, Any]) -> str:
-    return f"{_number(row['value'])} {row['unit']}".strip()
+    return f"{_number(row['value'])}\N{NO-BREAK SPACE}{row['unit']}".strip()
 
 
 def _interval(row: Mapping[str, Any]) -> str:
     if row["low"] is None:
-        return row["interval"]
+        return row["interval"].replace(" ", "\N{NO-BREAK SPACE}", 1)
     return f"{_number(row['low'])} to {_number(row['high'])}"
 
 
