@@ -1,7 +1,7 @@
 """Plan from masks of any tool: volumes of the liver, or activity and dose of SIRT.
 
   liverjax plan volumetry -i MASKS -o OUT --calibration=SCORES/cases.csv
-  liverjax plan volumetry -i MASK.nii.gz -o OUT --regions=LOBES.nii.gz --region_names="1=left lobe,2=right lobe"
+  liverjax plan volumetry -i MASK.nii.gz -o OUT --regions=LOBES.nii.gz --region_names=1=left,2=right
   liverjax plan sirt -i MASK.nii.gz -o OUT --microspheres=glass --lung_shunt=0.04 --dose_gy=120
   liverjax plan sirt -i MASK.nii.gz -o OUT --microspheres=resin --lung_shunt=0.04 --ratio=3 --activity_gbq=1.8
 
@@ -46,23 +46,20 @@ def _volumetry(args, masks, errors) -> None:
     names, alone = companions.region_names(args.region_names), os.path.isfile(args.input)
     measured, notes, pictures = {}, {}, {}
     for id, mask in masks:
-        regions = companions.mask_of(args.regions, id, alone)
-        volumes = volumetry.measure(mask, id, regions, names)
+        volumes = volumetry.measure(mask, id, companions.mask_of(args.regions, id, alone), names)
         measured[id], notes[id] = volumetry.rows(volumes, errors), volumes.notes
         pictures[id] = _picture(args, id, alone, mask)
-    folder = volumetry.save(args.output, list(measured.values()), errors)
-    path, known = folder / "volumetry.html", errors.summary()
-    report = volumetry_report(path, measured, known, notes, pictures.items())
-    print(volumetry.table(list(measured.values())), *known, f"\n{volumetry.USE}. Report: {report}", sep="\n")
+    folder, known = volumetry.save(args.output, measured, errors, notes), errors.summary()
+    report = volumetry_report(folder / "volumetry.html", measured, known, notes, pictures.items())
+    said = [f"{id}: {note}" for id, of_case in notes.items() for note in of_case]
+    print(volumetry.table(measured), *known, *said, f"\n{volumetry.USE}. Report: {report}", sep="\n")
 
 
 def _sirt(args, masks, errors) -> None:
-    from liverjax.planning import companions, volumetry, worksheet
-    from liverjax.planning.sirt_inputs import Inputs
-    from liverjax.planning.territory import perfused
+    from liverjax.planning import SirtInputs, companions, perfused, volumetry, worksheet
     from liverjax.report import worksheet_report
 
-    inputs = Inputs(**plan_flags.stated(args))
+    inputs = SirtInputs(**plan_flags.stated(args))
     id, mask = companions.only(args.input, masks)
     volumes, territory = volumetry.measure(mask, id), companions.mask_of(args.territory, id, True)
     where = perfused(volumes, territory, args.perfused_share, args.perfused_tumor_share)
@@ -77,6 +74,6 @@ def _picture(args, id, alone, mask, territory=None) -> bytes:
     from liverjax.planning.companions import scan_of
     from liverjax.report.figures import preview
 
-    scan = scan_of(args.scans, id, alone, mask) or mask
     perfused = None if territory is None else (territory.voxels != 0).astype("uint8")
+    scan = scan_of(args.scans, id, alone, mask) or mask
     return preview(scan, mask, reference=perfused, reference_name="territory", title=id)

@@ -10,7 +10,10 @@ read_raters, compare_raters, Agreement               how raters agree: classes, 
 simulate_raters, RaterCourse, fleiss_kappa
 read_masks, measure_volumes, Volumes, VolumeErrors   volumes of liver, tumours, lesions, regions, with intervals
 read_volume_errors                                   how far predicted volumes were from references
-sirt                                                 activity and dose of microspheres, formula by formula
+one_compartment_dose, one_compartment_activity       activity and dose of SIRT: MIRD, one compartment
+partition_doses, partition_activity                  partition model
+lung_dose, lung_activity, lung_shunt_factor          lungs
+body_surface_m2, body_surface_activity               activity of resin microspheres by body surface
 plan_sirt, SirtInputs, Territory, perfused           the worksheet of a patient
 
 Every definition is written down in docs/planning.md and docs/sirt.md.
@@ -44,7 +47,20 @@ __getattr__, __dir__, __all__ = lazy.attach(
         "raters": ("Agreement", "compare_raters", "read_raters"),
         "volumetry": ("Volumes", "measure as measure_volumes", "read_masks", "rows as volume_rows"),
         "intervals": ("VolumeErrors", "read_volume_errors"),
-        "sirt": (),
+        "sirt": (
+            *(
+                "GLASS",
+                "HO166",
+                "HOLMIUM",
+                "RESIN",
+                "Y90",
+                "body_surface_activity",
+                "body_surface_m2",
+                "lung_activity",
+            ),
+            *("lung_dose", "lung_shunt_factor", "one_compartment_activity", "one_compartment_dose"),
+            *("partition_activity", "partition_doses"),
+        ),
         "territory": ("Territory", "perfused"),
         "sirt_inputs": ("Inputs as SirtInputs",),
         "worksheet": ("Worksheet", "plan as plan_sirt"),

@@ -15,6 +15,9 @@ from liverjax.planning.volumetry import WHOLE, Volumes
 from liverjax.scans import nifti
 from liverjax.volume import Volume
 
+# Volumes that differ by less are equal: 5 % of 1500 ml are half of 150 ml.
+_ROUNDING = 1e-9
+
 
 @dataclasses.dataclass(frozen=True)
 class Territory(Generic[Number]):
@@ -104,10 +107,10 @@ def perfused(
     if not 0 <= of_tumor <= 1:
         raise InputError(f"perfused_tumor_share is {of_tumor:g}, expected 0 to 1")
     liver_ml, tumor_ml = share * all_ml[0], of_tumor * all_ml[1]
-    if tumor_ml > liver_ml:
+    if tumor_ml > liver_ml * (1 + _ROUNDING):
         raise InputError(
             f"{tumor_ml:.1f} ml of tumour are perfused, more than the {liver_ml:.1f} ml of liver, expected a larger "
             "perfused_share, or the share of the tumours in it as perfused_tumor_share"
         )
     stated = "" if not all_ml[1] else f" and {100 * of_tumor:g} % of its tumours"
-    return Territory(f"{100 * share:g} % of the liver{stated}", liver_ml, tumor_ml, *all_ml)
+    return Territory(f"{100 * share:g} % of the liver{stated}", liver_ml, min(tumor_ml, liver_ml), *all_ml)

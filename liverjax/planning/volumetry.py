@@ -287,7 +287,7 @@ def _row(
     }
 
 
-def table(measured: Sequence[Sequence[Mapping[str, Any]]]) -> str:
+def table(measured: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
     """Returns the rows of each case as lines of text for a terminal."""
     lines = [
         {
@@ -296,7 +296,7 @@ def table(measured: Sequence[Sequence[Mapping[str, Any]]]) -> str:
             "value": f"{tables.number(row['value'])} {row['unit']}",
             "interval": row["interval"] if row["low"] is None else between(row),
         }
-        for of_case in measured
+        for of_case in measured.values()
         for row in of_case
     ]
     return tables.aligned(lines)
@@ -310,20 +310,30 @@ def between(row: Mapping[str, Any]) -> str:
 
 
 def save(
-    folder: str | os.PathLike, measured: Sequence[Sequence[Mapping[str, Any]]], errors: VolumeErrors
+    folder: str | os.PathLike,
+    measured: Mapping[str, Sequence[Mapping[str, Any]]],
+    errors: VolumeErrors = NO_ERRORS,
+    notes: Mapping[str, Sequence[str]] | None = None,
 ) -> pathlib.Path:
     """Writes `volumetry.csv` and `volumetry.json` into a folder, each atomically, and returns the folder.
+
+    Args:
+      folder: for the files.
+      measured: rows by case.
+      errors: of volumes, that the intervals rest on.
+      notes: by case, what a reader should know.
 
     Raises:
       InputError: the folder cannot be written to.
     """
     folder = make_folder(folder)
-    each = [row for of_case in measured for row in of_case]
+    each = [row for of_case in measured.values() for row in of_case]
     files.write_csv(folder / "volumetry.csv", [{**row, "case": cell(row["case"])} for row in each], COLUMNS)
     document = {
         "use": USE,
         "liverjax_version": __version__,
         "calibration": {"tables": errors.sources, "scans": errors.summary()},
+        "notes": notes or {},
         "volumes": [{key: value for key, value in row.items() if key != "use"} for row in each],
     }
     files.write_json(folder / "volumetry.json", document)

@@ -19,7 +19,7 @@ RATIO = st.floats(0.1, 50)
 
 
 def test_a_gigabecquerel_in_a_kilogram_gives_fifty_gray():
-    """Sirtex, dosimetry: "1 GBq of yttrium-90 / kg of tissue provides the equivalent of 50 Gy"; and the physics of it."""
+    """Sirtex, dosimetry: "1 GBq of yttrium-90/kg of tissue provides the equivalent of 50 Gy"; and the physics of it."""
     assert sirt.one_compartment_dose(1.0, 1.0, dose_gy_kg_per_gbq=50) == 50
     assert sirt.one_compartment_dose(1.0, 1.0) == pytest.approx(50, rel=0.01)
     # Half-life 64.1 h, mean energy of the betas 0.9267 to 0.9367 MeV: energy of 1e9 Bq until all has decayed, in J.
@@ -50,10 +50,10 @@ def test_partition_model_as_published():
 
 
 def test_body_surface_as_published():
-    """Larizza 2018, as recomputed in public: 1.818 m and 70.7 kg have 1.907961 m2. Van Roekel, p. 30: BSA - 0.2 + share."""
+    """Larizza 2018, recomputed in public: 1.818 m, 70.7 kg have 1.907961 m2. Van Roekel, p. 30: BSA - 0.2 + share."""
     assert sirt.body_surface_m2(1.818, 70.7) == pytest.approx(1.907961, abs=5e-7)
     # Du Bois' own constant, for centimetres: another scale of the same formula.
-    assert 0.007184 * 181.8**0.725 * 70.7**0.425 == pytest.approx(sirt.body_surface_m2(1.818, 70.7), rel=2e-4)
+    assert pytest.approx(sirt.body_surface_m2(1.818, 70.7), rel=2e-4) == 0.007184 * 181.8**0.725 * 70.7**0.425
     whole = sirt.body_surface_activity(1.907961, tumor_ml=150, treated_ml=1500, liver_ml=1500)
     assert whole == pytest.approx(1.907961 - 0.2 + 150 / (150 + 1350), rel=1e-12)
     # A lobe of 900 ml with 90 ml of tumour: (BSA - 0.2 + V_T / V_lobe) V_lobe / V_liver, as package inserts have it.
@@ -82,7 +82,7 @@ def test_reduction_by_lung_shunt(shunt, factor):
 
 
 def test_agrees_with_radulator():
-    """Numbers of the tests of the public calculator momomojo/Radulator (Y90RadiationSegmentectomy), as it rounds them."""
+    """Numbers of the tests of the calculator momomojo/Radulator (Y90RadiationSegmentectomy), as it rounds them."""
     mass = sirt.mass(1000.0)
     assert mass * 100 == pytest.approx(103.0, abs=0.05)  # "Required Energy" for 100 Gy, in J
     activity = sirt.one_compartment_activity(100.0, mass, 0.10)
@@ -98,7 +98,9 @@ def test_agrees_with_radulator():
     for ratio, gbq, normal_gy, mean_gy in ((3, 3.23, 100.0, 140.0), (1, 6.91, 300.0, 300.0)):
         activity = sirt.partition_activity(tumor, normal, ratio, tumor_gy=300.0, lung_shunt=0.10)
         assert activity == pytest.approx(gbq, abs=0.005)
-        assert sirt.partition_doses(activity, tumor, normal, ratio, 0.10)[1] == pytest.approx(normal_gy, rel=1e-9)
+        assert sirt.partition_doses(activity, tumor, normal, ratio, 0.10)[1] == pytest.approx(
+            normal_gy, rel=1e-9
+        )
         assert sirt.one_compartment_dose(activity, mass, 0.10) == pytest.approx(mean_gy, rel=1e-9)
     assert sirt.lung_dose(3.2261, 0.10) == pytest.approx(16.0, abs=0.05)
     # Its limit of 30 Gy for the lungs lies between these two doses of 1000 ml at a shunt of 20 %.
@@ -191,7 +193,9 @@ def test_units_of_another_scale_give_the_same_dose(activity, tumor, normal, rati
 
 
 @given(POSITIVE, POSITIVE, POSITIVE, RATIO, SHARE, st.floats(1.01, 10))
-def test_doses_rise_with_activity_and_fall_with_mass_shunt_and_residual(activity, tumor, normal, ratio, share, more):
+def test_doses_rise_with_activity_and_fall_with_mass_shunt_and_residual(
+    activity, tumor, normal, ratio, share, more
+):
     dose = sirt.one_compartment_dose(activity, normal, share, share)
     assert sirt.one_compartment_dose(more * activity, normal, share, share) > dose
     assert sirt.one_compartment_dose(activity, more * normal, share, share) < dose
@@ -213,7 +217,7 @@ def test_arrays_of_samples_are_computed_one_by_one(pairs, ratio, shunt):
     tumor, normal = np.array(pairs).T
     for both in (sirt.partition_doses(2.0, tumor, normal, ratio, shunt),):
         each = [sirt.partition_doses(2.0, t, n, ratio, shunt) for t, n in pairs]
-        assert np.array(both).T == pytest.approx(np.array(each), rel=1e-12)
+        assert pytest.approx(np.array(each), rel=1e-12) == np.array(both).T
 
 
 # --- out of range -------------------------------------------------------------------------------------------------
@@ -222,7 +226,10 @@ def test_arrays_of_samples_are_computed_one_by_one(pairs, ratio, shunt):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: sirt.one_compartment_dose(1.0, 1.0, 1.0), r"lung_shunt is 1, expected at least 0 and less than 1"),
+        (
+            lambda: sirt.one_compartment_dose(1.0, 1.0, 1.0),
+            r"lung_shunt is 1, expected at least 0 and less than 1",
+        ),
         (lambda: sirt.one_compartment_dose(1.0, 1.0, -0.1), r"lung_shunt is -0.1, expected at least 0"),
         (lambda: sirt.one_compartment_dose(1.0, 1.0, 5.0), r"\(a fraction: 5 % are 0.05\)"),
         (lambda: sirt.one_compartment_dose(1.0, 1.0, math.nan), r"lung_shunt is nan"),
@@ -232,15 +239,24 @@ def test_arrays_of_samples_are_computed_one_by_one(pairs, ratio, shunt):
         (lambda: sirt.one_compartment_dose(math.inf, 1.0), r"activity_gbq is inf"),
         (lambda: sirt.one_compartment_activity(0.0, 1.0), r"dose_gy is 0.0, expected a number above 0"),
         (lambda: sirt.one_compartment_dose(1.0, 1.0, 0, 0, 0.0), r"dose_gy_kg_per_gbq is 0.0"),
-        (lambda: sirt.partition_doses(1.0, -1.0, 1.0, 3), r"tumor_kg is -1.0, expected a mass of 0 kg or more"),
+        (
+            lambda: sirt.partition_doses(1.0, -1.0, 1.0, 3),
+            r"tumor_kg is -1.0, expected a mass of 0 kg or more",
+        ),
         (lambda: sirt.partition_doses(1.0, 0.0, 0.0, 3), r"perfused_kg is 0.0"),
         (lambda: sirt.partition_doses(1.0, 1.0, 1.0, 0), r"tumor_to_normal_ratio is 0"),
         (lambda: sirt.partition_activity(1.0, 1.0, 3), r"expected one of the two"),
         (lambda: sirt.partition_activity(1.0, 1.0, 3, tumor_gy=1, normal_gy=1), r"expected one of the two"),
         (lambda: sirt.body_surface_m2(175, 70), r"height is 175 m, expected 0.3 to 2.6 m"),
         (lambda: sirt.body_surface_m2(1.75, -70), r"weight is -70 kg, expected 2 to 500 kg"),
-        (lambda: sirt.body_surface_activity(1.8, 600.0, 500.0, 1500.0), r"tumours of 600.0 ml, expected 0 to the 500"),
-        (lambda: sirt.body_surface_activity(1.8, 1.0, 1600.0, 1500.0), r"1600.0 ml are treated, expected at most"),
+        (
+            lambda: sirt.body_surface_activity(1.8, 600.0, 500.0, 1500.0),
+            r"tumours of 600.0 ml, expected 0 to the 500",
+        ),
+        (
+            lambda: sirt.body_surface_activity(1.8, 1.0, 1600.0, 1500.0),
+            r"1600.0 ml are treated, expected at most",
+        ),
         (lambda: sirt.body_surface_activity(0.2, 1.0, 10.0, 10.0), r"more than 0.2 m2"),
         (lambda: sirt.lung_dose(1.0, 0.1, lung_kg=0), r"lung_kg is 0"),
     ],
