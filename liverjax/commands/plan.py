@@ -75,5 +75,6 @@ def _picture(args, id, alone, mask, territory=None) -> bytes:
     from liverjax.report.figures import preview
 
     perfused = None if territory is None else (territory.voxels != 0).astype("uint8")
-    scan = scan_of(args.scans, id, alone, mask) or mask
-    return preview(scan, mask, reference=perfused, reference_name="territory", title=id)
+    scan = scan_of(args.scans, id, alone, mask)
+    show = {"window": (0, 3)} if scan is None else {}  # Labels in greys.
+    return preview(scan or mask, mask, reference=perfused, reference_name="territory", title=id, **show)

@@ -52,7 +52,7 @@ def volumetry_report(
                     "region": row["region"],
                     "voxels": "" if row["voxels"] is None else str(row["voxels"]),
                     "value": _value(row),
-                    "interval": _interval(row),
+                    "90 % interval": _interval(row),
                 }
                 for row in rows
             ]
@@ -94,7 +94,7 @@ def worksheet_report(
                     "": step["quantity"],
                     "calculation": _calculation(step),
                     "result": _value(step),
-                    "interval": _interval(step),
+                    "90 % interval": _interval(step),
                 }
                 for step in steps
                 if step["section"] == section
