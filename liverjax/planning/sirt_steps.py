@@ -139,7 +139,8 @@ class Sheet:
             symbol, formula = "D_N", "k * A * (1 - LSF) * (1 - R) / (TNR * m_T + m_N)"
             self._add(section, "perfused liver without tumours", "D_N", "Gy", formula, normal)
             self._add(section, "tumours", "D_T", "Gy", "TNR * D_N", tumor)
-        if not where.is_whole:
+        # With tumours and no ratio, the dose of the liver beside them is not known.
+        if not where.is_whole and (not self._tumors or self._ratio is not None):
             rest, whole = where.liver_ml - where.tumor_ml, where.whole_liver_ml - where.whole_tumor_ml
             formula = f"{symbol} * (V - V_T) / (V_all - V_T_all)"
             self._add(

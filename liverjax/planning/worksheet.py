@@ -111,32 +111,27 @@ def _warnings(territory: Territory[float], inputs: Inputs, steps: Sequence[Step]
         found.append(
             f"the lungs had {inputs.previous_lung_gy:g} Gy already, all that is usual ({_TOTAL.source})"
         )
-    normal = "D_N_all" if kind.whole and not territory.is_whole else "D_N"
-    limits = {
-        "D": kind.perfused_gy,
-        normal: kind.normal_gy,
-        "D_L": sirt.Limit(
-            inputs.lungs_gy, sirt.LUNG_SESSION_GY.source if inputs.lung_limit_gy is None else "stated"
-        ),
-    }
+    lungs = sirt.LUNG_SESSION_GY.source if inputs.lung_limit_gy is None else "stated"
+    limits = {"D": kind.perfused_gy, "D_L": sirt.Limit(inputs.lungs_gy, lungs)}
+    # Without tumours the mean dose is that of the liver without tumours.
+    normal = "D_N" if territory.tumor_ml else "D"
+    normal = "D_N_all" if kind.whole and not territory.is_whole else normal
+    if normal not in limits or _of(kind.normal_gy) < _of(limits[normal]):
+        limits[normal] = kind.normal_gy
     for step in steps:
         if not step.section.startswith(DOSES):
             continue
         activity = step.section.removeprefix(f"{DOSES} of the ")
-        limit = limits.get(step.symbol)
-        if limit and limit.value is not None and step.value > limit.value * (1 + _ROUNDING):
+        limit = limits.get(step.symbol, _NO_LIMIT)
+        usual, high = _of(limit) * (1 + _ROUNDING), step.where.high
+        if step.value > usual:
             found.append(
                 f"{activity}: {step.value:.1f} Gy of the {step.quantity} are more than the usual {limit.value:g} Gy "
                 f"({limit.source})"
             )
-        elif (
-            limit
-            and limit.value is not None
-            and step.where.high is not None
-            and step.where.high > limit.value
-        ):
+        elif high is not None and high > usual:
             found.append(
-                f"{activity}: the interval of the {step.quantity} reaches {step.where.high:.1f} Gy, above the usual "
+                f"{activity}: the interval of the {step.quantity} reaches {high:.1f} Gy, above the usual "
                 f"{limit.value:g} Gy ({limit.source})"
             )
         least = kind.tumor_gy
@@ -161,7 +156,12 @@ def _notes(territory: Territory[float], inputs: Inputs) -> Iterator[str]:
         yield "the reduction for the lung shunt belongs to the activity by body surface, and is not made here"
 
 
-_TOTAL, _ROUNDING = sirt.LUNG_TOTAL_GY, 1e-9
+def _of(limit: sirt.Limit) -> float:
+    """Returns the value of a limit, infinite if there is none."""
+    return math.inf if limit.value is None else limit.value
+
+
+_TOTAL, _NO_LIMIT, _ROUNDING = sirt.LUNG_TOTAL_GY, sirt.Limit(None, ""), 1e-9
 
 
 # --- output -----------------------------------------------------------------------------------------------------

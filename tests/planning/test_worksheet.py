@@ -241,6 +241,25 @@ def test_warnings_beyond_usual_limits(inputs, warnings):
             assert limit.value is None or limit.source
 
 
+def test_limits_of_livers_without_tumours_and_of_unknown_ratios():
+    """58 Gy of a whole liver without tumours are above 40 Gy of resin; with tumours and no ratio nobody knows."""
+    volumes = _volumes(1500, 0)
+    sheet, _ = _steps(Inputs("resin", 0.0, activity_gbq=1.8), volumes)
+    (warning,) = sheet.warnings
+    assert "57.9 Gy of the perfused liver, mean are more than the usual 40 Gy" in warning
+    # Of glass, the limit is of the whole liver: half of it gets 115.7 Gy, all of it 57.9 Gy.
+    sheet, steps = _steps(Inputs("glass", 0.0, activity_gbq=1.8), volumes, share=0.5)
+    values = {symbol: step.value for (_, symbol, _), step in steps.items()}
+    assert (values["D"], values["D_N_all"]) == pytest.approx(
+        (115.74, 57.87), abs=0.005
+    ) and not sheet.warnings
+    sheet, steps = _steps(Inputs("glass", 0.0, activity_gbq=1.8), share=0.5)
+    assert (
+        not [symbol for _, symbol, _ in steps if symbol in ("D_N", "D_T", "D_N_all")] and not sheet.warnings
+    )
+    assert sheet.notes[-1].startswith("no tumour-to-normal ratio is stated")
+
+
 def test_an_interval_that_reaches_a_limit_is_a_warning():
     sheet, _ = _steps(Inputs("glass", 0.0, activity_gbq=4.3), errors=_errors(np.linspace(-0.3, 0.3, 39), []))
     (warning,) = sheet.warnings
