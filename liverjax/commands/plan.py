@@ -3,7 +3,6 @@
   liverjax plan volumetry -i MASKS -o OUT --calibration=SCORES/cases.csv
   liverjax plan volumetry -i MASK.nii.gz -o OUT --regions=LOBES.nii.gz --region_names=1=left,2=right
   liverjax plan sirt -i MASK.nii.gz -o OUT --microspheres=glass --lung_shunt=0.04 --dose_gy=120
-  liverjax plan sirt -i MASK.nii.gz -o OUT --microspheres=resin --lung_shunt=0.04 --ratio=3 --activity_gbq=1.8
 
 Writes volumetry.csv, .json and .html, or sirt.csv, .json and .html, a worksheet. The liver includes its tumours. What a
 model predicted gets intervals, if --calibration states how its volumes were on 20 or more scans that did not train it.
@@ -32,10 +31,8 @@ def run(args: flags.FlagValues) -> None:
 
     plan_flags.check(args)
     errors = intervals.read_volume_errors(args.calibration)
-    liver = companions.label_values("liver_labels", args.liver_labels)
-    tumor = companions.label_values("tumor_labels", args.tumor_labels)
-    files = {"tumor_masks": args.tumor_masks, "liver_labels": liver, "tumor_labels": tumor}
-    masks = volumetry.read_masks(args.input, **files)
+    labels = {n: companions.label_values(n, args[n].value or ()) for n in ("liver_labels", "tumor_labels")}
+    masks = volumetry.read_masks(args.input, tumor_masks=args.tumor_masks, **labels)
     (_volumetry if args.task == "volumetry" else _sirt)(args, masks, errors)
 
 
@@ -61,12 +58,13 @@ def _sirt(args, masks, errors) -> None:
 
     inputs = SirtInputs(**plan_flags.stated(args))
     id, mask = companions.only(args.input, masks)
-    volumes, territory = volumetry.measure(mask, id), companions.mask_of(args.territory, id, True)
+    values = companions.label_values("territory_labels", args.territory_labels)
+    volumes, territory = volumetry.measure(mask, id), companions.mask_of(args.territory, id, True, values)
     where = perfused(volumes, territory, args.perfused_share, args.perfused_tumor_share)
     sheet = worksheet.plan(volumes, where, inputs, errors)
-    picture = _picture(args, id, True, mask, territory)
-    folder = worksheet.save(args.output, sheet)
-    report = worksheet_report(folder / "sirt.html", **worksheet.report_rows(sheet), pictures=[(id, picture)])
+    pictures = [(id, _picture(args, id, True, mask, territory))]
+    path = worksheet.save(args.output, sheet) / "sirt.html"
+    report = worksheet_report(path, **worksheet.report_rows(sheet), pictures=pictures)
     print(f"{worksheet.table(sheet)}\n\n{volumetry.USE}. Worksheet: {report}")
 
 
@@ -76,5 +74,7 @@ def _picture(args, id, alone, mask, territory=None) -> bytes:
 
     perfused = None if territory is None else (territory.voxels != 0).astype("uint8")
     scan = scan_of(args.scans, id, alone, mask)
-    show = {"window": (0, 3)} if scan is None else {}  # Labels in greys.
-    return preview(scan or mask, mask, reference=perfused, reference_name="territory", title=id, **show)
+    window = (0, 3) if scan is None else None  # Labels in greys.
+    return preview(
+        scan or mask, mask, reference=perfused, reference_name="territory", title=id, window=window
+    )

@@ -23,7 +23,7 @@ NUMBERS = {
     "density_g_per_ml": "of liver and tumours (default: 1.03)",
     "dose_gy_kg_per_gbq": "dose of 1 GBq in 1 kg (default: 49.67 of Y-90, 15.87 of Ho-166)",
 }
-_SIRT = ("microspheres", "territory", "perfused_share", "perfused_tumor_share", *NUMBERS)
+_SIRT = ("microspheres", "territory", "territory_labels", "perfused_share", "perfused_tumor_share", *NUMBERS)
 _VOLUMETRY = ("regions", "region_names")
 
 
@@ -43,6 +43,9 @@ def define(values: flags.FlagValues) -> None:
     kinds = ["glass", "resin", "holmium"]
     flags.DEFINE_enum("microspheres", None, kinds, "sirt: kind of microspheres; must be stated", **on)
     string("territory", None, "sirt: mask of what is perfused (default: the whole liver)", **on)
+    words(
+        "territory_labels", [], "sirt: its values that are perfused (default: all), as those of a lobe", **on
+    )
     number("perfused_share", None, "sirt: in its place, the share of the liver that is perfused", **on)
     number("perfused_tumor_share", None, "sirt: and the share of the tumours (default: 1)", **on)
     for name, about in NUMBERS.items():

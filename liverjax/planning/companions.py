@@ -6,25 +6,48 @@ import os
 import pathlib
 from collections.abc import Iterator, Sequence
 
+import numpy as np
+
 from liverjax.datasets import layouts
 from liverjax.errors import ConfigError, InputError
 from liverjax.scans import nifti
 from liverjax.volume import Volume
 
 
-def mask_of(place: str | os.PathLike | None, id: str, alone: bool) -> Volume | None:
+def mask_of(
+    place: str | os.PathLike | None, id: str, alone: bool, values: Sequence[int] = ()
+) -> Volume | None:
     """Returns a further mask of a case, with any values: a file, or the one of its name in a folder; None of None.
 
     Args:
       place: the file or folder.
       id: of the case.
       alone: whether there is no other case; only then a single file is enough.
+      values: that are kept, others become 0; by default all.
 
     Raises:
-      InputError: there is no such file, or it cannot be used.
+      InputError: there is no such file, it cannot be used, or it holds none of ``values``.
+      ConfigError: ``values`` of no file.
     """
     if place is None:
+        if values:
+            raise ConfigError(
+                f"the values {', '.join(map(str, values))} of no mask, expected --territory too"
+            )
         return None
+    mask = _mask_of(place, id, alone)
+    if not values:
+        return mask
+    kept = np.isin(mask.voxels, values)
+    if not kept.any():
+        there = ", ".join(str(value) for value in np.unique(mask.voxels) if value)
+        raise InputError(
+            f"{mask.name}: holds none of the values {', '.join(map(str, values))}, expected some of {there or 'any'}"
+        )
+    return mask.with_voxels(np.where(kept, mask.voxels, 0))
+
+
+def _mask_of(place: str | os.PathLike, id: str, alone: bool) -> Volume:
     files = layouts.mask_files(place)[0]
     if pathlib.Path(place).is_file() and alone:
         return nifti.read_mask(next(iter(files.values())), labels=range(256))

@@ -134,6 +134,16 @@ def test_sirt_writes_a_worksheet(files, tmp_path, capsys):
     assert document["nuclide"] == "Y-90"
 
 
+def test_a_lobe_is_perfused(files, tmp_path):
+    lobe = ("--territory={lobes}", "--territory_labels=1")
+    for name, words in (("lobe", lobe), ("mask", ("--territory={territory}",))):
+        assert _plan("sirt", files, tmp_path / name, *SIRT, "--dose_gy=100", *words) == 0
+    lobe, mask = (
+        json.loads((tmp_path / name / "sirt.json").read_text())["steps"] for name in ("lobe", "mask")
+    )
+    assert lobe == mask and lobe[1]["value"] == pytest.approx(0.24 * 1.03)
+
+
 def test_below_twenty_scans_the_worksheet_says_so(files, tmp_path, capsys):
     assert _plan("sirt", files, tmp_path / "out", *SIRT, "--dose_gy=100", "--calibration={scores19}") == 0
     assert "not calibrated" in capsys.readouterr().out
@@ -172,6 +182,25 @@ REFUSED = [
     ),
     ("sirt", "mask", (*SIRT, "--dose_gy=100", "--territory={other}"), "mm apart"),
     ("sirt", "mask", (*SIRT, "--dose_gy=100", "--perfused_share=2"), "perfused_share is 2"),
+    (
+        "sirt",
+        "mask",
+        (*SIRT, "--dose_gy=100", "--territory={lobes}", "--territory_labels=3"),
+        "expected some of 1, 2",
+    ),
+    (
+        "sirt",
+        "mask",
+        (*SIRT, "--dose_gy=100", "--territory_labels=1"),
+        "of no mask, expected --territory too",
+    ),
+    (
+        "sirt",
+        "mask",
+        (*SIRT, "--dose_gy=100", "--calibration=none.csv"),
+        "none.csv: cannot be read (No such file",
+    ),
+    ("sirt", "mask", (*SIRT, "--dose_gy=100", "--scans=none.nii.gz"), "none.nii.gz: no such file"),
     ("sirt", "mask", (*SIRT, "--dose_gy=100", "--regions={lobes}"), "--regions has no effect on sirt"),
     ("sirt", "empty", (*SIRT, "--dose_gy=100"), "holds no liver: the mask is empty"),
     ("volumetry", "mask", ("--tumor_masks={apart}",), "more than the liver of"),
@@ -206,6 +235,13 @@ REMEDIES = [
     ("sirt", "mask", (*SIRT, "--dose_gy=100", "--perfused_share=0.1"), ("--perfused_tumor_share=0.5",)),
     ("volumetry", "segments", (), ("--liver_labels=5", "--tumor_labels=6")),
     ("volumetry", "segments", ("--liver_labels=4",), ("--liver_labels=5",)),
+    ("sirt", "mask", (*SIRT, "--dose_gy=100", "--territory_labels=1"), ("--territory={lobes}",)),
+    (
+        "sirt",
+        "mask",
+        (*SIRT, "--dose_gy=100", "--territory={lobes}", "--territory_labels=3"),
+        ("--territory_labels=1,2",),
+    ),
     ("volumetry", "mask", ("--region_names=3=x", "--regions={lobes}"), ("--region_names=1=left,2=right",)),
 ]
 
