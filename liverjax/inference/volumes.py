@@ -78,20 +78,23 @@ def _rows_of(path: pathlib.Path) -> dict[str, dict[str, Any]]:
             f"{path}: is not a table of volumes of this library and left as it is; the volumes are in the manifest; "
             "move it away, and the next run writes one"
         )
-    return {str(row["mask"]): dict(row) for row in rows}
+    return {str(row["mask"]).removeprefix("'"): dict(row) for row in rows}
 
 
 def _row(id: str, mask: str, millilitres: Mapping[str, float]) -> dict[str, Any]:
     liver, tumor = millilitres["liver"], millilitres.get("tumor")
-    # What a spreadsheet would run as a formula, as in the tables of an evaluation.
-    row: dict[str, Any] = {"case": f"'{id}" if id.startswith(("=", "+", "-", "@", "'")) else id, "mask": mask}
-    row |= {"liver_ml": f"{liver:.3f}", "use": USE}
+    row: dict[str, Any] = {"case": _cell(id), "mask": _cell(mask), "liver_ml": f"{liver:.3f}", "use": USE}
     if tumor is not None:
         row["tumor_ml"] = f"{tumor:.3f}"
         # Of the rounded values, so that the columns add up.
         row["liver_without_tumor_ml"] = f"{round(liver, 3) - round(tumor, 3):.3f}"
         row["tumor_load_percent"] = f"{100 * tumor / liver:.3f}" if liver else ""
     return row
+
+
+def _cell(text: str) -> str:
+    """Returns a text with an apostrophe before what a spreadsheet would run, as in the tables of an evaluation."""
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "'")) else text
 
 
 def _measured(mask: pathlib.Path, tumors: bool) -> dict[str, float]:

@@ -302,6 +302,10 @@ def table(measured: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
     return tables.aligned(lines)
 
 
+def _cells(row: Mapping[str, Any]) -> dict[str, str]:
+    return {name: cell(row[name]) for name in ("case", "region", "mask")}
+
+
 def between(row: Mapping[str, Any]) -> str:
     """Returns "1402.1 to 1530.7 (90 %)" of a row with an interval, else why there is none."""
     if row["low"] is None:
@@ -328,7 +332,7 @@ def save(
     """
     folder = make_folder(folder)
     each = [row for of_case in measured.values() for row in of_case]
-    files.write_csv(folder / "volumetry.csv", [{**row, "case": cell(row["case"])} for row in each], COLUMNS)
+    files.write_csv(folder / "volumetry.csv", [{**row, **_cells(row)} for row in each], COLUMNS)
     document = {
         "use": USE,
         "liverjax_version": __version__,

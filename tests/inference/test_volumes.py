@@ -47,7 +47,9 @@ def test_a_row_for_each_mask_in_natural_order(tmp_path):
     ]
     write_volumes(tmp_path / "volumes.csv", records, tumors=True)
     rows = _rows(tmp_path / "volumes.csv")
-    assert list(rows) == ["'=1", "case9", "case10"]
+    assert list(rows) == ["'=1", "case9", "case10"] and rows["'=1"]["mask"] == "'=1.nii.gz"
+    write_volumes(tmp_path / "volumes.csv", [_skipped(tmp_path, "=1")], tumors=True)
+    assert _rows(tmp_path / "volumes.csv") == rows
     assert rows["case10"] == {
         "case": "case10",
         "mask": "case10.nii.gz",
