@@ -81,6 +81,24 @@ def test_a_mask_counted_by_hand():
     assert _volume(MASK).millilitres(MASK) == pytest.approx(values["liver"])
 
 
+def test_real_masks_have_the_volumes_that_simpleitk_finds(real_data):
+    import SimpleITK as sitk
+
+    path = real_data / "lits" / "segmentation-117.nii.gz"
+    ((id, mask),) = volumetry.read_masks(path)
+    found = volumetry.measure(mask, id)
+    image = sitk.ReadImage(str(path), sitk.sitkUInt8)
+    shape = sitk.LabelShapeStatisticsImageFilter()
+    shape.Execute(image)
+    liver, tumor = (shape.GetPhysicalSize(label) / 1000 for label in (1, 2))
+    values = {row["quantity"]: row["value"] for row in volumetry.rows(found)}
+    assert values["tumor"] == pytest.approx(tumor, rel=1e-6)
+    assert values["liver"] == pytest.approx(liver + tumor, rel=1e-6)
+    shape.Execute(sitk.ConnectedComponent(image == 2))
+    sizes = sorted(shape.GetNumberOfPixels(label) for label in shape.GetLabels())
+    assert sorted(found.lesions) == sizes
+
+
 def test_regions_have_names_and_what_they_leave_out_is_a_row():
     regions = np.zeros_like(MASK)
     regions[:3], regions[4:] = 7, 2
