@@ -38,6 +38,8 @@ COMMANDS = {
     "train": "train the networks of the three views, or resume",
     "predict": "segment a scan or a folder of scans",
     "evaluate": "score predicted masks against references",
+    "recist": "measure lesions and their response over time by RECIST 1.1, and how raters agree",
+    "plan": "volumes of the liver and its tumours, and activity and dose of SIRT, from masks",
     "calibrate": "make a run's probabilities true on its validation cases",
     "quality": "judge on held-out cases whether slice quality finds the poor slices",
     "sweep": "run an ablation, on this machine or on SLURM, and compare its variants",

@@ -4,7 +4,7 @@
   liverjax predict --model=RUN -i DATASET -o FOLDER --subset=test --preview --save_uncertainty
 
 Masks lie voxel on voxel on their scans: 0 background, 1 liver, 2 tumour. FOLDER/manifest.json lists what was done, with
-volumes and doubts. A scan that cannot be used is reported, and the others go on. Research use only.
+doubts, FOLDER/volumes.csv the volumes. A scan that cannot be used is reported, and the others go on. Research use only.
 """
 
 import sys

@@ -21,6 +21,8 @@ from liverjax.datasets.case import Case
 from liverjax.errors import InputError
 from liverjax.files import local_path, make_folder, read_json
 from liverjax.inference.segmenter import Segmenter
+from liverjax.inference.volumes import write_volumes
+from liverjax.labels import TUMOR
 
 _LOG = logging.getLogger("liverjax")
 
@@ -171,6 +173,7 @@ def write_manifest(
 ) -> str:
     """Writes ``manifest.json`` into the output folder: what was predicted, from what, with what and how fast.
 
+    And ``volumes.csv`` (`volumes.write_volumes`); beside the mask of a single case it is ``<name>_volumes.csv``.
     "cases" are those of this run. What an earlier manifest says of masks that are still as they were stays, in the list
     "earlier" of its runs: of cases that this run did not have, and of masks that it skipped, or failed to write anew.
 
@@ -184,6 +187,7 @@ def write_manifest(
     Returns:
       A line on the time that each stage took.
     """
+    tumors = len(model.config.labels) > TUMOR
     total = {name: round(sum(r["seconds"].get(name, 0) for r in records), 3) for name in STAGES}
     if records and not is_mask_file(output):
         name = "manifest.json" if shard == "1/1" else f"manifest_{shard.replace('/', '_of_')}.json"
@@ -200,6 +204,10 @@ def write_manifest(
                 cases=list(records),
                 earlier=_earlier(path, records),
             )
+            write_volumes(path.parent / "volumes.csv", records, tumors)
+    elif records:
+        mask = pathlib.Path(output)
+        write_volumes(mask.with_name(f"{stem(mask)}_volumes.csv"), records, tumors)
     return "seconds: " + ", ".join(f"{name} {seconds:.1f}" for name, seconds in total.items())
 
 

@@ -2,6 +2,10 @@
 
 evaluation_report      of an evaluation
 ablation_report        of an ablation
+response_report        of response over time
+raters_report          of how raters agree on it
+volumetry_report       of volumes
+worksheet_report       of SIRT
 Page                   sections, tables and pictures in one file
 figures                the pictures, one by one
 """
@@ -10,5 +14,11 @@ from liverjax import lazy
 
 __getattr__, __dir__, __all__ = lazy.attach(
     __name__,
-    {"evaluation": ("evaluation_report",), "ablation": ("ablation_report",), "html": ("Page",)},
+    {
+        "evaluation": ("evaluation_report",),
+        "ablation": ("ablation_report",),
+        "response": ("raters_report", "response_report"),
+        "planning": ("volumetry_report", "worksheet_report"),
+        "html": ("Page",),
+    },
 )

@@ -33,6 +33,26 @@ figure { margin: 1.25rem 0; }
 img { max-width: 100%; height: auto; border-radius: 4px; }
 figcaption, footer { color: var(--faint); font-size: 0.85rem; overflow-wrap: anywhere; }
 footer { margin-top: 3rem; padding-top: 0.75rem; border-top: 1px solid var(--line); }
+@media (max-width: 40rem) {
+  td:first-child { white-space: normal; }
+  th, td { padding-right: 0.6rem; }
+}
+@media print {
+  :root { color-scheme: light; --text: #000; --faint: #444; --line: #bbb; --page: #fff; }
+  @page { margin: 10mm; }
+  body { max-width: none; padding: 0; font-size: 9pt; line-height: 1.3; }
+  h1 { font-size: 14pt; margin: 0 0 0.4rem; }
+  h2 { font-size: 10.5pt; margin: 0.6rem 0 0.2rem; break-after: avoid; }
+  p { max-width: none; margin: 0.25rem 0; }
+  table { font-size: 8pt; }
+  th, td { padding: 0.06rem 0.75rem 0.06rem 0; }
+  .wide { overflow-x: visible; }
+  tr, figure { break-inside: avoid; }
+  figure { margin: 0.5rem 0; }
+  img { max-width: 60%; }
+  figcaption, footer { font-size: 8pt; }
+  footer { margin-top: 0.5rem; padding-top: 0.25rem; }
+}
 """
 
 

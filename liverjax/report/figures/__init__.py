@@ -5,6 +5,8 @@ score_distribution, bland_altman, detection_by_size       charts of an evaluatio
 reliability                                               chart of a calibration
 variants                                                  chart of an ablation
 training_curves                                           chart of a training
+lesion_slice, lesion_course                               a lesion with its diameters over time
+sums_of_diameters, class_shares                           charts of response, and of its raters
 """
 
 from liverjax import lazy
@@ -21,5 +23,6 @@ __getattr__, __dir__, __all__ = lazy.attach(
             "training_curves",
             "variants",
         ),
+        "response": ("class_shares", "lesion_course", "lesion_slice", "sums_of_diameters"),
     },
 )

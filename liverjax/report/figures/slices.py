@@ -35,6 +35,7 @@ def preview(
     path: str | os.PathLike | None = None,
     *,
     reference: Volume | np.ndarray | None = None,
+    reference_name: str = "reference",
     title: str = "",
     window: tuple[float, float] | None = None,
 ) -> bytes:
@@ -45,6 +46,7 @@ def preview(
       mask: (x, y, z) label ids on the grid of the scan.
       path: also writes the PNG there.
       reference: (x, y, z) label ids to compare with.
+      reference_name: what it is called.
       title: a line above the picture.
       window: intensities shown black and white. By default `CT_WINDOW` for a scan that reaches -100, which MR
         does not, else percentiles 1 and 99.5 of what is not zero.
@@ -58,7 +60,7 @@ def preview(
     scan = to_canonical(image)
     masks = [(_canonical_mask(image, mask), (BLUE, RED), ("liver", "tumour"), "solid")]
     if reference is not None:
-        masks.append((_canonical_mask(image, reference), (YELLOW, YELLOW), ("reference", ""), "dashed"))
+        masks.append((_canonical_mask(image, reference), (YELLOW, YELLOW), (reference_name, ""), "dashed"))
     low, high = window or _window(scan.voxels)
     extent = scan.spacing * scan.shape
     widths = [extent[left] for _, (left, _), _ in _PANELS.values()]
