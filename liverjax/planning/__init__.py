@@ -30,7 +30,7 @@ __getattr__, __dir__, __all__ = lazy.attach(
             "diameters as lesion_diameters",
         ),
         "patients": ("Patient", "TimePoint", "find_patients"),
-        "masks": ("read_transform",),
+        "masks": ("read_masks", "read_transform"),
         "assessment": ("Assessment", "Options", "assess_patient"),
         "tracking": ("follow",),
         "course": ("Elsewhere", "Finding", "Part", "Response", "Visit", "assess"),

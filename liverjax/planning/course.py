@@ -254,7 +254,9 @@ def _who(
         return ""
     for finding in _of(last, targets):
         own = set(finding.members) & set(targets)
-        history = [_products(v, own, too_small_mm) for v, known in zip(earlier, evaluable, strict=False) if known]
+        history = [
+            _products(v, own, too_small_mm) for v, known in zip(earlier, evaluable, strict=False) if known
+        ]
         current = _products(last, own, too_small_mm)
         if target_response([*history, current], [value == 0 for value in [*history, current]], WHO) == "PD":
             return "PD"

@@ -6,8 +6,8 @@
 | one folder of masks | the time points of one patient, in natural order of the names |
 | several folders | time points; masks of one name, in all of them, are one patient's |
 
-Dates in the names (20240131, 2024-01-31), or of scans that are DICOM series, must not go back. A `cases.json` beside the
-masks may state their patients; DICOM series state them.
+Dates in the names (20240131, 2024-01-31), or of scans that are DICOM series, must not go back. Whose they are is stated
+by a `cases.json` beside the masks, and by DICOM series.
 """
 
 from __future__ import annotations
@@ -277,7 +277,9 @@ def _with_series(points: Sequence[TimePoint]) -> tuple[TimePoint, ...]:
     told = [series.identity(point.scan) if point.scan and point.scan.is_dir() else None for point in points]
     whose = {one.patient for one in told if one and one.patient}
     if len(whose) > 1:
-        listed = ", ".join(f"{point.scan} of {one.patient}" for point, one in zip(points, told, strict=True) if one)
+        listed = ", ".join(
+            f"{point.scan} of {one.patient}" for point, one in zip(points, told, strict=True) if one
+        )
         raise InputError(f"time points are of different patients: {listed}; expected those of one")
     dates = [one.date if one else None for one in told]
     known = [date for date in dates if date]

@@ -78,7 +78,7 @@ COURSES = {
     "complete response of all lesions": ([{1: 40, 2: 12}, {1: 0, 2: 0}], {1}, ["CR CR"]),
     # After a complete response a lesion of any size is progression, here of 2 mm.
     "return after complete response": ([{1: 40}, {1: 0}, {1: 2}], {1}, ["CR CR", "PD PD"]),
-    # Complete with nodes of 16 + 20 mm that are normal: the lesion that is back is +14 % of the sum, and yet progression.
+    # Complete with normal nodes of 36 mm in all: what is back adds 14 % to the sum, and yet is progression.
     "return after complete response, beside normal nodes": (
         [{1: 40}, {1: 0}, {1: 5}], {1}, ["CR CR", "PD PD"],
         [Elsewhere(sum_mm=50), Elsewhere(sum_mm=36, gone=True), Elsewhere(sum_mm=36, gone=True)],

@@ -10,7 +10,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from liverjax.report.figures.canvas import (
-    BLUE, GREEN, ORANGE, PALETTE, RED, YELLOW, draw_contour, draw_letter, new_figure, plain, png, window_of,
+    BLUE,
+    GREEN,
+    ORANGE,
+    PALETTE,
+    RED,
+    YELLOW,
+    draw_contour,
+    draw_letter,
+    new_figure,
+    plain,
+    png,
+    window_of,
 )  # fmt: skip
 from liverjax.scans.grid import to_canonical
 from liverjax.volume import Volume
