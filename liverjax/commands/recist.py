@@ -5,8 +5,9 @@
   liverjax recist --raters=READER1,READER2,READER3.csv -o OUT
 
 Time points are mask files of one patient in order of time, one folder of them, or a folder for each time point, with
-masks named by patient. Writes lesions.csv, responses.csv, recist.json and report.html. --raters compares readers:
-folders of masks (of folders for each time point), or CSV files of diameters; --simulate_raters simulated ones.
+masks named by patient. Writes lesions.csv, responses.csv, recist.json and report.html, and a DICOM SR of each scan
+that is a DICOM series. --raters compares readers: folders of masks (of folders for each time point), or CSV files of
+diameters; --simulate_raters simulated ones.
 Research use only, not for treatment decisions. Definitions: docs/planning.md.
 """
 
@@ -15,30 +16,27 @@ from absl import flags
 
 def define(values: flags.FlagValues) -> None:
     """Defines the flags of this command."""
-    several, number = flags.DEFINE_list, flags.DEFINE_float
-    several("time_points", [], "masks in order of time, or folders of them", flag_values=values)
-    several(
-        "raters", [], "folders of masks, or CSV files of diameters, one for each rater", flag_values=values
-    )
+    number, whole = flags.DEFINE_float, flags.DEFINE_integer
+    for name, default, meaning in (
+        ("time_points", [], "masks in order of time, or folders of them"),
+        ("raters", [], "folders of masks, or CSV files of diameters, one for each rater"),
+        ("scans", [], "the scans of the time points, for the pictures: files, or folders of DICOM slices"),
+        ("viable", [], "masks of arterially enhancing tumour, for mRECIST"),
+        ("transforms", [], "of each later time point, a file of 4 x 4 numbers: to baseline"),
+        ("dates", [], "of the time points, as 2024-01-31"),
+        ("targets", [], "numbers of the target lesions, or a CSV file; proposed by default"),
+        ("tumor_labels", ["2"], "values of tumour in the masks"),
+    ):
+        flags.DEFINE_list(name, default, meaning, flag_values=values)
     flags.DEFINE_string("output", None, "folder for the results", short_name="o", flag_values=values)
-    several("scans", [], "the scans of the time points, for the pictures", flag_values=values)
-    several("viable", [], "masks of arterially enhancing tumour, for mRECIST", flag_values=values)
-    several(
-        "transforms", [], "of each later time point, a file of 4 x 4 numbers: to baseline", flag_values=values
-    )
-    several("dates", [], "of the time points, as 2024-01-31", flag_values=values)
-    several(
-        "targets", [], "numbers of the target lesions, or a CSV file; proposed by default", flag_values=values
-    )
     flags.DEFINE_string("elsewhere", None, "CSV file of findings beyond the masks", flag_values=values)
-    several("tumor_labels", ["2"], "values of tumour in the masks", flag_values=values)
     number("near_mm", 0.0, "match lesions without overlap up to this distance", 0, flag_values=values)
     number("too_small_mm", 5.0, "what a smaller target lesion counts", 0, flag_values=values)
     number("new_mm", 5.0, "new lesions that stay smaller are equivocal", 0, flag_values=values)
-    flags.DEFINE_integer("simulate_raters", 0, "number of simulated raters", 0, flag_values=values)
+    whole("simulate_raters", 0, "number of simulated raters", 0, flag_values=values)
     number("error_mm", 2.0, "standard deviation of their errors", 0, flag_values=values)
     number("bias_mm", 0.0, "standard deviation of their biases", 0, flag_values=values)
-    flags.DEFINE_integer("seed", 0, "of simulation and bootstrap", 0, flag_values=values)
+    whole("seed", 0, "of simulation and bootstrap", 0, flag_values=values)
     flags.mark_flag_as_required("output", flag_values=values)
     flags.register_multi_flags_validator(
         ["time_points", "raters"],
@@ -50,10 +48,12 @@ def define(values: flags.FlagValues) -> None:
 
 def run(args: flags.FlagValues) -> None:
     """Measures, follows, compares raters, writes the results and the reports."""
-    from liverjax.planning import assessment, patients, pictures, raters, stated
+    from liverjax.planning import assessment, dicom_report, patients, pictures, raters, stated
     from liverjax.report import raters_report, response_report
+    from liverjax.scoring.summary import make_folder
 
     labels = stated.tumor_labels(args.tumor_labels)
+    make_folder(args.output)
     options = assessment.Options(labels, args.near_mm, args.too_small_mm, args.new_mm)
     courses = raters.read_raters(args.raters, options, args.transforms)
     if args.time_points:
@@ -66,9 +66,10 @@ def run(args: flags.FlagValues) -> None:
         )
         targets, beyond = stated.read_all(args.targets, args.elsewhere, found)
         each = [assessment.assess_patient(p, options, targets.get(p.id), beyond.get(p.id)) for p in found]
-        assessment.save(args.output, each)
         rows, report = assessment.report_rows(each), f"{args.output}/report.html"
         response_report(report, **rows, pictures=pictures.pictures(each))
+        assessment.save(args.output, each)
+        dicom_report.save(args.output, each)
         print(f"{assessment.table(each)}\n\n{assessment.USE}. Report: {report}")
         if args.simulate_raters:
             courses = raters.simulate(each, args.simulate_raters, args.error_mm, args.bias_mm, args.seed)

@@ -14,7 +14,8 @@ import numpy as np
 from liverjax import __version__, files
 from liverjax.planning.course import Elsewhere, Finding, Part, Response, Visit, assess
 from liverjax.planning.diameters import Line, MeasuredMask
-from liverjax.planning.patients import Patient, read_masks
+from liverjax.planning.masks import read_masks
+from liverjax.planning.patients import Patient
 from liverjax.planning.recist import (
     MOST_TARGETS,
     TOO_SMALL_MM,
@@ -100,9 +101,9 @@ def assess_patient(
       elsewhere: of time points by name, what masks of the liver do not tell.
 
     Raises:
-      InputError: as `patients.read_masks` and `recist.check_targets`.
+      InputError: as `masks.read_masks` and `recist.check_targets`.
     """
-    masks, transforms = read_masks(patient, options.tumor_labels)
+    masks, transforms, doubts = read_masks(patient, options.tumor_labels)
     course = follow(masks, transforms, options.near_mm)
     stated = elsewhere or {}
     visits = [
@@ -121,7 +122,7 @@ def assess_patient(
     )
     return Assessment(
         patient, tuple(masks), tuple(visits), chosen, targets is None, tuple(responses),
-        tuple(_notes(patient, visits, chosen, responses)), options,
+        (*doubts, *_notes(patient, visits, chosen, responses)), options,
     )  # fmt: skip
 
 

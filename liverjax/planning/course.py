@@ -160,7 +160,10 @@ def assess(
         mrecist: Target = ""
         if index and has_targets:
             target = target_response(sums[until], gone[until], evaluable=evaluable[until])
-            who = _or_new(_who(visits[until], targets, too_small_mm, evaluable[index]), is_new)
+            complete = any(a and b for a, b in zip(gone[1:index], evaluable[1:index], strict=True))
+            if complete and evaluable[index] and any(f.parts for f in _of(visit, targets)):
+                target = "PD"  # back after a complete response, whatever lymph nodes leave of the sum
+            who = _or_new(_who(visits[until], targets, too_small_mm, evaluable[until]), is_new)
         if index and viable_targets:
             known = evaluable[until]
             mrecist = _or_new(
@@ -196,15 +199,17 @@ def assess(
     return responses
 
 
-def _new_lesions(visits: Sequence[Visit], at_baseline: Collection[int]) -> dict[int, tuple[int, float]]:
+def _new_lesions(visits: Sequence[Visit], at_baseline: set[int]) -> dict[int, tuple[int, float]]:
     """Returns for each lesion that is not at baseline the index of its first visit, and its largest diameter ever."""
     found: dict[int, tuple[int, float]] = {}
     for index, visit in enumerate(visits):
         for finding in visit.findings:
             if not finding.parts:
                 continue
+            if at_baseline & set(finding.members):
+                continue  # merged with a known lesion: the size is not its own, and it was seen before
             size = max(part.longest_mm for part in finding.parts)
-            for number in set(finding.members) - set(at_baseline):
+            for number in finding.members:
                 seen, largest = found.get(number, (index, 0.0))
                 found[number] = seen, max(largest, size)
     return dict(sorted(found.items()))
@@ -239,7 +244,9 @@ def _products(visit: Visit, targets: Collection[int], too_small_mm: float) -> fl
     )
 
 
-def _who(visits: Sequence[Visit], targets: Collection[int], too_small_mm: float, evaluable: bool) -> Target:
+def _who(
+    visits: Sequence[Visit], targets: Collection[int], too_small_mm: float, evaluable: Sequence[bool]
+) -> Target:
     """Returns the response by WHO at the last visit: progression if any one lesion has grown against its own nadir."""
     *earlier, last = visits
     totals = [_products(visit, targets, too_small_mm) for visit in visits]
@@ -247,11 +254,13 @@ def _who(visits: Sequence[Visit], targets: Collection[int], too_small_mm: float,
         return ""
     for finding in _of(last, targets):
         own = set(finding.members) & set(targets)
-        history = [_products(visit, own, too_small_mm) for visit in earlier]
+        history = [
+            _products(v, own, too_small_mm) for v, known in zip(earlier, evaluable, strict=False) if known
+        ]
         current = _products(last, own, too_small_mm)
         if target_response([*history, current], [value == 0 for value in [*history, current]], WHO) == "PD":
             return "PD"
-    if not evaluable:
+    if not evaluable[-1]:
         return "NE"
     if not totals[-1]:
         return "CR"

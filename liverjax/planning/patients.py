@@ -6,7 +6,8 @@
 | one folder of masks | the time points of one patient, in natural order of the names |
 | several folders | time points; masks of one name, in all of them, are one patient's |
 
-Dates in the names (20240131, 2024-01-31) must not go back. A `cases.json` beside the masks may state their patients.
+Dates in the names (20240131, 2024-01-31), or of scans that are DICOM series, must not go back. Whose they are is stated
+by a `cases.json` beside the masks, and by DICOM series.
 """
 
 from __future__ import annotations
@@ -18,17 +19,12 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from liverjax.datasets import layouts
 from liverjax.datasets.case import Case
 from liverjax.errors import InputError
-from liverjax.planning.diameters import MeasuredMask, measure
-from liverjax.scans import nifti
+from liverjax.planning import series
 
 _DATE = re.compile(r"(?<!\d)((?:19|20)\d\d)([-_.]?)(\d\d)\2(\d\d)(?!\d)")
-# A transform that shrinks a volume to a thousandth registers nothing.
-_SMALLEST_DETERMINANT = 1e-3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +68,7 @@ def find_patients(
 
     Args:
       time_points: mask files, one folder of masks, or folders of masks, as above.
-      dates: of each time point, as 2024-01-31; by default those in the names, if all have one.
+      dates: of each time point, as 2024-01-31; by default those in the names, else of DICOM scans, if all have one.
       scans: of each time point a scan or a folder of scans, named as the masks; or one folder, as of the masks.
       viable: masks of viable tumour, likewise.
       transforms: of each time point after the baseline a text file, or a folder with one of each patient, `<name>.txt`.
@@ -161,7 +157,8 @@ def _one_patient(
     alive = alive or _each(viable, count, "viable masks")
     moved = [None, *_each(transforms, count - 1, "transforms, one for each time point after the baseline")]
     each = zip(names, cases, known, named, alive, moved, strict=True)
-    return Patient(id, tuple(TimePoint(name, case.image, *rest) for name, case, *rest in each))
+    points = [TimePoint(name, case.image, *rest) for name, case, *rest in each]
+    return Patient(id, _with_series(points))
 
 
 def _cohort(
@@ -201,7 +198,7 @@ def _cohort(
             TimePoint(name, case.image, date, scan[id], live[id], move[id])
             for name, case, date, scan, live, move in each
         ]
-        patients.append(Patient(id, tuple(points)))
+        patients.append(Patient(id, _with_series(points)))
     return patients
 
 
@@ -252,13 +249,17 @@ def _dates(names: Sequence[str], stated: Sequence[str]) -> list[datetime.date | 
     known = [date for date in dates if date is not None]
     if len(known) < len(names):
         return [None] * len(names)
-    for (name, date), (later, next_date) in itertools.pairwise(zip(names, known, strict=True)):
+    _check_order(names, known)
+    return list(known)
+
+
+def _check_order(names: Sequence[str], dates: Sequence[datetime.date]) -> None:
+    for (name, date), (later, next_date) in itertools.pairwise(zip(names, dates, strict=True)):
         if next_date < date:
             raise InputError(
                 f"time points are out of order: {later} ({next_date}) comes after {name} ({date}), expected the order "
                 "of time, the baseline first"
             )
-    return list(known)
 
 
 def _date(name: str) -> datetime.date | None:
@@ -271,92 +272,18 @@ def _date(name: str) -> datetime.date | None:
         return None
 
 
-# --- reading ------------------------------------------------------------------------------------------------
-
-
-def read_transform(path: str | Path) -> np.ndarray:
-    """Reads an affine transform of RAS+ world coordinates in mm: four lines of four numbers.
-
-    Raises:
-      InputError: the file cannot be read, holds something else, or is singular or mirrors.
-    """
-    try:
-        matrix = np.loadtxt(path, dtype=float, ndmin=2)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
-    except ValueError:
-        raise InputError(f"{path}: is no table of numbers, expected four lines of four numbers") from None
-    if matrix.shape != (4, 4) or not np.isfinite(matrix).all():
-        raise InputError(f"{path}: holds {matrix.shape} numbers, expected four lines of four finite numbers")
-    if not np.allclose(matrix[3], (0, 0, 0, 1)):
-        raise InputError(
-            f"{path}: its last line is {matrix[3].tolist()}, expected 0 0 0 1, as of an affine transform"
+def _with_series(points: Sequence[TimePoint]) -> tuple[TimePoint, ...]:
+    """Returns time points with the dates of their DICOM scans, which must be one patient's and in order too."""
+    told = [series.identity(point.scan) if point.scan and point.scan.is_dir() else None for point in points]
+    whose = {one.patient for one in told if one and one.patient}
+    if len(whose) > 1:
+        listed = ", ".join(
+            f"{point.scan} of {one.patient}" for point, one in zip(points, told, strict=True) if one
         )
-    determinant = float(np.linalg.det(matrix[:3, :3]))
-    if determinant < _SMALLEST_DETERMINANT:
-        raise InputError(
-            f"{path}: its determinant is {determinant:.3g}, expected a transform that is neither "
-            "singular nor mirrored"
-        )
-    return matrix
-
-
-def read_masks(patient: Patient, tumor_labels: Sequence[int]) -> tuple[list[MeasuredMask], list[np.ndarray]]:
-    """Reads and measures the masks of a patient.
-
-    Returns:
-      Of each time point the measured lesions, and the (4, 4) transform to the baseline.
-
-    Raises:
-      InputError: a file cannot be used; no lesion at baseline; a mask without any label, though the baseline has the
-        liver too; or scans that do not lie in one frame.
-    """
-    masks, transforms = [], []
-    baseline_has_liver = False
-    fields: list[np.ndarray] = []
-    for point in patient.time_points:
-        volume = nifti.read_mask(point.mask, labels=range(256))
-        tumor = np.isin(volume.voxels, tumor_labels)
-        other = [int(value) for value in np.unique(volume.voxels[~tumor]) if value]
-        wanted = ", ".join(map(str, tumor_labels))
-        if not masks:
-            baseline_has_liver = bool(other)
-            if not tumor.any():
-                remedy = f"; if {other[0]} is tumour: --tumor_labels={other[0]}" if len(other) == 1 else ""
-                holds = f"labels {', '.join(map(str, other))}" if other else "no label at all"
-                raise InputError(
-                    f"{point.mask}: holds {holds} and no tumour ({wanted}), expected lesions at baseline{remedy}"
-                )
-        elif baseline_has_liver and not other and not tumor.any():
-            raise InputError(
-                f"{point.mask}: is empty, expected the liver as in {patient.time_points[0].mask}: without it, the mask "
-                "would read as a complete response"
-            )
-        viable = None
-        if point.viable is not None:
-            alive = nifti.read_mask(point.viable, labels=range(256))
-            nifti.require_same_geometry(alive, volume)
-            viable = alive.voxels
-        transform = np.eye(4) if point.transform is None else read_transform(point.transform)
-        fields.append(_field(transform @ volume.affine, volume.shape))
-        if not _touch(fields[0], fields[-1]):
-            raise InputError(
-                f"{point.mask} does not overlap {patient.time_points[0].mask} in space, expected scans of one frame, "
-                "or --transforms into that of the baseline"
-            )
-        masks.append(measure(tumor, volume.affine, viable))
-        transforms.append(transform)
-    return masks, transforms
-
-
-def _field(affine: np.ndarray, shape: Sequence[int]) -> np.ndarray:
-    """Returns (2, 3) the lowest and highest world coordinates of a scan."""
-    corners = (
-        np.array(list(itertools.product(*((-0.5, n - 0.5) for n in shape)))) @ affine[:3, :3].T
-        + affine[:3, 3]
-    )
-    return np.array([corners.min(0), corners.max(0)])
-
-
-def _touch(a: np.ndarray, b: np.ndarray) -> bool:
-    return bool((np.maximum(a[0], b[0]) < np.minimum(a[1], b[1])).all())
+        raise InputError(f"time points are of different patients: {listed}; expected those of one")
+    dates = [one.date if one else None for one in told]
+    known = [date for date in dates if date]
+    if points[0].date or len(known) < len(points):
+        return tuple(points)
+    _check_order([point.name for point in points], known)
+    return tuple(dataclasses.replace(point, date=date) for point, date in zip(points, known, strict=True))

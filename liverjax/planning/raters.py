@@ -38,6 +38,7 @@ class Agreement:
       sums: a row for each case and time point, with each rater's sum of diameters in mm.
       limits: of agreement, for each of "diameters", "sums" and "volumes".
       choices: a row for each case and rater, on the choice of target lesions.
+      notes: what a reader should know of what was read.
     """
 
     raters: tuple[str, ...]
@@ -48,15 +49,16 @@ class Agreement:
     sums: list[dict[str, Any]]
     limits: dict[str, list[dict[str, Any]]]
     choices: list[dict[str, Any]]
+    notes: list[str]
 
     def report_rows(self) -> dict[str, Any]:
         """Returns what `report.raters_report` takes."""
         values = {"diameters": self.diameters, "sums": self.sums, "volumes": self.volumes}
         rows = {"raters": self.raters, "classes": self.classes, "kappas": self.kappas, "limits": self.limits}
-        return {**rows, "values": values, "choices": self.choices}
+        return {**rows, "values": values, "choices": self.choices, "notes": self.notes}
 
     def table(self) -> str:
-        """Returns kappas and limits of agreement as lines of text, for a terminal."""
+        """Returns kappas and limits of agreement as lines of text, for a terminal, with the notes below them."""
         kappas = [
             {
                 "": f"Fleiss' kappa at {row['time_point']}",
@@ -75,7 +77,8 @@ class Agreement:
             for row in rows
             if row["n"] and (len(self.raters) <= 3 or row is rows[-1])
         ]
-        return "\n\n".join(tables.aligned(rows) for rows in (kappas, limits) if rows)
+        blocks = [tables.aligned(rows) for rows in (kappas, limits) if rows]
+        return "\n\n".join([*blocks, *(["\n".join(self.notes)] if self.notes else [])])
 
     def save(self, folder: str | os.PathLike) -> pathlib.Path:
         """Writes `classes.csv`, `diameters.csv`, `sums.csv`, `choices.csv` and `raters.json`, each atomically.
@@ -126,7 +129,9 @@ def rater_course(assessment: Assessment, rater: str = "") -> RaterCourse:
     """Returns an assessment as what one rater found; lesions are named by their numbers."""
     numbers = {n for visit in assessment.visits for finding in visit.findings for n in finding.members}
     names = {number: str(number) for number in sorted(numbers)}
-    return RaterCourse(rater, assessment.patient.id, assessment.visits, assessment.targets, names)
+    return RaterCourse(
+        rater, assessment.patient.id, assessment.visits, assessment.targets, names, assessment.notes
+    )
 
 
 def _of_masks(case: str, found: Mapping[str, Assessment], options: Options) -> list[RaterCourse]:
@@ -192,6 +197,7 @@ def compare_raters(courses: Sequence[RaterCourse], seed: int = 0) -> Agreement:
             for name, rows in (("diameters", diameters), ("sums", sums), ("volumes", volumes))
         },
         choices=variability.choice_rows(cases) if followed else [],
+        notes=[f"{course.rater}, {course.case}: {note}" for course in courses for note in course.notes],
     )
 
 

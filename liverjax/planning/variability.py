@@ -34,6 +34,7 @@ class RaterCourse:
       visits: the lesions at each time point.
       targets: numbers of the target lesions that this rater chose.
       names: for each lesion number a name by which all raters know the lesion.
+      notes: what a reader should know of it.
     """
 
     rater: str
@@ -41,6 +42,7 @@ class RaterCourse:
     visits: tuple[Visit, ...]
     targets: tuple[int, ...]
     names: Mapping[int, str]
+    notes: tuple[str, ...] = ()
 
     def target_names(self) -> tuple[str, ...]:
         """Returns the names of the target lesions, in order."""

@@ -80,6 +80,7 @@ def raters_report(
     limits: Mapping[str, Sequence[Mapping[str, Any]]],
     values: Mapping[str, Sequence[Mapping[str, Any]]],
     choices: Sequence[Mapping[str, Any]],
+    notes: Sequence[str] = (),
 ) -> pathlib.Path:
     """Writes the report of the agreement of raters as one HTML file.
 
@@ -91,8 +92,11 @@ def raters_report(
       limits: limits of agreement of each kind of value.
       values: rows of the values of each rater, by the same kinds.
       choices: a row per case and rater, on the choice of target lesions.
+      notes: what a reader should know.
     """
     page = Page("Response and its variability over raters").text(_USE).text(f"Raters: {', '.join(raters)}.")
+    for note in notes:
+        page.text(note)
     for name in dict.fromkeys(row["time_point"] for row in classes):
         rows = [row for row in classes if row["time_point"] == name]
         page.section(f"Response classes at {name}").figure(

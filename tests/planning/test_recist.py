@@ -78,7 +78,23 @@ COURSES = {
     "complete response of all lesions": ([{1: 40, 2: 12}, {1: 0, 2: 0}], {1}, ["CR CR"]),
     # After a complete response a lesion of any size is progression, here of 2 mm.
     "return after complete response": ([{1: 40}, {1: 0}, {1: 2}], {1}, ["CR CR", "PD PD"]),
-    # 60 -> 30 -> 40 + 0.. : lesion 2 returns with 8: 30 + 8 = 38 is 27 % and 8 mm above the nadir of 30.
+    # Complete with normal nodes of 36 mm in all: what is back adds 14 % to the sum, and yet is progression.
+    "return after complete response, beside normal nodes": (
+        [{1: 40}, {1: 0}, {1: 5}], {1}, ["CR CR", "PD PD"],
+        [Elsewhere(sum_mm=50), Elsewhere(sum_mm=36, gone=True), Elsewhere(sum_mm=36, gone=True)],
+    ),
+    # Nothing was seen at a time point that is not evaluable: no complete response, so no return either.
+    "not seen, but not evaluable, and there again": (
+        [{1: 40}, {1: 0}, {1: 38}], {1}, ["NE NE", "SD SD"], [Elsewhere(evaluable=False), Elsewhere()],
+    ),
+    # Lesion 2 never reaches 5 mm by itself; the 41 mm are those of the target with which it has merged: 41 / 40 = +3 %.
+    "an equivocal new lesion that merges with a target stays equivocal": (
+        [{1: 40}, {1: 40, 2: 3}, {(1, 2): 41}], {1}, ["SD SD", "SD SD"],
+    ),
+    "an unequivocal one stays progression when it merges": (
+        [{1: 40}, {1: 20, 2: 12}, {(1, 2): 23}], {1}, ["PR PD", "PR PD"],
+    ),
+    # 60 -> 30 -> lesion 2 returns with 8 mm: 30 + 8 = 38 is 27 % and 8 mm above the nadir of 30.
     "disappearance and return, above the nadir": (
         [{1: 40, 2: 20}, {1: 30, 2: 0}, {1: 30, 2: 8}], {1, 2}, ["PR PR", "PD PD"],
     ),
@@ -184,6 +200,10 @@ def test_who_judges_each_lesion_against_its_own_nadir():
     assert (found[1].who, found[1].target, found[1].products_mm2) == ("PD", "SD", 430)
     found = assess([visit("a", (30, 20), (10, 10)), visit("b", (20, 12.5), (10, 10))], {1, 2})
     assert (found[1].who, found[1].products_mm2) == ("PR", 350)
+    # What was not seen at a time point that was not evaluable is no nadir of 0.
+    unseen = Visit("b", (Finding((1,), ()),), Elsewhere(evaluable=False))
+    found = assess([visit("a", (30, 20)), unseen, visit("c", (29, 20))], {1})
+    assert [response.who for response in found] == ["", "NE", "SD"]
     # Without perpendiculars there is no WHO.
     assert _course([{1: 30}, {1: 10}], {1})[1].who == ""
 

@@ -1,4 +1,4 @@
-"""Colours, empty figures and PNG bytes, shared by all pictures.
+"""Colours, empty figures, what is drawn over slices, and PNG bytes: shared by all pictures.
 
 matplotlib is imported on use, and figures are made without pyplot and its global state.
 """
@@ -13,6 +13,8 @@ import sys
 import warnings
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
+
 from liverjax import files
 
 if TYPE_CHECKING:
@@ -24,6 +26,9 @@ BLUE, ORANGE, GREEN, RED, YELLOW, PURPLE = "#56b4e9", "#e69f00", "#009e73", "#d5
 
 #: Colours of curves, in order.
 PALETTE = (BLUE, ORANGE, GREEN, RED, PURPLE)
+
+#: HU shown as black and as white for a CT.
+CT_WINDOW = (-160.0, 240.0)
 
 
 def new_figure(width: float, height: float, layout: Literal["constrained"] | None = "constrained") -> Figure:
@@ -55,6 +60,37 @@ def plain(axes: Axes, lines: Literal["x", "y"] = "y") -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis=lines, color="0.9", linewidth=0.8)
     axes.set_axisbelow(True)
+
+
+def window_of(voxels: np.ndarray) -> tuple[float, float]:
+    """Returns the intensities shown black and white: `CT_WINDOW` for a scan that reaches -100, which MR does not.
+
+    Else they are percentiles 1 and 99.5 of what is not zero.
+    """
+    if np.fmin.reduce(voxels, axis=None) <= -100:  # fmin ignores NaN
+        return CT_WINDOW
+    shown = voxels[np.isfinite(voxels) & (voxels != 0)]
+    if not shown.size or shown.dtype == bool:
+        return 0.0, 1.0
+    low, high = np.percentile(shown, (1, 99.5))
+    return float(low), float(high) if high > low else float(low) + 1
+
+
+def draw_contour(axes: Axes, region: np.ndarray, spacing: np.ndarray, color: str, style: str) -> None:
+    """Draws the contour of a (row, column) region; a rim of background closes it at the border."""
+    if not region.any():
+        return
+    padded = np.pad(region, 1).astype(np.float32)
+    x, y = ((np.arange(n) - 0.5) * step for n, step in zip(padded.shape[::-1], spacing, strict=True))
+    axes.contour(x, y, padded, levels=[0.5], colors=color, linestyles=style, linewidths=1.2)
+
+
+def draw_letter(axes: Axes, x: float, y: float, letter: str) -> None:
+    """Draws a letter at a place in axes coordinates, legible on black and on white."""
+    from matplotlib.patheffects import withStroke
+
+    style = {"color": "white", "fontsize": 9, "ha": "center", "va": "center", "transform": axes.transAxes}
+    axes.text(x, y, letter, path_effects=[withStroke(linewidth=2, foreground="black")], **style)
 
 
 def png(figure: Figure, path: str | os.PathLike | None = None) -> bytes:

@@ -9,8 +9,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from liverjax.report.figures.canvas import BLUE, GREEN, ORANGE, PALETTE, RED, YELLOW, new_figure, plain, png
-from liverjax.report.figures.slices import _draw_contour, _letter, _window
+from liverjax.report.figures.canvas import (
+    BLUE,
+    GREEN,
+    ORANGE,
+    PALETTE,
+    RED,
+    YELLOW,
+    draw_contour,
+    draw_letter,
+    new_figure,
+    plain,
+    png,
+    window_of,
+)  # fmt: skip
 from liverjax.scans.grid import to_canonical
 from liverjax.volume import Volume
 
@@ -86,7 +98,7 @@ def lesion_slice(
         around,
         spacing,
         (in_mm[0], in_mm[1]),
-        _window(scan.voxels),
+        window_of(scan.voxels),
         title,
     )
 
@@ -130,14 +142,14 @@ def _draw_slice(axes: Axes, one: LesionSlice) -> None:
     height, width = one.plane.shape * one.spacing[::-1]
     place = {"origin": "lower", "extent": (0, width, 0, height)}
     axes.imshow(one.plane, cmap="gray", vmin=one.window[0], vmax=one.window[1], **place)
-    _draw_contour(axes, one.organ, one.spacing, BLUE, "solid")
-    _draw_contour(axes, one.lesion, one.spacing, RED, "solid")
+    draw_contour(axes, one.organ, one.spacing, BLUE, "solid")
+    draw_contour(axes, one.lesion, one.spacing, RED, "solid")
     for line, color in zip(one.lines, (YELLOW, ORANGE), strict=True):
         axes.plot(*line.T, color=color, linewidth=1.6, marker="|", markersize=5)
     axes.set(xlim=(width, 0), ylim=(0, height))
     axes.set_title(one.title, color="white", fontsize=9, pad=4, parse_math=False)
-    _letter(axes, 0.03, 0.5, "R")
-    _letter(axes, 0.5, 0.96, "A")
+    draw_letter(axes, 0.03, 0.5, "R")
+    draw_letter(axes, 0.5, 0.96, "A")
 
 
 def sums_of_diameters(courses: Mapping[str, Sequence[Mapping]]) -> bytes:

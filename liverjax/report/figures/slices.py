@@ -9,16 +9,22 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from liverjax import labels
-from liverjax.report.figures.canvas import BLUE, RED, YELLOW, new_figure, png
+from liverjax.report.figures.canvas import (
+    BLUE,
+    RED,
+    YELLOW,
+    draw_contour,
+    draw_letter,
+    new_figure,
+    png,
+    window_of,
+)
 from liverjax.scans.grid import to_canonical
 from liverjax.volume import Volume, label_voxels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-#: HU shown as black and as white for a CT.
-CT_WINDOW = (-160.0, 240.0)
 
 # For each view: the axis of the canonical volume across which the slice is taken, then the axes that grow to the
 # viewer's left and to the top, with their letters. The patient's right is on the left.
@@ -48,7 +54,7 @@ def preview(
       reference: (x, y, z) label ids to compare with.
       reference_name: what it is called.
       title: a line above the picture.
-      window: intensities shown black and white. By default `CT_WINDOW` for a scan that reaches -100, which MR
+      window: intensities shown black and white. By default `canvas.CT_WINDOW` for a scan that reaches -100, which MR
         does not, else percentiles 1 and 99.5 of what is not zero.
 
     Returns:
@@ -61,7 +67,7 @@ def preview(
     masks = [(_canonical_mask(image, mask), (BLUE, RED), ("liver", "tumour"), "solid")]
     if reference is not None:
         masks.append((_canonical_mask(image, reference), (YELLOW, YELLOW), (reference_name, ""), "dashed"))
-    low, high = window or _window(scan.voxels)
+    low, high = window or window_of(scan.voxels)
     extent = scan.spacing * scan.shape
     widths = [extent[left] for _, (left, _), _ in _PANELS.values()]
     # 13 inches wide, 0.65 for the title; one scale for all three panels, smaller for very long scans.
@@ -80,11 +86,11 @@ def preview(
         for voxels, colors, _, style in masks:
             for ids, color in zip(labels.REGIONS.values(), colors, strict=True):
                 region = np.isin(_slice(voxels, across, index), ids)
-                _draw_contour(axes, region, scan.spacing[[left, up]], color, style)
+                draw_contour(axes, region, scan.spacing[[left, up]], color, style)
         axes.set(xlim=(extent[left], 0), ylim=(0, extent[up]))
         axes.axis("off")
-        _letter(axes, 0.02, 0.5, left_letter)
-        _letter(axes, 0.5, 0.97, up_letter)
+        draw_letter(axes, 0.02, 0.5, left_letter)
+        draw_letter(axes, 0.5, 0.97, up_letter)
         if column == 0 and extent[left] > 100:
             _scale_bar(axes, extent[left])
     title_style = {"color": "white", "fontsize": 12, "va": "top", "parse_math": False}
@@ -136,7 +142,7 @@ def contact_sheet(
     for (row, column), axes in np.ndenumerate(panels):
         axes.imshow(images[row, column], cmap="gray", vmin=-1, vmax=1, **place)
         for ids, color in zip(labels.REGIONS.values(), (BLUE, RED), strict=True):
-            _draw_contour(axes, np.isin(label_ids[row, column], ids), np.ones(2), color, "solid")
+            draw_contour(axes, np.isin(label_ids[row, column], ids), np.ones(2), color, "solid")
         axes.set(xlim=(width, 0), ylim=(0, height))
         axes.axis("off")
     style = {"color": "white", "parse_math": False}
@@ -144,8 +150,8 @@ def contact_sheet(
         axes.set_title(name, fontsize=10, pad=4, **style)
     for axes, name in zip(panels[:, 0], rows, strict=True):
         axes.text(-0.04, 0.5, name, ha="right", va="center", fontsize=9, transform=axes.transAxes, **style)
-    _letter(panels[0, 0], 0.03, 0.5, left_letter)
-    _letter(panels[0, 0], 0.5, 0.95, up_letter)
+    draw_letter(panels[0, 0], 0.03, 0.5, left_letter)
+    draw_letter(panels[0, 0], 0.5, 0.95, up_letter)
     heading, _, subtitle = title.partition("\n")
     figure.text(0.005, 1 - 0.12 / size[1], heading, fontsize=12, va="top", **style)
     figure.text(0.005, 1 - 0.4 / size[1], subtitle, fontsize=9, va="top", **style)
@@ -158,16 +164,6 @@ def _canonical_mask(image: Volume, mask: Volume | np.ndarray) -> np.ndarray:
     return to_canonical(placed.with_voxels(label_voxels(placed, range(256)))).voxels
 
 
-def _window(voxels: np.ndarray) -> tuple[float, float]:
-    if np.fmin.reduce(voxels, axis=None) <= -100:  # fmin ignores NaN
-        return CT_WINDOW
-    shown = voxels[np.isfinite(voxels) & (voxels != 0)]
-    if not shown.size or shown.dtype == bool:
-        return 0.0, 1.0
-    low, high = np.percentile(shown, (1, 99.5))
-    return float(low), float(high) if high > low else float(low) + 1
-
-
 def _fullest(region: np.ndarray, axis: int) -> int:
     """Returns the index along ``axis`` of the slice with most of the region; the middle one if there is none."""
     area = region.sum(axis=tuple(other for other in range(3) if other != axis))
@@ -177,22 +173,6 @@ def _fullest(region: np.ndarray, axis: int) -> int:
 def _slice(volume: np.ndarray, axis: int, index: int) -> np.ndarray:
     """Returns a slice as (row, column), rows along the later of the two axes."""
     return np.moveaxis(volume, axis, 0)[index].T
-
-
-def _draw_contour(axes: Axes, region: np.ndarray, spacing: np.ndarray, color: str, style: str) -> None:
-    """Draws the contour of a (row, column) region; a rim of background closes it at the border."""
-    if not region.any():
-        return
-    padded = np.pad(region, 1).astype(np.float32)
-    x, y = ((np.arange(n) - 0.5) * step for n, step in zip(padded.shape[::-1], spacing, strict=True))
-    axes.contour(x, y, padded, levels=[0.5], colors=color, linestyles=style, linewidths=1.2)
-
-
-def _letter(axes: Axes, x: float, y: float, letter: str) -> None:
-    from matplotlib.patheffects import withStroke
-
-    style = {"color": "white", "fontsize": 9, "ha": "center", "va": "center", "transform": axes.transAxes}
-    axes.text(x, y, letter, path_effects=[withStroke(linewidth=2, foreground="black")], **style)
 
 
 def _scale_bar(axes: Axes, width: float) -> None:
