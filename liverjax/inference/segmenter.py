@@ -149,10 +149,10 @@ class Segmenter:
         seconds: dict[str, float] = {}
         with _timed(seconds, "read"):
             volume = scan if isinstance(scan, Volume) else reading.read(scan)
-        modality = for_scan(self.config.preprocess, volume.voxels).modality
-        unusual = _warned(doubts(volume.voxels, modality), volume)
         with _timed(seconds, "resample"):
             voxels, grid = self.network_input(volume)
+        modality = for_scan(self.config.preprocess, volume.voxels).modality
+        unusual = _warned(doubts(volume.voxels, modality), volume)
         with (devices or Devices(jax.local_devices()[:1])).one() as device, _timed(seconds, "network"):
             fused = sampled = self._fused(voxels, plan, device)
             if uncertainty and mc_samples:

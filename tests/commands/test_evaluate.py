@@ -7,7 +7,11 @@ import sys
 import numpy as np
 import pytest
 
+from liverjax.checkpoint.manifest import write_manifest
 from liverjax.commands.dispatch import main
+from liverjax.config import to_dict
+from liverjax.labels import NAMES
+from liverjax.options import Config, Target
 from liverjax.scans import nifti
 from liverjax.volume import Volume
 
@@ -82,6 +86,61 @@ def test_what_cannot_be_done_is_one_line_and_status_1(folders, tmp_path, capsys,
     assert main(_command(folders, tmp_path / "out", flag)) == 1
     errors = capsys.readouterr().err.splitlines()
     assert len(errors) == 1 and errors[0].startswith("liverjax: error: ") and message in errors[0]
+
+
+def _run(folder, labels, **subsets):
+    """Writes the manifest of a run, of which `evaluate` reads no more."""
+    config = to_dict(Config(target=Target(labels=labels)))
+    write_manifest(
+        folder / "run.json", config=config, data={"train": [], "validation": [], "test": []} | subsets
+    )
+    return f"--model={folder}"
+
+
+def _scored(folder):
+    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    return [row["case"] for row in summary["metric_per_case"]], set(summary["mean"])
+
+
+def test_the_subset_of_a_run_is_scored(folders, tmp_path, capsys):
+    model = _run(tmp_path / "run", NAMES, validation=["x"], test=["y", "z"], train=["gone"])
+    command = _command(folders, tmp_path / "out", "--quiet")
+    assert main([*command, "--subset=test", model]) == 0
+    assert _scored(tmp_path / "out") == (["y", "z"], {"(1, 2)", "2"})
+    assert main([*command, "--subset=validation", model]) == 0
+    assert _scored(tmp_path / "out")[0] == ["x"]
+    assert main([*command, model]) == 0
+    assert _scored(tmp_path / "out")[0] == ["x", "y", "z"]
+    assert capsys.readouterr() == ("", "")
+    # Cases of the split that are not there are no silent gap.
+    assert main([*command, "--subset=train", model]) == 1
+    assert "1 case: gone" in capsys.readouterr().err
+    # What the errors ask for was done above.
+    assert main([*command, "--subset=test"]) == 1
+    assert "--subset=test with no --model, expected --model=RUN" in capsys.readouterr().err
+    assert main([*command, "--subset=test", model, "--cases=x"]) == 1
+    assert "--subset=test with --cases, expected --model=RUN" in capsys.readouterr().err
+
+
+def test_only_the_regions_that_a_run_knows_are_scored(folders, tmp_path):
+    model = _run(tmp_path / "run", NAMES[:2])
+    command = _command(folders, tmp_path / "out", "--quiet", model)
+    assert main(command) == 0
+    assert _scored(tmp_path / "out") == (["x", "y", "z"], {"(1, 2)"})
+    assert main([*command, "--regions=tumor"]) == 0
+    assert _scored(tmp_path / "out")[1] == {"2"}
+
+
+def test_a_model_that_lists_no_cases_is_refused(folders, tmp_path, capsys):
+    (tmp_path / "liver.safetensors").write_bytes(b"")
+    assert main(_command(folders, tmp_path / "out", f"--model={tmp_path / 'liver.safetensors'}")) == 1
+    assert "is a file, expected the folder of a run" in capsys.readouterr().err
+
+
+def test_a_metric_that_is_named_twice_is_scored_once(folders, tmp_path):
+    assert main(_command(folders, tmp_path / "out", "--metrics=dice,dice", "--quiet")) == 0
+    header, row, *_ = (tmp_path / "out" / "cases.csv").read_text(encoding="utf-8").splitlines()
+    assert header.split(",").count("dice") == 1 and header.count(",") == row.count(",")
 
 
 def test_missing_predictions_need_a_flag(folders, tmp_path, capsys):

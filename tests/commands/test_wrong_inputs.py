@@ -31,9 +31,9 @@ RIGHT = {
     "bench": {"config": "small.py", "store": "store", "output": "out.json"},
 }
 _PATHS = ("missing", "missing/deep", "empty", "notes.txt", "pipe", "gs://bucket/x")
-_DATA = (*_PATHS, "notes.nii.gz", "run", "store")
+_DATA = (*_PATHS, "notes.nii.gz", "run", "store", "piped")
 _MODEL = (*_PATHS, "notes.safetensors", "scans", "store", "piped")
-_STORE = (*_PATHS, "scans", "run")
+_STORE = (*_PATHS, "scans", "run", "piped")
 _RUN = (*_PATHS, "scans", "store", "piped")
 _MASKS = (*_PATHS, "notes.nii.gz", "run")
 _CONFIG = (*_PATHS, "no_config.py", "broken.py", "nonsense", "small.py/deep")
@@ -127,7 +127,8 @@ def world(phantom_scans, tiny_run, tiny_config, tmp_path_factory):
     shutil.copytree(tiny_config.store, folder / "store")
     for name in ("empty", "piped", "temporary"):
         (folder / name).mkdir()
-    for name in ("pipe", "piped/run.json"):
+    shutil.copytree(phantom_scans / "imagesTr", folder / "piped" / "imagesTr")
+    for name in ("pipe", *(f"piped/{stem}.json" for stem in ("run", "index", "dataset", "cases"))):
         os.mkfifo(folder / name)
     for name in ("notes.txt", "notes.nii.gz", "notes.safetensors"):
         (folder / name).write_text("Notes on the scans.\n")

@@ -3,9 +3,14 @@
 import dataclasses
 import importlib.util
 import json
+import os
+import signal
+import subprocess
 import sys
+import time
 
 import nibabel as nib
+import numpy as np
 import pytest
 
 from liverjax.commands.dispatch import main
@@ -41,6 +46,52 @@ def test_predict_writes_masks_and_a_manifest(run, phantom_scans, tmp_path, capsy
     assert facts["config"]["predict"]["fill_holes"] is False
     assert main([*words, "--views=axial"]) == 1
     assert "views names 'axial', but the model has only coronal" in capsys.readouterr().err
+
+
+def test_chosen_views_are_fused_and_no_others(tiny_run, phantom_scans, tmp_path, capsys):
+    scan = find_cases(phantom_scans)[0].image
+
+    def liver(views):
+        words = ["predict", f"--model={tiny_run}", "-i", str(scan), "-o", str(tmp_path / views), "--quiet"]
+        assert main([*words, *([f"--views={views}"] if views != "all" else []), "--save_probabilities"]) == 0
+        facts = json.loads((tmp_path / views / "manifest.json").read_text(encoding="utf-8"))
+        assert views in ("all", ",".join(facts["config"]["views"]))
+        (file,) = (tmp_path / views / "probabilities").glob("*_liver.nii.gz")
+        return np.asarray(nib.load(file).dataobj)
+
+    axial, coronal, sagittal = map(liver, ("axial", "coronal", "sagittal"))
+    assert np.abs(axial - coronal).max() > 0.01 < np.abs(coronal - sagittal).max()
+    # Maps are written in steps of 2**-10.
+    np.testing.assert_allclose(liver("axial,sagittal"), (axial + sagittal) / 2, atol=2**-10)
+    np.testing.assert_allclose(liver("all"), (axial + coronal + sagittal) / 3, atol=2**-10)
+    assert capsys.readouterr().err == ""
+
+
+def test_an_interrupt_leaves_whole_masks_and_the_same_command_goes_on(run, phantom_scans, tmp_path):
+    (tmp_path / "scans").mkdir()
+    case = find_cases(phantom_scans)[0]
+    for number in range(80):
+        os.link(case.image, tmp_path / "scans" / f"case_{number:02}.nii.gz")
+    out = tmp_path / "out"
+    words = ["predict", f"--model={run}", "-i", str(tmp_path / "scans"), "-o", str(out), "--quiet"]
+    command = [sys.executable, "-m", "liverjax", *words]
+    running = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    while not list(out.glob("*.nii.gz")):
+        assert running.poll() is None
+        time.sleep(0.005)
+    running.send_signal(signal.SIGINT)
+    _, errors = running.communicate(timeout=60)
+    assert running.returncode == 130
+    assert errors == "liverjax: interrupted; nothing is left half-written\n"
+    masks = sorted(out.glob("*.nii.gz"))
+    assert 1 <= len(masks) < 80 and not list(out.rglob(".partial*"))
+    assert all(np.asarray(nib.load(mask).dataobj).shape == (48, 40, 36) for mask in masks)
+    before = {mask: mask.stat().st_mtime_ns for mask in masks}
+    for number in range(len(masks) + 3, 80):
+        (tmp_path / "scans" / f"case_{number:02}.nii.gz").unlink()
+    assert main([*words, "--skip_existing"]) == 0
+    assert len(list(out.glob("*.nii.gz"))) >= len(masks) + 2
+    assert all(mask.stat().st_mtime_ns == before[mask] for mask in masks)
 
 
 def test_mirrored_slices_are_refused_where_training_had_none(run, phantom_scans, tmp_path, capsys):

@@ -172,6 +172,21 @@ def test_what_is_ahead_is_described_before_it_starts(model, three_with_one_damag
     assert line.startswith("3 cases on 1 x ") and "GiB of memory" in line
 
 
+@pytest.mark.parametrize(("unit", "size"), [("meter", 0.008), ("micron", 8000.0)])
+def test_what_is_ahead_counts_voxels_of_any_unit(model, three_with_one_damaged, tmp_path, unit, size):
+    (case, *_) = find_cases(three_with_one_damaged)
+    image = nib.Nifti1Image(np.asarray(nib.load(case.image).dataobj), np.diag([size, size, size, 1]))
+    image.header.set_xyzt_units(unit)
+    (tmp_path / "other").mkdir()
+    nib.save(image, tmp_path / "other" / "a.nii.gz")
+    (other,) = find_cases(tmp_path / "other")
+    # The geometry of the headers, from which the line is made: of 8 mm, as the scan of the fixture has.
+    np.testing.assert_allclose(np.abs(predict._geometry(other)[1][:3, :3]), np.diag([8.0] * 3), rtol=1e-6)
+    assert predict.describe(model, [other]) == predict.describe(model, [case])
+    (outcome,) = predict_cases(model, [other], tmp_path / "out")
+    assert outcome.prediction.grid.shape == (48, 40, 36)
+
+
 def test_numbers_without_end_are_refused(model, phantom_scans):
     for spec in ("0/0", "1/" + "9" * 5000):
         with pytest.raises(InputError, match="expected i/n") as error:

@@ -1,5 +1,7 @@
 """Does slice quality find poor slices: slices and rankings by hand, and the way through a run."""
 
+import shutil
+
 import numpy as np
 import pytest
 
@@ -63,13 +65,24 @@ def test_slices_of_one_case_alone_have_no_interval():
     assert quality.ranking(slices)["slice quality"] == pytest.approx((1, np.nan, np.nan), nan_ok=True)
 
 
-def test_the_test_cases_of_runs_are_judged(tiny_run, phantom_scans, capsys):
-    words = ["quality", f"--models={tiny_run},{tiny_run}", "-i", str(phantom_scans), "--quiet"]
+def test_the_test_cases_of_runs_are_judged(tiny_run, phantom_scans, tmp_path, capsys):
+    words = ["quality", f"--models={tiny_run},{tiny_run}/", "-i", str(phantom_scans), "--quiet"]
+    assert main(words) == 1
+    assert (
+        "is given twice, so that its slices would count twice; give each run once" in capsys.readouterr().err
+    )
+    again = shutil.copytree(tiny_run, tmp_path / "again")
+    words[1] = f"--models={tiny_run},{again}"
     assert main(words) == 0
     once = quality.held_out_slices([tiny_run], phantom_scans, quiet=True)
     lines = capsys.readouterr().out.splitlines()
-    # The same run twice: the same cases, each with twice the slices.
+    # Two runs of one split: the same cases, each with twice the slices.
     assert lines[len(set(once.case)) + 1].split()[:2] == ["all", str(2 * len(once.case))]
+    words[1] = f"--models={tiny_run}"
+    assert main(words) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[len(set(once.case)) + 1].split()[:2] == ["all", str(len(once.case))]
+    assert [line.split()[0] for line in lines[1 : len(set(once.case)) + 1]] == list(dict.fromkeys(once.case))
     scan = phantom_scans / "imagesTr" / "phantom_000_0000.nii.gz"
     with pytest.raises(InputError, match="holds no test case"):
         quality.held_out_slices([tiny_run], scan)
