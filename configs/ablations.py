@@ -111,6 +111,15 @@ def augmentation(config):
     yield "strong brightness", tuple(f"augment.{name}={value}" for name, value in strong.items())
 
 
+def contrast(config):
+    """Random contrasts, for sequences that no scan in training has."""
+    off = ("augment.curve=0", "augment.random_network=0")
+    yield "none", off
+    yield "curve", ("augment.curve=0.5", off[1])
+    yield "network", (off[0], "augment.random_network=0.5")
+    yield "curve and network", ("augment.curve=0.5", "augment.random_network=0.5")
+
+
 def training_size(config):
     """Share of the training patients; a smaller share lies within a larger."""
     yield from _vary("split.train_share", config.split.train_share, (1.0, 0.75, 0.5, 0.25))

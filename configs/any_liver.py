@@ -1,4 +1,4 @@
-"""Liver in CT and in MR of any sequence: one set of networks that saw both, and random contrasts beside them.
+"""Liver in CT and in MR of any sequence: one set of networks that saw both, and random contrasts.
 
     liverjax prepare -i DATASET -o STORE --config=any_liver
     liverjax train --config=any_liver --store=STORE --workdir=RUN
@@ -22,7 +22,6 @@ def get_config(arg: str = ""):
     config.augment.bias_field = 0.4
     # Contrasts that no scan in training has: what they do, and what they cost, is in docs/results.md.
     config.augment.curve = 0.5
-    config.augment.random_network = 0.5
     if arg == "small":
         make_small(config)
         config.batch.patch = (128, 128)
