@@ -110,7 +110,7 @@ def find_candidates(
     probability: np.ndarray,
     liver: np.ndarray,
     affine: np.ndarray,
-    options: CandidateOptions = CandidateOptions(),  # noqa: B008  (frozen)
+    options: CandidateOptions = CandidateOptions(),
 ) -> Candidates:
     """Finds the components (by 6 neighbours) of the tumour probability within the liver and its margin.
 
@@ -131,7 +131,9 @@ def find_candidates(
     inside = frame.crop(liver)
     chance = frame.crop(np.asarray(probability))
     if not np.isfinite(chance).all():
-        raise InputError("the tumour probability is not finite in the liver's box, expected numbers of 0 to 1")
+        raise InputError(
+            "the tumour probability is not finite in the liver's box, expected numbers of 0 to 1"
+        )
     if not inside.any():
         none = np.zeros(inside.shape, np.int32)
         return Candidates(none, 0, 0, inside, none.astype(np.float32), frame)

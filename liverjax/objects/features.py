@@ -274,9 +274,7 @@ def _shapes(candidates: Candidates, inside: _Grouped, radius: np.ndarray) -> dic
             covariance[:, i, j] = inside.mean(mm[i] * mm[j]) + within
     l3, l2, l1 = np.linalg.eigvalsh(covariance).T
     l3, l2 = np.maximum(l3, 0), np.maximum(l2, 0)
-    voxels = [
-        inside.extreme(axis, np.maximum) - inside.extreme(axis, np.minimum) + 1 for axis in index
-    ]
+    voxels = [inside.extreme(axis, np.maximum) - inside.extreme(axis, np.minimum) + 1 for axis in index]
     extent = [count * size for count, size in zip(voxels, spacing, strict=True)]
     volume = inside.sizes * spacing.prod()
     surface = surface_areas(candidates.ids, inside.flat, inside.group, candidates.count, spacing)

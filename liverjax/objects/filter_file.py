@@ -86,7 +86,9 @@ def read_filter(path: str | os.PathLike) -> LesionFilter:
         facts = _facts(metadata, path)
         odd = sorted(set(forest.ARRAYS) ^ set(file.keys()))
         if odd:
-            raise CheckpointError(f"{path}: array {odd[0]!r} is missing or unknown, expected those of a forest; {_AGAIN}")
+            raise CheckpointError(
+                f"{path}: array {odd[0]!r} is missing or unknown, expected those of a forest; {_AGAIN}"
+            )
         for name, kind in forest.ARRAYS.items():
             found = file.get_slice(name).get_dtype()
             if found != _STORED[kind]:
@@ -131,7 +133,9 @@ def _facts(metadata: Mapping[str, str], path: os.PathLike) -> dict[str, Any]:
     kind, version = facts.get("format"), facts.get("version")
     if kind != _FORMAT:
         what = f"is {shown(kind)}" if kind else "its metadata states no format"
-        raise CheckpointError(f"{path}: no lesion filter ({what}), expected {_FORMAT!r}; see `liverjax train-filter`")
+        raise CheckpointError(
+            f"{path}: no lesion filter ({what}), expected {_FORMAT!r}; see `liverjax train-filter`"
+        )
     if isinstance(version, int) and version > _VERSION:
         raise CheckpointError(
             f"{path}: written by a newer liverjax (format {version}, this one reads up to {_VERSION}); update liverjax"

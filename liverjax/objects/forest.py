@@ -95,7 +95,9 @@ def as_float32(features: np.ndarray, names: Sequence[str]) -> np.ndarray:
     return columns
 
 
-def grow(features: np.ndarray, true: np.ndarray, names: Sequence[str], *, seed: int = 0, trees: int = TREES) -> Forest:
+def grow(
+    features: np.ndarray, true: np.ndarray, names: Sequence[str], *, seed: int = 0, trees: int = TREES
+) -> Forest:
     """Grows a forest by scikit-learn (extra ``lesions``).
 
     Args:
@@ -111,7 +113,9 @@ def grow(features: np.ndarray, true: np.ndarray, names: Sequence[str], *, seed: 
     """
     true = np.asarray(true, bool)
     if not len(true):
-        raise InputError("there are no candidates to learn from, expected true and false ones; lower the threshold")
+        raise InputError(
+            "there are no candidates to learn from, expected true and false ones; lower the threshold"
+        )
     if true.all() or not true.any():
         which = "true" if true.all() else "false"
         raise InputError(

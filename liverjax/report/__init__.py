@@ -2,6 +2,7 @@
 
 evaluation_report      of an evaluation
 ablation_report        of an ablation
+lesion_filter_report   of a lesion filter
 Page                   sections, tables and pictures in one file
 figures                the pictures, one by one
 """
@@ -10,5 +11,10 @@ from liverjax import lazy
 
 __getattr__, __dir__, __all__ = lazy.attach(
     __name__,
-    {"evaluation": ("evaluation_report",), "ablation": ("ablation_report",), "html": ("Page",)},
+    {
+        "evaluation": ("evaluation_report",),
+        "ablation": ("ablation_report",),
+        "lesions": ("lesion_filter_report",),
+        "html": ("Page",),
+    },
 )

@@ -18,6 +18,8 @@ from liverjax.scoring.statistics import auroc
 
 #: Folds of patients, or as many as there are patients.
 FOLDS = 5
+#: Features by which candidates are ranked without a forest.
+RIVALS = {"p_max": "greatest probability", "volume_ml": "volume"}
 # Times that a feature is shuffled.
 _SHUFFLES = 3
 
@@ -35,6 +37,7 @@ class FilterFit:
         candidates of a fold) and "impurity" (share of the forest's decrease of Gini impurity), the largest first.
       effect: of `froc.effect` of ``kept``.
       auroc: of ``probabilities``.
+      rivals: the scores (n,) of single features, by what they are.
     """
 
     lesion_filter: LesionFilter
@@ -44,6 +47,7 @@ class FilterFit:
     importance: list[dict[str, object]]
     effect: dict[str, tuple[float, float, float]]
     auroc: float
+    rivals: dict[str, np.ndarray]
 
 
 def fit_filter(
@@ -99,11 +103,14 @@ def fit_filter(
         "false_candidates": int((~cohort.true).sum()),
         "recall_share": recall_share,
         "auroc": area,
-        "effect": {name: [value if np.isfinite(value) else None for value in row] for name, row in found.items()},
+        "effect": {
+            name: [value if np.isfinite(value) else None for value in row] for name, row in found.items()
+        },
         "liverjax": __version__,
     }
     lesion_filter = LesionFilter(grown, point, candidates, tuple(views), facts)
-    return FilterFit(lesion_filter, cohort, probabilities, kept, importance, found, area)
+    rivals = {text: features[:, names.index(name)] for name, text in RIVALS.items()}
+    return FilterFit(lesion_filter, cohort, probabilities, kept, importance, found, area, rivals)
 
 
 def _check(cohort: froc.Cohort) -> None:
