@@ -186,17 +186,18 @@ def _frame(liver: np.ndarray, affine: np.ndarray, margin_mm: float) -> Frame:
             f"a liver mask of shape {liver.shape} and an affine of shape {affine.shape}, expected (x, y, z) and (4, 4)"
         )
     leads = nib.orientations.io_orientation(affine)
-    order = tuple(int(np.flatnonzero(leads[:, 0] == axis)[0]) for axis in range(3))
-    flipped = tuple(bool(leads[axis, 1] < 0) for axis in order)
+    x, y, z = (int(np.flatnonzero(leads[:, 0] == axis)[0]) for axis in range(3))
+    order, flipped = (x, y, z), (bool(leads[x, 1] < 0), bool(leads[y, 1] < 0), bool(leads[z, 1] < 0))
     spacing = np.linalg.norm(affine[:3, :3], axis=0)[list(order)]
     turned = _turned(liver, order, flipped)
     # One voxel more than the margin, so that what bounds the liver is in the box.
     reach = np.ceil(margin_mm / spacing).astype(int) + 1
-    box = tuple(
+    sides = zip(bounding_box(turned), reach.tolist(), turned.shape, strict=True)
+    right, front, head = (
         slice(max(0, along.start - more), min(size, along.stop + more)) if along.stop else slice(0, 0)
-        for along, more, size in zip(bounding_box(turned), reach.tolist(), turned.shape, strict=True)
+        for along, more, size in sides
     )
-    return Frame(liver.shape, order, flipped, box, spacing)
+    return Frame(liver.shape, order, flipped, (right, front, head), spacing)
 
 
 def _turned(array: np.ndarray, order: tuple[int, ...], flipped: tuple[bool, ...]) -> np.ndarray:

@@ -195,9 +195,10 @@ class _Grouped:
 def _shells(candidates: Candidates) -> tuple[_Grouped, _Grouped]:
     ids = candidates.ids
     free = ids == 0
-    distance, nearest = ndimage.distance_transform_edt(
-        free, sampling=tuple(candidates.frame.spacing.tolist()), return_indices=True
-    )
+    sampling = tuple(candidates.frame.spacing.tolist())
+    found = ndimage.distance_transform_edt(free, sampling=sampling, return_indices=True)
+    assert found is not None  # It is None only where results go into given arrays.
+    distance, nearest = found
     near, far = (
         free & candidates.liver & (low < distance) & (distance <= high)
         for low, high in ((0.0, NEAR_MM), (NEAR_MM, FAR_MM))
@@ -329,8 +330,10 @@ def _chances(chance: np.ndarray, inside: _Grouped, near: _Grouped) -> dict[str, 
 def _agreement(views: list[np.ndarray], inside: _Grouped) -> dict[str, np.ndarray]:
     picked = np.stack([inside.pick(view) for view in views])
     means = np.stack([inside.mean(view) for view in picked])
+    with np.errstate(invalid="ignore"):  # Infinite values are reported with the feature's name.
+        spread = picked.std(axis=0)
     return {
-        "view_sd": inside.mean(picked.std(axis=0)),
+        "view_sd": inside.mean(spread),
         "view_lowest": means.min(axis=0),
         "view_range": np.ptp(means, axis=0),
         "view_all_share": inside.mean((picked >= 0.5).all(axis=0).astype(float)),

@@ -44,7 +44,7 @@ class FilterFit:
     cohort: froc.Cohort
     probabilities: np.ndarray
     kept: np.ndarray
-    importance: list[dict[str, object]]
+    importance: list[dict[str, str | float]]
     effect: dict[str, tuple[float, float, float]]
     auroc: float
     rivals: dict[str, np.ndarray]
@@ -162,10 +162,10 @@ def _importance(
     probabilities: np.ndarray,
     grown: Forest,
     seed: int,
-) -> list[dict[str, object]]:
+) -> list[dict[str, str | float]]:
     rng = np.random.default_rng(seed)
     whole = auroc(probabilities, true)
-    rows = []
+    rows: list[dict[str, str | float]] = []
     for column, name in enumerate(grown.names):
         losses = []
         for _ in range(_SHUFFLES):
@@ -182,4 +182,4 @@ def _importance(
                 "impurity": float(grown.impurity[column]),
             }
         )
-    return sorted(rows, key=lambda row: -row["permutation"])
+    return sorted(rows, key=lambda row: row["permutation"], reverse=True)

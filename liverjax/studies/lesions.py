@@ -154,7 +154,8 @@ def find_predicted(
             views = {view: file for view, file in views.items() if file.is_file()}
             if case.id in found:
                 raise InputError(
-                    f"case {case.id!r} is in {found[case.id].tumor.parent.parent} and in {folder}, expected each case once"
+                    f"case {case.id!r} is in {found[case.id].tumor.parent.parent} and in {folder}, expected each case "
+                    "once"
                 )
             found[case.id] = Predicted(one, tumor, views, models.get(mask.name, ""))
     return sorted(found.values(), key=lambda one: natural_key(one.case.id))
