@@ -124,15 +124,17 @@ def find_candidates(
       The candidates, numbered in the order of their first voxel on canonical axes; none where there is no liver.
 
     Raises:
-      InputError: the shapes differ, or a probability in the liver's box is not finite.
+      InputError: the shapes differ, or a probability in the liver's box is not a number of 0 to 1.
     """
     liver = np.asarray(liver) != 0
     frame = _frame(liver, np.asarray(affine, float), options.margin_mm)
     inside = frame.crop(liver)
     chance = frame.crop(np.asarray(probability))
-    if not np.isfinite(chance).all():
+    # NaN makes both comparisons false. A hair of tolerance, for what interpolation or rounding leaves.
+    if chance.size and not (chance.min() >= -1e-3 and chance.max() <= 1 + 1e-3):
         raise InputError(
-            "the tumour probability is not finite in the liver's box, expected numbers of 0 to 1"
+            f"the tumour probability in the liver's box is {chance.min():.4g} to {chance.max():.4g}, expected finite "
+            "numbers of 0 to 1"
         )
     if not inside.any():
         none = np.zeros(inside.shape, np.int32)

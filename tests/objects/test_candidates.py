@@ -142,8 +142,11 @@ def test_maps_that_do_not_fit_are_refused():
     chance, liver = _arrays()
     with pytest.raises(InputError, match=r"shape \(3, 3, 3\), expected \(12, 10, 8\) as the liver mask"):
         objects.find_candidates(np.zeros((3, 3, 3)), liver, AFFINE)
-    chance[4, 4, 4] = np.nan
-    with pytest.raises(InputError, match="the tumour probability is not finite"):
-        objects.find_candidates(chance, liver, AFFINE)
+    for value, shown in ((np.nan, "nan to nan"), (np.inf, "0 to inf"), (255, "0 to 255"), (-1, "-1 to 0")):
+        chance[4, 4, 4] = value
+        with pytest.raises(
+            InputError, match=f"in the liver's box is {shown}, expected finite numbers of 0 to 1"
+        ):
+            objects.find_candidates(chance, liver, AFFINE)
     with pytest.raises(InputError, match=r"an affine of shape \(3, 3\), expected"):
         objects.find_candidates(chance, liver, np.eye(3))
