@@ -4,7 +4,7 @@
 
 FOLD0, FOLD1, ... are folders of `liverjax predict --save_probabilities --subset=test`, so that each case comes from
 a network that did not train on it; DATASET holds their scans and masks. Writes FILTER/filter.safetensors,
-candidates.csv and report.html, and prints the table. Needs scikit-learn: pip install 'liverjax[lesions]'.
+candidates.csv and filter.html, and prints the table. Needs scikit-learn: pip install 'liverjax[lesions]'.
 """
 
 import pathlib
@@ -45,7 +45,7 @@ def run(args: flags.FlagValues) -> None:
         quiet=args.quiet,
     )
     rows, curves = lesions_tables.effect_rows(fit), lesions_tables.curves(fit)
-    path = pathlib.Path(args.output) / "report.html"
+    path = pathlib.Path(args.output) / "filter.html"
     summary = lesions_tables.summary(fit)
     lesion_filter_report(path, "Lesion filter", rows, curves, fit.importance, [summary, *notes])
     if not args.quiet:

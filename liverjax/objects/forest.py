@@ -95,6 +95,21 @@ def as_float32(features: np.ndarray, names: Sequence[str]) -> np.ndarray:
     return columns
 
 
+def classifier() -> Any:
+    """Returns scikit-learn's ``RandomForestClassifier``.
+
+    Raises:
+      LiverjaxError: it is not installed.
+    """
+    try:
+        from sklearn.ensemble import RandomForestClassifier
+    except ImportError:
+        raise LiverjaxError(
+            "a lesion filter is grown by scikit-learn, which is not installed; pip install 'liverjax[lesions]'"
+        ) from None
+    return RandomForestClassifier
+
+
 def grow(
     features: np.ndarray, true: np.ndarray, names: Sequence[str], *, seed: int = 0, trees: int = TREES
 ) -> Forest:
@@ -123,13 +138,7 @@ def grow(
             + ("lower the threshold" if true.all() else "give cases whose tumours the network finds in part")
         )
     columns = as_float32(features, names)
-    try:
-        from sklearn.ensemble import RandomForestClassifier
-    except ImportError:
-        raise LiverjaxError(
-            "a lesion filter is grown by scikit-learn, which is not installed; pip install 'liverjax[lesions]'"
-        ) from None
-    grown = RandomForestClassifier(trees, random_state=seed, n_jobs=1).fit(columns, true)
+    grown = classifier()(trees, random_state=seed, n_jobs=1).fit(columns, true)
     return from_sklearn(grown, names)
 
 

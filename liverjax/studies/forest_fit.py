@@ -77,8 +77,7 @@ def fit_filter(
       ConfigError: a recall share that is not in (0, 1].
       LiverjaxError: scikit-learn is not installed.
     """
-    if not 0 < recall_share <= 1:
-        raise ConfigError(f"recall_share is {recall_share}, expected a share above 0 and up to 1")
+    check_share(recall_share)
     _check(cohort)
     names = feature_names(bool(views))
     fold = _folds(cohort)
@@ -111,6 +110,16 @@ def fit_filter(
     lesion_filter = LesionFilter(grown, point, candidates, tuple(views), facts)
     rivals = {text: features[:, names.index(name)] for name, text in RIVALS.items()}
     return FilterFit(lesion_filter, cohort, probabilities, kept, importance, found, area, rivals)
+
+
+def check_share(recall_share: float) -> None:
+    """Refuses a share of the recall that is not in (0, 1].
+
+    Raises:
+      ConfigError: it is not.
+    """
+    if not 0 < recall_share <= 1:
+        raise ConfigError(f"recall_share is {recall_share}, expected a share above 0 and up to 1")
 
 
 def _check(cohort: froc.Cohort) -> None:

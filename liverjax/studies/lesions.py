@@ -27,11 +27,12 @@ from liverjax.labels import TUMOR
 from liverjax.objects.candidates import CandidateOptions, find_candidates, truth
 from liverjax.objects.features import feature_names, measure
 from liverjax.objects.filter_file import write_filter
+from liverjax.objects.forest import classifier
 from liverjax.scans import nifti
 from liverjax.scoring import froc
 from liverjax.scoring.pairing import Pair, pair
 from liverjax.scoring.summary import cell, make_folder
-from liverjax.studies.forest_fit import FilterFit, fit_filter
+from liverjax.studies.forest_fit import FilterFit, check_share, fit_filter
 from liverjax.views import VIEWS
 
 _LOG = logging.getLogger("liverjax")
@@ -94,8 +95,12 @@ def train_filter(
     Raises:
       InputError: maps are missing or lie elsewhere than their scan, a case was trained on by the network that predicted
         it, a case is there twice, the output folder cannot be written to, or as `fit_filter`.
+      ConfigError: a recall share that is not in (0, 1].
       LiverjaxError: scikit-learn is not installed.
     """
+    # What would otherwise be noticed only when all cases have been measured.
+    classifier()
+    check_share(recall_share)
     folder = make_folder(output)
     cases = find_predicted(predictions, references)
     notes = check_held_out(cases, find_cases(references))

@@ -49,7 +49,7 @@ def test_the_table_is_complete_and_is_the_one_of_the_documentation():
 
 
 def test_a_box_by_hand():
-    scan, liver, chance, box = _box_case()
+    scan, liver, chance, _ = _box_case()
     (found,) = _measured(scan, liver, chance)
     a, b, c = np.array([6, 4, 3]) * SPACING  # 4.8, 4 and 7.5 mm
     assert found["volume_ml"] == pytest.approx(a * b * c / 1000)

@@ -1,7 +1,6 @@
 """Training a lesion filter from folders of predictions: what is read, checked, written and refused."""
 
 import csv
-import dataclasses
 import importlib.util
 import json
 import pathlib
@@ -84,7 +83,7 @@ def test_the_command_writes_filter_table_and_report(written, tmp_path, capsys):
     assert {row["case"] for row in rows} <= set(IDS) and len(rows) == trained.facts["true_candidates"] + (
         trained.facts["false_candidates"]
     )
-    report = (tmp_path / "out" / "report.html").read_text()
+    report = (tmp_path / "out" / "filter.html").read_text()
     assert all(text in report for text in ("FROC curve", "Importance of the features", "was not checked"))
     # The file is what `train_filter` found, and it does on a scan what the table says of its candidates.
     one = simulated.simulate(8000, (64, 52, 28), (5.0, 5.0, 8.0))
@@ -131,17 +130,9 @@ def test_cases_that_trained_their_network_are_refused(folders, tiny_run, tmp_pat
     _, notes = lesions.train_filter(predictions, data, tmp_path / "out", quiet=True)
     assert len(notes) == 1 and notes[0].startswith("3 of 5 cases (the first: 'case_1')")
     # Another case of a patient that trained.
-    patients = {"patients": {IDS[0]: "p", IDS[2]: "p"}}
-    cases = [
-        dataclasses.replace(case, patient=patients["patients"].get(case.id, case.id))
-        for case in lesions.find_cases(data)
-    ]
-    found = [
-        dataclasses.replace(one, pair=dataclasses.replace(one.pair, reference=cases[IDS.index(one.case.id)]))
-        for one in lesions.find_predicted(predictions, data)
-    ]
-    with pytest.raises(InputError, match="the first: 'case_2'"):
-        lesions.check_held_out(found, cases)
+    (data / "cases.json").write_text(json.dumps({"patients": {IDS[0]: "p", IDS[2]: "p"}}))
+    with pytest.raises(InputError, match=r"1 of 5 cases .* \(the first: 'case_2' by "):
+        lesions.train_filter(predictions, data, tmp_path / "out", quiet=True)
 
 
 def test_what_an_earlier_run_wrote_is_asked_too(folders, tmp_path):
@@ -167,6 +158,8 @@ def test_folders_that_cannot_be_used_are_refused(folders, tmp_path):
     refused("case 'case_0' is in .*fold0 and in .*fold0, expected each case once", predictions[:1] * 2)
     refused("no folder, expected one of", [tmp_path / "absent"])
     refused("is an address", ["gs://bucket/fold"])
+    with pytest.raises(ConfigError, match="recall_share is 2, expected"):  # Before any case is read.
+        lesions.train_filter([], data, tmp_path / "out", recall_share=2)
     refused("holds no scan of case 'case_0'", references=data / "labelsTr/../../fold0", given=predictions[:1])
     file = predictions[1] / "probabilities" / f"{IDS[1]}_tumor.nii.gz"
     away = file.rename(tmp_path / "away.nii.gz")
@@ -178,6 +171,21 @@ def test_folders_that_cannot_be_used_are_refused(folders, tmp_path):
     moved[0, 3] += 20
     nifti.write(file, Volume(volume.voxels, moved))
     refused("case_1")
+
+
+def test_references_without_tumours_are_taken_out_and_the_threshold_lowered(folders, tmp_path, capsys):
+    data, predictions = folders
+    shutil.copytree(data, tmp_path / "other")
+    (tmp_path / "other" / "cases.json").write_text(json.dumps({"liver_only": [IDS[0]]}))
+    with pytest.raises(
+        InputError, match=rf"does not distinguish tumours .* take {IDS[0]}.nii.gz out of .*fold0"
+    ):
+        lesions.train_filter(predictions, tmp_path / "other", tmp_path / "out", quiet=True)
+    (predictions[0] / f"{IDS[0]}.nii.gz").unlink()
+    words = _words(tmp_path / "other", predictions, tmp_path / "out")
+    assert main(["train-filter", *words, "--quiet", "--threshold=0.9999"]) == 1
+    assert "lower --threshold" in capsys.readouterr().err
+    assert main(["train-filter", *words, "--quiet", "--threshold=0.3"]) == 0
 
 
 def test_predictions_of_a_real_run(tiny_run, phantom_scans, tmp_path, capsys):
