@@ -12,7 +12,6 @@ import logging
 import os
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -24,7 +23,7 @@ from liverjax.datasets.names import natural_key
 from liverjax.errors import CheckpointError, InputError
 from liverjax.files import local_path, read_json, write_csv
 from liverjax.labels import TUMOR
-from liverjax.objects.candidates import CandidateOptions, find_candidates, truth
+from liverjax.objects.candidates import CandidateOptions, Truth, find_candidates, truth
 from liverjax.objects.features import feature_names, measure
 from liverjax.objects.filter_file import write_filter
 from liverjax.objects.forest import classifier
@@ -249,7 +248,7 @@ def _common_views(cases: Sequence[Predicted]) -> tuple[str, ...]:
 
 def _measured(
     cases: Sequence[Predicted], options: CandidateOptions, views: Sequence[str], quiet: bool
-) -> Iterator[tuple[np.ndarray, Any]]:
+) -> Iterator[tuple[np.ndarray, Truth]]:
     for one in tqdm(cases, desc="candidates", unit="case", disable=quiet):
         scan, reference = one.case.read_pair()
         mask = one.pair.read_prediction()
