@@ -17,6 +17,9 @@ from liverjax.errors import InputError, LiverjaxError
 
 #: Trees of a forest (Chlebus 2018).
 TREES = 256
+# Candidates that a leaf holds at least. With single ones the probabilities of the rarest true candidates, which decide
+# the operating point, vary from seed to seed.
+_LEAST_IN_LEAF = 3
 # Samples that go down the trees at a time: the bound of memory, and what fits a cache.
 _BLOCK = 256
 
@@ -138,8 +141,8 @@ def grow(
             + ("lower the threshold" if true.all() else "give cases whose tumours the network finds in part")
         )
     columns = as_float32(features, names)
-    grown = classifier()(trees, random_state=seed, n_jobs=1).fit(columns, true)
-    return from_sklearn(grown, names)
+    grown = classifier()(trees, min_samples_leaf=_LEAST_IN_LEAF, random_state=seed, n_jobs=1)
+    return from_sklearn(grown.fit(columns, true), names)
 
 
 def from_sklearn(grown: Any, names: Sequence[str]) -> Forest:
