@@ -41,6 +41,7 @@ COMMANDS = {
     "recist": "measure lesions and their response over time by RECIST 1.1, and how raters agree",
     "plan": "volumes of the liver and its tumours, and activity and dose of SIRT, from masks",
     "calibrate": "make a run's probabilities true on its validation cases",
+    "train-filter": "train a filter that removes false tumours from predictions",
     "quality": "judge on held-out cases whether slice quality finds the poor slices",
     "sweep": "run an ablation, on this machine or on SLURM, and compare its variants",
     "bundle": "put a trained model into one file",
@@ -97,7 +98,9 @@ def _run(argv: list[str], stopped: Any) -> int:
     if name not in COMMANDS:
         return _wrong_usage(f"no command is called {name!r}{did_you_mean(name, COMMANDS)}")
     try:
-        return run_program(importlib.import_module(f"liverjax.commands.{name}"), f"liverjax {name}", rest)
+        return run_program(
+            importlib.import_module(f"liverjax.commands.{name.replace('-', '_')}"), f"liverjax {name}", rest
+        )
     except Interrupted as interruption:
         _print_error(f"liverjax: {interruption}")
         return 75
@@ -290,7 +293,7 @@ def _with_overrides(words: list[str]) -> list[str]:
 
 
 def _overview() -> str:
-    rows = "\n".join(f"  {name:10} {text}" for name, text in COMMANDS.items())
+    rows = "\n".join(f"  {name:12} {text}" for name, text in COMMANDS.items())
     return (
         "liverjax COMMAND --flags: liver and liver-tumour segmentation in CT and MRI (research use only)\n\n"
         f"Commands:\n{rows}\n\n"

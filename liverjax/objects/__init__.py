@@ -4,6 +4,9 @@ label, lesions, Lesion                     components of a mask: their ids, and 
 largest, touching, without_small, holes    clean-up of masks
 bounding_box
 match_lesions, Matching, Match             predicted and reference lesions that correspond
+find_candidates, CandidateOptions, truth   tumour candidates of a probability map, and which are true
+measure, FEATURES                          their features
+LesionFilter, read_filter, write_filter    the forest that keeps true ones
 """
 
 from liverjax import lazy
@@ -21,6 +24,10 @@ __getattr__, __dir__, __all__ = lazy.attach(
             "touching",
             "without_small",
         ),
+        "candidates": ("CandidateOptions", "Candidates", "find_candidates", "truth"),
+        "features": ("FEATURES", "measure"),
+        "filter": ("Filtered", "LesionFilter"),
+        "filter_file": ("read_filter", "write_filter"),
         "matching": ("Match", "Matching", "match_lesions"),
     },
 )

@@ -6,6 +6,7 @@ response_report        of response over time
 raters_report          of how raters agree on it
 volumetry_report       of volumes
 worksheet_report       of SIRT
+lesion_filter_report   of a lesion filter
 Page                   sections, tables and pictures in one file
 figures                the pictures, one by one
 """
@@ -19,6 +20,7 @@ __getattr__, __dir__, __all__ = lazy.attach(
         "ablation": ("ablation_report",),
         "response": ("raters_report", "response_report"),
         "planning": ("volumetry_report", "worksheet_report"),
+        "lesions": ("lesion_filter_report",),
         "html": ("Page",),
     },
 )

@@ -2,7 +2,8 @@
 
 `calibrate` fits temperatures and fusion weights and measures calibration (`fit`, `reliability`,
 `negative_log_likelihood`, `expected_calibration_error`); `held_out_slices` and `ranking` ask whether slice quality
-finds the slices that need correction.
+finds the slices that need correction; `train_filter` makes a lesion filter of predictions (`fit_filter` of measured
+candidates).
 """
 
 from liverjax import lazy
@@ -21,6 +22,8 @@ __getattr__, __dir__, __all__ = lazy.attach(
             "negative_log_likelihood",
             "reliability",
         ),
+        "forest_fit": ("FilterFit", "fit_filter"),
+        "lesions": ("train_filter",),
         "quality": ("Slices", "held_out_slices", "ranking", "scored_slices", "table"),
     },
 )
