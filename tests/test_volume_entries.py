@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 import liverjax
-from liverjax import options
+from liverjax import options, planning
 from liverjax.errors import InputError
 from liverjax.inference import Networks, Segmenter, plausible
 from liverjax.models import build_unet
 from liverjax.report import figures
+from liverjax.report.figures import response
 from liverjax.scans import grid, nifti
 from liverjax.studies.calibration import sample
 from liverjax.volume import Volume, check_voxels, label_voxels, require_volume
@@ -69,6 +70,14 @@ ENTRIES = {
     "report.figures.slices.preview.image": lambda v, model, folder: figures.preview(v, VOXELS),
     "report.figures.slices.preview.mask": lambda v, model, folder: figures.preview(SCAN, v),
     "report.figures.slices.preview.reference": lambda v, model, _: figures.preview(SCAN, VOXELS, reference=v),
+    "report.figures.response.lesion_slice.scan": lambda v, model, folder: response.lesion_slice(
+        v, VOXELS == 2, VOXELS > 0, ((0, 0, 2), (3, 0, 2)), ((1, 0, 2), (1, 1, 2)), "lesion"
+    ),
+    "planning.volumetry.measure.mask": lambda v, model, folder: planning.measure_volumes(v),
+    "planning.volumetry.measure.regions": lambda v, model, _: planning.measure_volumes(SCAN, regions=v),
+    "planning.territory.perfused.mask": lambda v, model, _: planning.perfused(
+        planning.measure_volumes(SCAN), v
+    ),
     "volume.check_voxels.volume": lambda v, model, folder: check_voxels(v),
     "volume.label_voxels.volume": lambda v, model, folder: label_voxels(v, range(3)),
 }
@@ -83,6 +92,19 @@ ANY_VALUE = {
     "scans.grid.labels_on_scan.scan",
     "scans.grid.probabilities_on_scan.scan",
     "report.figures.slices.preview.image",
+    "report.figures.response.lesion_slice.scan",
+}
+#: None stands for none.
+OPTIONAL = {
+    "report.figures.slices.preview.reference",
+    "planning.volumetry.measure.regions",
+    "planning.territory.perfused.mask",
+}
+#: They take what the functions beside them have just read.
+INTERNAL = {
+    "planning.companions.only.masks",
+    "planning.companions.scan_of.mask",
+    "planning.pictures.scan_on.mask",
 }
 #: A bare array stands for a mask on the grid of its scan.
 ARRAYS_TOO = {"report.figures.slices.preview.mask", "report.figures.slices.preview.reference"}
@@ -103,7 +125,7 @@ def test_no_function_that_takes_a_volume_is_missing_here():
                 if "Volume" in names:
                     found.add(f"{module}.{owner}{function.name}.{argument.arg}")
     protocol = {"prediction.Predictor.predict.scan"}
-    assert found - protocol == {name.partition(",")[0] for name in ENTRIES}
+    assert found - protocol - INTERNAL == {name.partition(",")[0] for name in ENTRIES}
 
 
 def with_value(value, dtype=np.float32):
@@ -172,7 +194,7 @@ def refused(call, model, folder, make):
 def test_what_is_no_volume(entry, fault, model, tmp_path):
     if fault == "array" and entry in ARRAYS_TOO:
         ENTRIES[entry](VOXELS, model, tmp_path)
-    elif fault == "nothing" and entry.endswith("reference"):
+    elif fault == "nothing" and entry in OPTIONAL:
         ENTRIES[entry](None, model, tmp_path)
     else:
         refused(ENTRIES[entry], model, tmp_path, FAULTS[fault])

@@ -13,7 +13,7 @@ from liverjax.labels import LIVER, TUMOR
 from liverjax.planning.sirt import Number
 from liverjax.planning.volumetry import WHOLE, Volumes
 from liverjax.scans import nifti
-from liverjax.volume import Volume
+from liverjax.volume import Volume, check_voxels
 
 # Volumes that differ by less are equal: 5 % of 1500 ml are half of 150 ml.
 _ROUNDING = 1e-9
@@ -84,6 +84,7 @@ def perfused(
     if tumor_share is not None and share is None:
         raise InputError(f"perfused_tumor_share is {tumor_share:g} without perfused_share, expected both")
     if mask is not None:
+        check_voxels(mask)
         nifti.require_same_geometry(mask, volumes.mask)
         inside = mask.voxels != 0
         ids = volumes.mask.voxels[inside]

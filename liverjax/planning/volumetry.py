@@ -87,9 +87,11 @@ def measure(
       names: of regions, by number; others are called "region 3".
 
     Raises:
-      InputError: no liver; regions on other voxels, or of which none lies in the liver; or names of none of them.
+      InputError: it is no mask, or holds no liver; regions on other voxels, or of which none lies in the liver; or
+        names of none of them.
     """
-    ids = mask.voxels
+    ids = label_voxels(mask, range(3))
+    mask = mask.with_voxels(ids)
     count = _counts(ids)
     if not count[LIVER]:
         raise InputError(

@@ -117,7 +117,7 @@ def test_without_a_model_the_ways_to_one_are_named(tiny_run, predict, phantom_sc
     words = ["predict", "-i", str(phantom_scans), "-o", str(tmp_path / "out")]
     assert main(words) == 2
     error = capsys.readouterr().err
-    assert "--model" in error and "train one (liverjax train, or liverjax demo to try)" in error
+    assert "--model" in error and "train a model (liverjax train, or liverjax demo to try)" in error
     assert "or name a bundle that you were given" in error and error.count("\n") == 1
     # A run that was trained, and a bundle; the demo goes all the way in tests/commands.
     file = tmp_path / "given.safetensors"
