@@ -21,7 +21,7 @@ from liverjax.volume import Volume
 def test_a_mistyped_command_is_the_one_that_is_meant(capsys):
     for name in COMMANDS:
         assert main([name[:-1] + "#"]) == 2
-        meant = re.search(r"did you mean '(\w+)'\?; see 'liverjax --help'\n$", capsys.readouterr().err)
+        meant = re.search(r"did you mean '([\w-]+)'\?; see 'liverjax --help'\n$", capsys.readouterr().err)
         assert meant and meant[1] == name
         assert main([meant[1], "--help"]) == 0
     assert main(["--help"]) == 0
