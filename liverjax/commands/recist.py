@@ -53,7 +53,6 @@ def run(args: flags.FlagValues) -> None:
     from liverjax.scoring.summary import make_folder
 
     labels = stated.tumor_labels(args.tumor_labels)
-    make_folder(args.output)
     options = assessment.Options(labels, args.near_mm, args.too_small_mm, args.new_mm)
     courses = raters.read_raters(args.raters, options, args.transforms)
     if args.time_points:
@@ -66,6 +65,7 @@ def run(args: flags.FlagValues) -> None:
         )
         targets, beyond = stated.read_all(args.targets, args.elsewhere, found)
         each = [assessment.assess_patient(p, options, targets.get(p.id), beyond.get(p.id)) for p in found]
+        make_folder(args.output)
         rows, report = assessment.report_rows(each), f"{args.output}/report.html"
         response_report(report, **rows, pictures=pictures.pictures(each))
         assessment.save(args.output, each)
@@ -75,6 +75,7 @@ def run(args: flags.FlagValues) -> None:
             courses = raters.simulate(each, args.simulate_raters, args.error_mm, args.bias_mm, args.seed)
     if courses:
         agreement = raters.compare_raters(courses, args.seed)
+        make_folder(args.output)
         agreement.save(args.output)
         report = raters_report(f"{args.output}/raters.html", **agreement.report_rows())
         print(f"{agreement.table()}\n\n{assessment.USE}. Report of raters: {report}")
