@@ -50,7 +50,6 @@ def run(args: flags.FlagValues) -> None:
     """Measures, follows, compares raters, writes the results and the reports."""
     from liverjax.planning import assessment, dicom_report, patients, pictures, raters, stated
     from liverjax.report import raters_report, response_report
-    from liverjax.scoring.summary import make_folder
 
     labels = stated.tumor_labels(args.tumor_labels)
     options = assessment.Options(labels, args.near_mm, args.too_small_mm, args.new_mm)
@@ -65,17 +64,15 @@ def run(args: flags.FlagValues) -> None:
         )
         targets, beyond = stated.read_all(args.targets, args.elsewhere, found)
         each = [assessment.assess_patient(p, options, targets.get(p.id), beyond.get(p.id)) for p in found]
-        make_folder(args.output)
-        rows, report = assessment.report_rows(each), f"{args.output}/report.html"
-        response_report(report, **rows, pictures=pictures.pictures(each))
+        drawn = pictures.pictures(each)
         assessment.save(args.output, each)
+        report = response_report(f"{args.output}/report.html", **assessment.report_rows(each), pictures=drawn)
         dicom_report.save(args.output, each)
         print(f"{assessment.table(each)}\n\n{assessment.USE}. Report: {report}")
         if args.simulate_raters:
             courses = raters.simulate(each, args.simulate_raters, args.error_mm, args.bias_mm, args.seed)
     if courses:
         agreement = raters.compare_raters(courses, args.seed)
-        make_folder(args.output)
         agreement.save(args.output)
         report = raters_report(f"{args.output}/raters.html", **agreement.report_rows())
         print(f"{agreement.table()}\n\n{assessment.USE}. Report of raters: {report}")
