@@ -177,12 +177,13 @@ def test_what_is_no_volume(entry, fault, model, tmp_path):
 
 @pytest.mark.parametrize("entry", ENTRIES)
 @pytest.mark.parametrize("value", VALUES)
-def test_values_that_are_no_intensities(entry, value, model, tmp_path):
+def test_values_that_are_no_intensities(entry, value, model, tmp_path, caplog):
     make = VALUES[value]
     if entry in ANY_VALUE:
         ENTRIES[entry](Volume(make(), AFFINE), model, tmp_path)
     else:
         refused(ENTRIES[entry], model, tmp_path, lambda: Volume(make(), AFFINE))
+        assert not caplog.messages  # what is refused is not doubted as well
 
 
 # `sample` runs the networks on the scan before it looks at the mask; all else here takes milliseconds.

@@ -149,9 +149,9 @@ class Segmenter:
         seconds: dict[str, float] = {}
         with _timed(seconds, "read"):
             volume = scan if isinstance(scan, Volume) else reading.read(scan)
-        unusual = _warned(doubts(volume.voxels, self.config.preprocess.modality), volume)
         with _timed(seconds, "resample"):
             voxels, grid = self.network_input(volume)
+        unusual = _warned(doubts(volume.voxels, self.config.preprocess.modality), volume)
         with (devices or Devices(jax.local_devices()[:1])).one() as device, _timed(seconds, "network"):
             fused = sampled = self._fused(voxels, plan, device)
             if uncertainty and mc_samples:
