@@ -106,6 +106,17 @@ def test_closed_streams_stop_nobody(tmp_path, closed):
     assert (tmp_path / "out" / "cases.csv").read_text().splitlines()[1].startswith("a,liver,,1.0,27,27,27,27")
 
 
+def test_a_script_without_standard_error_stops_nobody(tmp_path):
+    """Bash reads the script under the number that is free, and hands it on as a stream that cannot be written."""
+    (tmp_path / "masks").mkdir()
+    (tmp_path / "masks" / "a.nii").write_text("no scan")
+    script = tmp_path / "check.sh"
+    script.write_text(f'exec {sys.executable} -m liverjax check -i "$1"')
+    command = f"bash {script} {tmp_path / 'masks'} 2>&-"
+    done = subprocess.run(command, shell=True, stdout=subprocess.PIPE, text=True)
+    assert done.returncode == 1 and "1 cases" in done.stdout
+
+
 @pytest.mark.parametrize("encoding", ["utf-8:strict", "ascii"])
 def test_names_that_the_terminal_cannot_show(tmp_path, encoding):
     name = os.fsdecode(b"M\xfcller \xe8\x82\x9d.nii.gz")
