@@ -270,6 +270,19 @@ def test_reads_that_orbax_gives_up_say_nothing(tmp_path, place, ignored):
     assert ignored or done.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize("given", [None, "default"])
+def test_memory_that_workers_shared_is_cleared_away_without_a_word(tmp_path, given):
+    path = tmp_path / "my.py"
+    body = "from multiprocessing import shared_memory; print(shared_memory.SharedMemory(create=True, size=8).name)"
+    path.write_text(_CONFIG.format(body=f"{body}; raise ValueError('a killed worker')"))
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONWARNINGS"}
+    environment |= {"PYTHONWARNINGS": given} if given else {}
+    command = [*_PROGRAM, "config", str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 1 and done.stderr.count("\n") == 1 and "a killed worker" in done.stderr
+    assert not os.path.exists(f"/dev/shm/{done.stdout.strip()}")
+
+
 def test_verbose_shows_where_an_error_comes_from(tmp_path):
     missing = str(tmp_path / "nowhere")
     command = [*_PROGRAM, "evaluate", f"--predictions={missing}", f"--references={missing}", "-o", missing]
