@@ -1,6 +1,7 @@
 """What a prediction tells beside its mask: the quality of slices and volumes, worked out by hand."""
 
 import itertools
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -90,3 +91,19 @@ def test_volumes_are_of_the_liver_with_its_tumours():
     assert prediction.volumes() == pytest.approx({"liver": 4.0, "tumor": 1.0})
     two_classes = Prediction(scan.with_voxels(labels), scan, np.zeros((*labels.shape, 2), np.float32), grid)
     assert two_classes.volumes() == pytest.approx({"liver": 4.0})
+
+
+def test_volumes_take_no_memory_to_speak_of():
+    """A long scan that was segmented within its memory must not fail where its volumes are noted."""
+    labels = np.zeros((160, 256, 256), np.uint8)
+    labels[:40] = 1
+    scan = Volume(labels, np.diag([1.0, 1.0, 1.0, 1.0]))
+    prediction = Prediction(
+        scan, scan, np.zeros((1, 1, 1, 2), np.float32), working_grid(scan, (2.0, 2.0, 2.0))
+    )
+    tracemalloc.start()
+    volumes = prediction.volumes()
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert volumes == pytest.approx({"liver": 40 * 256 * 256 / 1000})
+    assert peak < 1.5 * labels.size  # masks of the regions took four times as much
