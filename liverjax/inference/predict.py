@@ -233,6 +233,9 @@ def predict_cases(
         threads.shutdown(wait=False, cancel_futures=True)
         for _ in range(count):
             writing.acquire()
+        writing.release(
+            count
+        )  # Whoever waits to write sees that it is over: a thread left behind never lets Python end.
 
 
 def default_devices() -> list[jax.Device]:
