@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import zipfile
@@ -330,3 +331,20 @@ def test_the_wheel_holds_configs_and_types(tmp_path):
     assert done.stdout.split() == [str(tmp_path / "site" / "liverjax" / "__init__.py"), "mr_liver", "norm"], (
         done.stderr
     )
+
+
+def test_fields_that_the_pages_name_exist():
+    root = pathlib.Path(__file__).parent.parent
+    pages = [*root.glob("docs/*.md"), root / "README.md", *root.glob("colab/*.ipynb"), *root.glob("launch/*")]
+    named = {
+        (page.name, path)
+        for page in pages
+        for path in re.findall(r"--config\.([a-z0-9_]+(?:\.[a-z0-9_]+)*)=", page.read_text(encoding="utf-8"))
+    }
+    assert len(named) > 10
+    fields = to_dict(Config())
+    for page, path in sorted(named):
+        value = fields
+        for part in path.split("."):
+            assert part in value, f"{page} names {path}"
+            value = value[part]

@@ -1,6 +1,7 @@
 """What a prediction tells beside its mask: the quality of slices and volumes, worked out by hand."""
 
 import itertools
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -119,3 +120,19 @@ def test_expected_dice_is_near_the_mean_dice_of_references_drawn_from_the_probab
     assert _prediction(np.stack([1 - liver, liver], -1)).expected_dice() == pytest.approx(
         np.mean(dices), abs=0.01
     )
+
+
+def test_volumes_take_no_memory_to_speak_of():
+    """A long scan that was segmented within its memory must not fail where its volumes are noted."""
+    labels = np.zeros((160, 256, 256), np.uint8)
+    labels[:40] = 1
+    scan = Volume(labels, np.diag([1.0, 1.0, 1.0, 1.0]))
+    prediction = Prediction(
+        scan, scan, np.zeros((1, 1, 1, 2), np.float32), working_grid(scan, (2.0, 2.0, 2.0))
+    )
+    tracemalloc.start()
+    volumes = prediction.volumes()
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert volumes == pytest.approx({"liver": 40 * 256 * 256 / 1000})
+    assert peak < 1.5 * labels.size  # masks of the regions took four times as much

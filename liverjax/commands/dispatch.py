@@ -155,7 +155,7 @@ def run_program(program: types.ModuleType, name: str, words: list[str]) -> int:
     handler.setFormatter(_OneLine("liverjax: %(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     _LOG.setLevel(logging.DEBUG if values["verbose"].value else logging.NOTSET)
-    _silence_orbax_shutdown_noise()
+    _silence_shutdown_noise()
     return program.run(values) or 0
 
 
@@ -265,11 +265,14 @@ def _keep_compiled_programs() -> None:
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.path.join(cache, "liverjax", "jax"))
 
 
-def _silence_orbax_shutdown_noise() -> None:
-    """Silences what Orbax and TensorStore print beside the error that they raise, by the page if a disk is full."""
+def _silence_shutdown_noise() -> None:
+    """Silences what Orbax, TensorStore and Python print beside the error that they raise, sometimes by the page."""
     for name in ("absl", "asyncio"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
+    # Python clears away the memory that data workers shared, which a process of its own reports when all has ended.
+    given = os.environ.get("PYTHONWARNINGS")
+    os.environ["PYTHONWARNINGS"] = f"{given},ignore:resource_tracker" if given else "ignore:resource_tracker"
 
     def report(unraisable: sys.UnraisableHookArgs) -> None:
         value = unraisable.exc_value

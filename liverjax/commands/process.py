@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import os
 import signal
@@ -42,15 +43,13 @@ class StopOnSignals:
         again, self.stopped = self.stopped is not None, self.stopped or Stopped(number)
         if again or self.ended:
             self._leave()
-        os.write(
-            self._signalled, b"!"
-        )  # No thread is started here: what was interrupted may be starting one.
+        # No thread is started here: what was interrupted may be starting one.
+        os.write(self._signalled, b"!")
         raise self.stopped
 
     def _watch(self) -> None:
         os.read(self._waiting, 1)
-        # By the end a library may have swallowed the exception, or wait for a thread that computes.
-        time.sleep(GRACE)
+        time.sleep(GRACE)  # A library may have swallowed the exception, or wait for a thread that computes.
         self._leave()
 
     def _leave(self) -> NoReturn:
@@ -59,17 +58,18 @@ class StopOnSignals:
             self.ended = True
             print(end="\n" if "tqdm" in sys.modules else "", file=sys.stderr)  # Below a progress bar.
             self._report(stopped.message)
-        if "multiprocessing" in sys.modules:
-            for child in sys.modules["multiprocessing"].active_children():
-                child.kill()
+        for child in getattr(sys.modules.get("multiprocessing"), "active_children", list)():
+            child.kill()
         os._exit(stopped.status)
 
 
 def open_streams() -> None:
     """Opens standard streams that are closed, and lets them print what their encoding lacks, as ``\\xfc``."""
-    # A closed one is None to Python, and its number would go to the next file, into which errors would be written.
+    # The number of a closed one goes to the next file, which would get the errors: in a shell, to its script.
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         try:
+            if number and fcntl.fcntl(number, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+                os.close(number)
             os.fstat(number)
         except OSError:
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # Gets the lowest number that is free.

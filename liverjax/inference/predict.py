@@ -235,6 +235,8 @@ def predict_cases(
         threads.shutdown(wait=False, cancel_futures=True)
         for _ in range(count):
             writing.acquire()
+        # Whoever waits to write sees that it is over: a thread left behind never lets Python end.
+        writing.release(count)
 
 
 def default_devices() -> list[jax.Device]:

@@ -106,6 +106,17 @@ def test_closed_streams_stop_nobody(tmp_path, closed):
     assert (tmp_path / "out" / "cases.csv").read_text().splitlines()[1].startswith("a,liver,,1.0,27,27,27,27")
 
 
+def test_a_script_without_standard_error_stops_nobody(tmp_path):
+    """Bash reads the script under the number that is free, and hands it on as a stream that cannot be written."""
+    (tmp_path / "masks").mkdir()
+    (tmp_path / "masks" / "a.nii").write_text("no scan")
+    script = tmp_path / "check.sh"
+    script.write_text(f'exec {sys.executable} -m liverjax check -i "$1"')
+    command = f"bash {script} {tmp_path / 'masks'} 2>&-"
+    done = subprocess.run(command, shell=True, stdout=subprocess.PIPE, text=True)
+    assert done.returncode == 1 and "1 cases" in done.stdout
+
+
 @pytest.mark.parametrize("encoding", ["utf-8:strict", "ascii"])
 def test_names_that_the_terminal_cannot_show(tmp_path, encoding):
     name = os.fsdecode(b"M\xfcller \xe8\x82\x9d.nii.gz")
@@ -257,6 +268,19 @@ def test_reads_that_orbax_gives_up_say_nothing(tmp_path, place, ignored):
     assert done.returncode == 1 and "ValueError: a shape that does not fit" in done.stderr
     assert ("Exception ignored in" in done.stderr) == ignored
     assert ignored or done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("given", [None, "default"])
+def test_memory_that_workers_shared_is_cleared_away_without_a_word(tmp_path, given):
+    path = tmp_path / "my.py"
+    body = "from multiprocessing import shared_memory; print(shared_memory.SharedMemory(create=True, size=8).name)"
+    path.write_text(_CONFIG.format(body=f"{body}; raise ValueError('a killed worker')"))
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONWARNINGS"}
+    environment |= {"PYTHONWARNINGS": given} if given else {}
+    command = [*_PROGRAM, "config", str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 1 and done.stderr.count("\n") == 1 and "a killed worker" in done.stderr
+    assert not os.path.exists(f"/dev/shm/{done.stdout.strip()}")
 
 
 def test_verbose_shows_where_an_error_comes_from(tmp_path):

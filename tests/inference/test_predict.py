@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import threading
 
 import jax
 import jax.numpy as jnp
@@ -93,6 +94,10 @@ def test_stopping_early_leaves_whole_masks_only(model, phantom_scans, tmp_path):
     assert 1 <= len(written) < len(cases)
     for path in written:
         assert np.asarray(nib.load(path).dataobj).shape == (48, 40, 36)
+    for thread in threading.enumerate():
+        if thread.name.startswith("liverjax-case"):
+            thread.join(timeout=30)
+            assert not thread.is_alive()  # it would keep Python from ending
 
 
 def test_extras_lie_on_the_scan(model, phantom_scans, tmp_path):
