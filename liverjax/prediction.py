@@ -10,14 +10,12 @@ from typing import Protocol, runtime_checkable
 import nibabel as nib
 import numpy as np
 
-from liverjax.labels import BACKGROUND, REGIONS
+from liverjax.labels import BACKGROUND
 from liverjax.scans.grid import Grid, probabilities_on_scan
 from liverjax.volume import Volume
 
 #: Area in mm2 that counts as right in every slice: slices with next to no liver have a high quality.
 _NEGLIGIBLE_AREA = 100.0
-#: Voxels that are counted at once.
-_PIECE = 2**20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,17 +66,7 @@ class Prediction:
 
     def volumes(self) -> dict[str, float]:
         """Returns the volume in ml of the liver with its tumours and, if the network has the class, of the tumours."""
-        classes = self.grid_probabilities.shape[-1]
-        voxels = self.labels.voxels.ravel(order="K")
-        # Piece by piece, since NumPy counts with 8 bytes a voxel.
-        pieces = (voxels[start : start + _PIECE] for start in range(0, voxels.size, _PIECE))
-        counts = sum((np.bincount(piece, minlength=256) for piece in pieces), start=np.zeros(256, np.int64))
-        voxel_ml = abs(float(np.linalg.det(self.labels.affine[:3, :3]))) / 1000
-        return {
-            region: int(counts[list(ids)].sum()) * voxel_ml
-            for region, ids in REGIONS.items()
-            if min(ids) < classes
-        }
+        return self.labels.region_millilitres(self.grid_probabilities.shape[-1])
 
     def expected_dice(self) -> float:
         """Returns the Dice of the liver, tumours included, that the networks expect of their own mask.

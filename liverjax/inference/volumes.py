@@ -8,12 +8,10 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from liverjax.datasets.layouts import natural_key
 from liverjax.errors import InputError
 from liverjax.files import write_csv
-from liverjax.labels import LIVER, NAMES, REGIONS
+from liverjax.labels import LIVER, NAMES
 from liverjax.scans import nifti
 
 _LOG = logging.getLogger("liverjax")
@@ -104,9 +102,4 @@ def _measured(mask: pathlib.Path, tumors: bool) -> dict[str, float]:
     except InputError as error:
         _LOG.warning("%s; its volumes are not in the table", error)
         return {}
-    known = len(NAMES) if tumors else LIVER + 1
-    return {
-        region: volume.millilitres(np.isin(volume.voxels, ids))
-        for region, ids in REGIONS.items()
-        if min(ids) < known
-    }
+    return volume.region_millilitres(len(NAMES) if tumors else LIVER + 1)

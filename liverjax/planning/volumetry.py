@@ -24,7 +24,7 @@ from liverjax.planning.intervals import NO_ERRORS, NO_INTERVAL, Interval, Volume
 from liverjax.scans import nifti
 from liverjax.scoring import tables
 from liverjax.scoring.summary import cell, make_folder
-from liverjax.volume import Volume, label_voxels
+from liverjax.volume import Volume, label_voxels, value_counts
 
 #: Stands on every output.
 USE = "Research use only, not for treatment"
@@ -92,7 +92,7 @@ def measure(
     """
     ids = label_voxels(mask, range(3))
     mask = mask.with_voxels(ids)
-    count = _counts(ids)
+    count = value_counts(ids)
     if not count[LIVER]:
         raise InputError(
             f"{mask.name}: holds no liver, expected the liver beside {count[TUMOR]} voxels of tumour"
@@ -106,12 +106,6 @@ def measure(
     return Volumes(case, mask, voxel_ml, whole, lesions, parts, notes)
 
 
-def _counts(ids: np.ndarray) -> np.ndarray:
-    """Returns the number of voxels of each value, (256,) int64. NumPy copies what it counts into 64 bits: by slices."""
-    slices = np.moveaxis(ids, int(np.argmax(ids.strides)), 0)
-    return np.sum([np.bincount(one.ravel(order="K"), minlength=256) for one in slices], axis=0)
-
-
 def _parts(
     mask: Volume, regions: Volume, names: Mapping[int, str]
 ) -> tuple[tuple[Part, ...], tuple[str, ...]]:
@@ -121,7 +115,7 @@ def _parts(
     liver, tumor = (
         np.bincount(numbers[mask.voxels >= least], minlength=256).tolist() for least in (LIVER, TUMOR)
     )
-    stated = _counts(numbers)
+    stated = value_counts(numbers)
     there = [number for number in range(1, 256) if stated[number]]
     if unknown := sorted(set(names) - set(there)):
         raise InputError(
@@ -185,7 +179,7 @@ def read_masks(
 
 def _labels(path: pathlib.Path, meanings: Mapping[int, int]) -> Volume:
     mask = nifti.read_mask(path, labels=range(256))
-    values = [int(value) for value in np.flatnonzero(_counts(mask.voxels))]
+    values = [int(value) for value in np.flatnonzero(value_counts(mask.voxels))]
     if unknown := [value for value in values if value not in meanings]:
         raise InputError(
             f"{path}: holds the values {', '.join(map(str, unknown))}, which nothing names, expected 0 background, 1 "
