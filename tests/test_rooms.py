@@ -6,7 +6,7 @@ import pathlib
 import pytest
 
 PACKAGE = pathlib.Path(__file__).parent.parent / "liverjax"
-MODULES = {"errors", "labels", "views", "options", "config", "files", "lazy", "signals", "volume"}
+MODULES = {"errors", "labels", "views", "options", "config", "files", "lazy", "sealed", "signals", "volume"}
 SCANS = MODULES | {"scans"}
 DATASETS = SCANS | {"datasets"}
 OBJECTS = SCANS | {"objects"}

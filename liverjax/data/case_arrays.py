@@ -65,8 +65,14 @@ def write_arrays(
     go_on()
     scan, mask = case.read_pair()
     go_on()
-    options = intensity.for_scan(options, scan.voxels)
-    doubts = _doubts(case, scan, mask, options.modality)
+    told = intensity.for_scan(options, scan.voxels)
+    doubts = _doubts(case, scan, mask, told.modality)
+    if options.modality == "any" and case.modality not in ("", told.modality):
+        doubts.append(
+            f"{case.image}: is {case.modality.upper()} by its data set, but its values are as of "
+            f"{told.modality.upper()} and scaled as such: verify its units"
+        )
+    options = told
     whole = working_grid(scan, options.spacing)
     grid = whole
     if target.region == "liver":

@@ -169,6 +169,7 @@ def prepare(
             "any modality (any_liver)"
         )
     in_file = dataset_json.modality(dataset_json.dataset_facts(source))
+    cases = [dataclasses.replace(case, modality=case.modality or in_file or "") for case in cases]
     stated = in_file or "".join(by_layout)
     if stated and config.preprocess.modality not in (stated, "any"):
         _LOG.warning(

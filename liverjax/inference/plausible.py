@@ -14,9 +14,9 @@ from liverjax.labels import BACKGROUND, NAMES
 from liverjax.objects.components import bounding_box
 from liverjax.volume import Volume, label_voxels
 
-#: A liver below this is doubted: the smallest drawn one has 1005 ml, what is left after large resections some 400 ml.
+#: A liver below this is doubted: the smallest drawn one has 1013 ml, what is left after large resections some 400 ml.
 SMALLEST_LIVER_ML = 300.0
-#: A liver above this is doubted. A healthy one has some 1500 ml, and the largest drawn one 3430 ml; polycystic ones and
+#: A liver above this is doubted. A healthy one has some 1500 ml, and the largest drawn one 3432 ml; polycystic ones and
 #: those full of metastases can exceed it.
 LARGEST_LIVER_ML = 5000.0
 #: A liver that fills more of the body in the scan is doubted. Drawn ones fill 0.33 at most, in a box around the liver.

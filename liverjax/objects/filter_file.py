@@ -7,18 +7,14 @@ is refused: its columns would mean something else.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import hashlib
-import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import safetensors.numpy
-from safetensors import SafetensorError, safe_open
 
+from liverjax import sealed
 from liverjax.errors import CheckpointError, ConfigError, shown
 from liverjax.files import local_path, parse_json, replacing
 from liverjax.objects import features, forest
@@ -39,7 +35,6 @@ _FIELDS: Mapping[str, type | tuple[type, ...]] = {
 }
 # Names of the types of arrays in the file.
 _STORED = {np.int32: "I32", np.float32: "F32", np.float64: "F64"}
-_MAX_HEADER_BYTES = 16 * 2**20
 _AGAIN = "train it again (`liverjax train-filter`)"
 
 
@@ -62,15 +57,8 @@ def write_filter(path: str | os.PathLike, lesion_filter: LesionFilter) -> None:
         "facts": dict(lesion_filter.facts),
     }
     arrays = {name: np.ascontiguousarray(getattr(grown, name)) for name in forest.ARRAYS}
-    metadata = {name: json.dumps(value, allow_nan=False) for name, value in facts.items()}
-    metadata["sha256"] = json.dumps(_digest(metadata, arrays))
-    data = safetensors.numpy.save(arrays, metadata)
-    # The library orders metadata differently in each process.
-    length = int.from_bytes(data[:8], "little")
-    header = json.dumps(json.loads(data[8 : 8 + length]), sort_keys=True, separators=(",", ":")).encode()
-    header += b" " * (-len(header) % 8)
     with replacing(path) as temporary:
-        temporary.write_bytes(len(header).to_bytes(8, "little") + header + data[8 + length :])
+        temporary.write_bytes(sealed.serialised(arrays, facts))
 
 
 def read_filter(path: str | os.PathLike) -> LesionFilter:
@@ -81,7 +69,9 @@ def read_filter(path: str | os.PathLike) -> LesionFilter:
       InputError: the path is an address.
     """
     path = local_path(path, "the lesion filter")
-    with _opened(path) as file:
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no file, expected a lesion filter of `liverjax train-filter`")
+    with sealed.opened(path, "lesion filter", f"; {_AGAIN}") as file:
         metadata = file.metadata() or {}
         facts = _facts(metadata, path)
         odd = sorted(set(forest.ARRAYS) ^ set(file.keys()))
@@ -94,7 +84,7 @@ def read_filter(path: str | os.PathLike) -> LesionFilter:
             if found != _STORED[kind]:
                 raise CheckpointError(f"{path}: {name} is {found}, expected {_STORED[kind]}; {_AGAIN}")
         arrays = {name: file.get_tensor(name) for name in forest.ARRAYS}
-    if _digest(metadata, arrays) != facts["sha256"]:
+    if sealed.digest(metadata, arrays) != facts["sha256"]:
         raise CheckpointError(f"{path}: not as it was written (checksum); copy it again, or {_AGAIN}")
     grown = forest.Forest(tuple(facts["features"]), **arrays)
     if wrong := forest.fault(grown):
@@ -106,23 +96,6 @@ def read_filter(path: str | os.PathLike) -> LesionFilter:
         )
     except (ConfigError, TypeError) as error:
         raise CheckpointError(f"{path}: no lesion filter of this version ({error}); {_AGAIN}") from None
-
-
-@contextlib.contextmanager
-def _opened(path: os.PathLike) -> Iterator[Any]:
-    try:
-        if not os.path.isfile(path):  # To open a named pipe is to wait for its writer.
-            raise CheckpointError(f"{path}: no file, expected a lesion filter of `liverjax train-filter`")
-        with open(path, "rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-        if length > _MAX_HEADER_BYTES:
-            raise CheckpointError(
-                f"{path}: no lesion filter (a header of {length} bytes, at most {_MAX_HEADER_BYTES})"
-            )
-        with safe_open(os.fspath(path), framework="np") as file:
-            yield file
-    except SafetensorError as error:
-        raise CheckpointError(f"{path}: damaged, or no lesion filter ({error}); {_AGAIN}") from None
 
 
 def _facts(metadata: Mapping[str, str], path: os.PathLike) -> dict[str, Any]:
@@ -160,11 +133,3 @@ def _facts(metadata: Mapping[str, str], path: os.PathLike) -> dict[str, Any]:
             f"{path}: trained on other features ({shown(found)} where this liverjax measures {wanted}); {_AGAIN}"
         )
     return facts
-
-
-def _digest(metadata: Mapping[str, str], arrays: Mapping[str, np.ndarray]) -> str:
-    digest = hashlib.sha256(json.dumps({**metadata, "sha256": ""}, sort_keys=True).encode())
-    for name, array in sorted(arrays.items()):
-        digest.update(f"{name} {array.dtype.name} {array.shape}\n".encode())
-        digest.update(np.ascontiguousarray(array).data)
-    return digest.hexdigest()

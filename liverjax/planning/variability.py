@@ -122,8 +122,8 @@ def fleiss_kappa(counts: np.ndarray) -> float:
 def kappa(rows: Sequence[Mapping[str, Any]], seed: int = 0) -> dict[str, float]:
     """Returns Fleiss' kappa of rows of `class_rows` of one time point, with a 95 % bootstrap interval over cases.
 
-    Draws of cases in which all raters gave one class have no kappa and are left out. With fewer than two cases, the
-    interval is NaN.
+    Draws of cases in which all raters gave one class have no kappa and are left out. With fewer than two cases, kappa
+    and its interval are NaN: what chance would give cannot be told from one.
     """
     counts = np.array([[round(row[name] * row["raters"]) for name in CLASSES] for row in rows])
     low, high = statistics.clustered_interval(
@@ -131,7 +131,7 @@ def kappa(rows: Sequence[Mapping[str, Any]], seed: int = 0) -> dict[str, float]:
     )
     return {
         "cases": len(counts),
-        "kappa": fleiss_kappa(counts),
+        "kappa": fleiss_kappa(counts) if len(counts) > 1 else math.nan,
         "ci_low": float(low[0]),
         "ci_high": float(high[0]),
     }

@@ -9,19 +9,15 @@ newer version, an unknown field.
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import json
 import os
 import reprlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import numpy as np
-import safetensors.numpy
-from safetensors import SafetensorError, safe_open
 
+from liverjax import sealed
 from liverjax.config import resolve, to_dict
 from liverjax.errors import CheckpointError, ConfigError, InputError
 from liverjax.files import local_path, parse_json, read_json, replacing
@@ -52,7 +48,6 @@ _FIELDS: dict[str, type | tuple[type, ...]] = {
     "credit": str,
     "sha256": str,
 }
-_MAX_HEADER_BYTES = 16 * 2**20
 #: The blocks of a summary.json that name no case and no file.
 _SCORES = ("scores", "lits", "liverjax_version")
 
@@ -107,7 +102,7 @@ def write_bundle(
         for name, array in _named(model.networks.variables[view]).items()
     }
     with replacing(path) as temporary:
-        temporary.write_bytes(_serialised(arrays, facts))
+        temporary.write_bytes(sealed.serialised(arrays, facts))
 
 
 def read_bundle(
@@ -125,7 +120,7 @@ def read_bundle(
     Raises:
       CheckpointError: it is no bundle, is damaged, or holds something that this version does not understand.
     """
-    with _opened(path) as file:
+    with sealed.opened(path, "model bundle") as file:
         metadata = file.metadata() or {}
         facts = _facts(metadata, path)
         calibration, tree = _described(facts, len(file.keys()), template, path)
@@ -134,7 +129,7 @@ def read_bundle(
             f"{view}/{name}": like.shape for view in config.views for name, like in _named(tree).items()
         }
         arrays = _arrays(file, shapes, DTYPES[facts["dtype"]], path)
-    if _digest(metadata, arrays) != facts["sha256"]:
+    if sealed.digest(metadata, arrays) != facts["sha256"]:
         raise CheckpointError(f"{path}: not as it was written (checksum)")
     variables = {
         view: jax.tree_util.tree_map_with_path(
@@ -200,7 +195,7 @@ def read_facts(path: str | os.PathLike) -> dict[str, Any]:
     Raises:
       CheckpointError: it is no bundle, or of a newer version.
     """
-    with _opened(path) as file:
+    with sealed.opened(path, "model bundle") as file:
         return _facts(file.metadata() or {}, path)
 
 
@@ -252,22 +247,6 @@ def _are_scores(scores: Mapping[str, Any]) -> bool:
     )
 
 
-@contextlib.contextmanager
-def _opened(path: str | os.PathLike) -> Iterator[Any]:
-    """Gives the file as `safetensors` opens it: mapped, with its header parsed and all bounds checked."""
-    try:
-        with open(path, "rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-        if length > _MAX_HEADER_BYTES:
-            raise CheckpointError(
-                f"{path}: no model bundle (a header of {length} bytes, at most {_MAX_HEADER_BYTES})"
-            )
-        with safe_open(os.fspath(path), framework="np") as file:
-            yield file
-    except SafetensorError as error:
-        raise CheckpointError(f"{path}: damaged, or no model bundle ({error})") from None
-
-
 def _facts(metadata: Mapping[str, str], path: str | os.PathLike) -> dict[str, Any]:
     facts = {
         name: parse_json(
@@ -315,26 +294,6 @@ def _stored(array: np.ndarray, dtype: str, name: str) -> np.ndarray:
     if not np.isfinite(stored).all():
         raise ConfigError(f"{name} holds {np.abs(array).max():.3g}, too large for {dtype}; choose float32")
     return stored
-
-
-def _serialised(arrays: dict[str, np.ndarray], facts: Mapping[str, Any]) -> bytes:
-    metadata = {name: json.dumps(value, allow_nan=False) for name, value in facts.items()}
-    metadata["sha256"] = json.dumps(_digest(metadata, arrays))
-    data = safetensors.numpy.save(arrays, metadata)
-    # The library orders metadata differently in each process; equal models are to give equal files.
-    length = int.from_bytes(data[:8], "little")
-    header = json.dumps(json.loads(data[8 : 8 + length]), sort_keys=True, separators=(",", ":")).encode()
-    header += b" " * (-len(header) % 8)
-    return len(header).to_bytes(8, "little") + header + data[8 + length :]
-
-
-def _digest(metadata: Mapping[str, str], arrays: Mapping[str, np.ndarray]) -> str:
-    """Returns the SHA-256 of the metadata but the checksum itself, and of names, shapes and bytes of all arrays."""
-    digest = hashlib.sha256(json.dumps({**metadata, "sha256": ""}, sort_keys=True).encode())
-    for name, array in sorted(arrays.items()):
-        digest.update(f"{name} {array.dtype.name} {array.shape}\n".encode())
-        digest.update(np.ascontiguousarray(array).data)
-    return digest.hexdigest()
 
 
 def _named(tree: Any) -> dict[str, Any]:

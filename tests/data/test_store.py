@@ -337,3 +337,18 @@ def test_a_store_of_any_modality_holds_each_scan_as_a_store_of_its_own_does(tmp_
     assert [case.window for case in again.cases] == [case.window for case in both]
     with pytest.raises(ConfigError, match="preprocess.modality any, now ct"):
         open_store(tmp_path / "any_store", configs["ct"].preprocess, tiny_config.target)
+
+
+def test_values_that_are_not_as_the_data_set_says_are_doubted_in_a_store_of_any_modality(
+    two_scans, tiny_config, tmp_path, caplog
+):
+    facts = json.loads((two_scans / "dataset.json").read_text(encoding="utf-8"))
+    facts["channel_names"] = {"0": "MR"}
+    (two_scans / "dataset.json").write_text(json.dumps(facts), encoding="utf-8")
+    store = prepare(two_scans, tmp_path / "store", _with(tiny_config, modality="any"), quiet=True)
+    assert [len(case.doubts) for case in store.cases] == [1, 1]
+    assert "is MR by its data set, but its values are as of CT and scaled as such" in caplog.text
+    facts["channel_names"] = {"0": "CT"}
+    (two_scans / "dataset.json").write_text(json.dumps(facts), encoding="utf-8")
+    again = prepare(two_scans, tmp_path / "again", _with(tiny_config, modality="any"), quiet=True)
+    assert [case.doubts for case in again.cases] == [(), ()]

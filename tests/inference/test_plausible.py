@@ -7,8 +7,11 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
+from liverjax.datasets.layouts import find_cases
 from liverjax.inference.plausible import Evidence, doubts, evidence
-from liverjax.scans.grid import to_canonical
+from liverjax.options import Preprocess
+from liverjax.scans.grid import to_canonical, to_grid
+from liverjax.scans.intensity import intensity_window, normalise
 from liverjax.volume import Volume
 
 ORDINARY = Evidence(liver_ml=1500, body_ml=9000, right_mm=65, cut=0.0, kept=1.0, expected_dice=0.93)
@@ -137,3 +140,29 @@ def test_holes_that_were_filled_are_not_counted_as_kept():
     found = labels.voxels.copy()
     found[16, 6, 7] = 0
     assert evidence(labels, found, body, affine, 0.9).kept == 1.0
+
+
+@pytest.mark.parametrize(
+    ("folder", "modality", "scans"),
+    [("ct", "ct", 31), ("lits", "ct", 4), ("chaos_mr", "mr", 14), ("mr_hbp", "mr", 14)],
+)
+def test_livers_that_people_drew_are_not_doubted(real_data, folder, modality, scans):
+    """With -s, the values from which the limits were chosen."""
+    if not (real_data / folder).is_dir():
+        pytest.skip(f"{folder} is not among the real scans")
+    options = Preprocess(modality=modality)
+    seen = []
+    for case in find_cases(real_data / folder, labelled=True):
+        scan, mask = case.read_pair()
+        on_grid = to_grid(scan, (3.0, 3.0, 3.0))
+        body = normalise(on_grid.voxels, *intensity_window(on_grid.voxels, options)) > -1
+        seen.append(evidence(mask, mask.voxels, body, on_grid.affine, 1.0))
+        share = seen[-1].liver_ml / seen[-1].body_ml
+        print(
+            f"{case.id}: {seen[-1].liver_ml:.0f} ml, share {share:.2f}, right {seen[-1].right_mm:.0f} mm, cut "
+            f"{seen[-1].cut:.2f}"
+        )
+        assert doubts(seen[-1]) == [], case.id
+    assert len(seen) == scans
+    assert min(one.liver_ml for one in seen) > 1000 and max(one.liver_ml for one in seen) < 3500
+    assert min(one.right_mm for one in seen) > 24 and max(one.cut for one in seen) < 0.34

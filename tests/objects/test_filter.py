@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from liverjax import objects
+from liverjax import objects, sealed
 from liverjax.errors import CheckpointError, ConfigError, InputError
-from liverjax.objects import features, filter_file, forest
+from liverjax.objects import features, forest
 
 NAMES = features.feature_names(False)
 
@@ -105,7 +105,7 @@ def _rewritten(path, change=lambda facts, arrays: None):
     arrays = safetensors.numpy.load(data)
     change(facts, arrays)
     metadata = {name: json.dumps(value) for name, value in facts.items()}
-    metadata["sha256"] = json.dumps(filter_file._digest(metadata, arrays))
+    metadata["sha256"] = json.dumps(sealed.digest(metadata, arrays))
     path.write_bytes(safetensors.numpy.save(arrays, metadata))
 
 

@@ -41,8 +41,8 @@ def rows(path):
 def recist(tmp_path, capsys):
     """Function from flags to the status, the rows of responses.csv and what was printed as errors."""
 
-    def call(*flags):
-        out = tmp_path / "out"
+    def call(*flags, output="out"):
+        out = tmp_path / output
         status = main(["recist", *flags, f"-o={out}"])
         errors = capsys.readouterr().err
         return status, rows(out / "responses.csv") if status == 0 else out.exists(), errors
@@ -112,12 +112,11 @@ def test_findings_elsewhere_and_chosen_targets(recist, tmp_path):
     points = course(tmp_path, [(5, 40), (15, 30), (25, 12)], [(5, 20), (15, 15), (25, 12)])
     assert recist(points)[1][1]["overall"] == "PR"
     file = tmp_path / "elsewhere.csv"
-    file.write_text("time_point,new_lesion\n1.nii.gz,yes\n")
-    status, responses, errors = recist(points, f"--elsewhere={file}")
-    if status:  # the error names the time points as they are called
-        assert "no time point '1.nii.gz'" in errors
-        file.write_text("time_point,new_lesion\n1,yes\n")
-        status, responses, errors = recist(points, f"--elsewhere={file}")
+    file.write_text("time_point,new_lesion\nlater,yes\n")
+    status, written, errors = recist(points, f"--elsewhere={file}", output="none")
+    assert (status, written) == (1, False) and "line 2: no time point 'later' of" in errors
+    file.write_text("time_point,new_lesion\n1,yes\n")
+    status, responses, _ = recist(points, f"--elsewhere={file}")
     assert status == 0 and responses[1]["overall"] == "PD"
     # The lesion of 12 mm alone: it stays.
     assert recist(points, "--targets=3")[1][1]["target"] == "SD"
@@ -156,6 +155,17 @@ def test_masks_that_are_missing_or_empty(recist, tmp_path):
     assert recist(points, "--tumor_labels=1")[0] == 0
 
 
+def test_one_case_has_no_kappa(tmp_path, capsys):
+    for rater, length in (("one", 28), ("two", 30)):
+        mask(tmp_path / rater / "0" / "case.nii.gz", (5, 40))
+        mask(tmp_path / rater / "1" / "case.nii.gz", (5, length))
+    raters = f"--raters={tmp_path / 'one'},{tmp_path / 'two'}"
+    assert main(["recist", raters, f"-o={tmp_path / 'out'}"]) == 0
+    (kappa,) = json.loads((tmp_path / "out" / "raters.json").read_text(encoding="utf-8"))["kappas"]
+    assert (kappa["cases"], kappa["kappa"]) == (1, None)
+    capsys.readouterr()
+
+
 def test_raters_by_masks_and_by_tables(tmp_path, capsys):
     for rater, length in (("one", 28), ("two", 30)):
         mask(tmp_path / rater / "0" / "case.nii.gz", (5, 40))
@@ -177,10 +187,8 @@ def test_simulated_raters_follow_the_stated_errors(tmp_path, capsys):
     command = ["recist", points, f"-o={tmp_path / 'out'}", "--simulate_raters=60", "--error_mm=2"]
     assert main(command) == 0
     baseline = rows(tmp_path / "out" / "diameters.csv")[0]
-    measured = np.array([float(value) for name, value in baseline.items() if name.startswith("simulated")])
-    if not measured.size:
-        names = [n for n in baseline if n not in ("case", "time_point", "lesion", "use")]
-        measured = np.array([float(baseline[name]) for name in names])
+    names = [name for name in baseline if name not in ("case", "time_point", "lesion", "use")]
+    measured = np.array([float(baseline[name]) for name in names])
     assert len(measured) == 60
     # Standard errors: 0.26 mm of the mean, 0.18 mm of the deviation.
     assert measured.mean() == pytest.approx(40, abs=1) and measured.std() == pytest.approx(2, abs=0.7)

@@ -153,7 +153,9 @@ def _draw_slice(axes: Axes, one: LesionSlice) -> None:
 
 
 def sums_of_diameters(courses: Mapping[str, Sequence[Mapping]]) -> bytes:
-    """Draws each patient's sum of diameters over time, in percent of the baseline, with the thresholds of RECIST.
+    """Draws each patient's sum of diameters over time, in percent of the baseline, with RECIST's partial response.
+
+    Progression has no line: it counts from the smallest sum so far, which is another in each patient.
 
     Args:
       courses: for each patient a row per time point, with `change_percent`, `overall` and `time_point`; rows whose
@@ -161,10 +163,9 @@ def sums_of_diameters(courses: Mapping[str, Sequence[Mapping]]) -> bytes:
     """
     figure = new_figure(8, 3.8)
     axes = figure.subplots()
-    for threshold, name in ((20, "+20 %"), (-30, "-30 %")):
-        axes.axhline(threshold, color="0.6", linestyle="dashed", linewidth=1)
-        beside = {"xycoords": ("axes fraction", "data"), "xytext": (4, 0), "textcoords": "offset points"}
-        axes.annotate(name, (1, threshold), va="center", fontsize=8, **beside)
+    axes.axhline(-30, color="0.6", linestyle="dashed", linewidth=1)
+    beside = {"xycoords": ("axes fraction", "data"), "xytext": (4, 0), "textcoords": "offset points"}
+    axes.annotate("-30 %", (1, -30), va="center", fontsize=8, **beside)
     longest: Sequence[Mapping] = max(courses.values(), key=len)
     for (patient, rows), color in zip(courses.items(), itertools.cycle(PALETTE), strict=False):
         points = [
