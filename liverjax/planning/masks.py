@@ -12,7 +12,7 @@ from liverjax.errors import InputError
 from liverjax.planning.diameters import MeasuredMask, measure
 from liverjax.planning.patients import Patient, TimePoint
 from liverjax.scans import nifti
-from liverjax.volume import Volume
+from liverjax.volume import Volume, value_counts
 
 # A transform that shrinks a volume to a thousandth registers nothing.
 _SMALLEST_DETERMINANT = 1e-3
@@ -37,7 +37,7 @@ def read_masks(
     for index, point in enumerate(patient.time_points):
         volume = nifti.read_mask(point.mask, labels=range(256))
         tumor = np.isin(volume.voxels, tumor_labels)
-        counts = np.sum([np.bincount(plane.ravel(), minlength=256) for plane in volume.voxels.T], axis=0)
+        counts = value_counts(volume.voxels)
         other = {int(value) for value in np.flatnonzero(counts) if value} - set(tumor_labels)
         if not index:
             at_baseline = other
