@@ -51,11 +51,28 @@ def main() -> None:
 
     nnunet("nnUNetv2_plan_and_preprocess", "-d", "1", "-c", "2d", "-np", "2", "--verify_dataset_integrity")
     nnunet("nnUNetv2_train", "1", "2d", "all", "-tr", "LimitedTrainer", "-device", "cpu")
-    predict = ("-d", "1", "-c", "2d", "-f", "all", "-tr", "LimitedTrainer", "-device", "cpu", "-npp", "1", "-nps", "1")
+    predict = (
+        "-d",
+        "1",
+        "-c",
+        "2d",
+        "-f",
+        "all",
+        "-tr",
+        "LimitedTrainer",
+        "-device",
+        "cpu",
+        "-npp",
+        "1",
+        "-nps",
+        "1",
+    )
     nnunet("nnUNetv2_predict", "-i", str(held_out), "-o", str(args.o / "masks_nnunet"), *predict)
     ours = args.o / "masks_liverjax"
     liverjax = shutil.which("liverjax")
-    subprocess.run([liverjax, "predict", f"--model={args.run}", "-i", held_out, "-o", ours, "--quiet"], check=True)
+    subprocess.run(
+        [liverjax, "predict", f"--model={args.run}", "-i", held_out, "-o", ours, "--quiet"], check=True
+    )
     print("case", "nnU-Net 2d", "liverjax", sep="\t")
     for case in data["test"]:
         reference = np.asarray(nib.load(args.dataset / "labelsTr" / f"{case}.nii.gz").dataobj) > 0
