@@ -3,9 +3,9 @@
   python tests/benchmarks/nnunet/duel.py --nnunet=ENVIRONMENT --dataset=DATASET --run=RUN --minutes=50 -o FOLDER
 
 `RUN` is a finished run of ours, whose `run.json` says which cases trained and which are held out; `ENVIRONMENT` holds
-nnU-Net 2.8 and torch; `DATASET` is in the layout of nnU-Net. nnU-Net gets the cases that trained and those that chose our
-checkpoint; it plans and preprocesses by its defaults, trains `fold all`, and predicts with its mirroring. Minutes of its planning
-and of its predictions are printed, and not counted; nor is our `prepare`.
+nnU-Net 2.8 and torch; `DATASET` is in the layout of nnU-Net. nnU-Net gets the cases that trained and those that chose
+our checkpoint; it plans and preprocesses by its defaults, trains `fold all`, and predicts with its mirroring. Minutes
+of its planning and of its predictions are printed, and not counted; nor is our `prepare`.
 """
 
 import argparse

@@ -13,7 +13,7 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 class LimitedTrainer(nnUNetTrainer):
     """One batch an epoch, as a batch takes a minute on two cores; no validation, which is not what is compared."""
 
-    def __init__(self, plans, configuration, fold, dataset_json, device=torch.device("cpu")):
+    def __init__(self, plans, configuration, fold, dataset_json, device):
         super().__init__(plans, configuration, fold, dataset_json, device)
         self.num_iterations_per_epoch = 1
         self.seconds = 60 * float(os.environ["MINUTES"])
