@@ -219,7 +219,7 @@ class Train:
     steps: int = 20_000
     #: Learning rate at the end of the warm-up, the highest one.
     learning_rate: float = 1e-3
-    #: "adam", "adamw" (with `weight_decay`) or "sgd" (with Nesterov's `momentum`).
+    #: "adam", "adamw" (with `weight_decay`), "muon" or "sgd" (with Nesterov's `momentum`).
     optimizer: str = "adam"
     #: Decoupled decay of kernels, not of biases and norms, per step and unit of the rate; read by "adamw".
     weight_decay: float = 0.01
@@ -266,7 +266,7 @@ class Train:
             _require(getattr(self, name) >= 0, f"train.{name}", getattr(self, name), "0 or more")
         for name in ("momentum", "ema_decay"):
             _require(0 <= getattr(self, name) < 1, f"train.{name}", getattr(self, name), "a share in [0, 1)")
-        _choose("train.optimizer", self.optimizer, ("adam", "adamw", "sgd"))
+        _choose("train.optimizer", self.optimizer, ("adam", "adamw", "muon", "sgd"))
         _choose("train.schedule", self.schedule, ("constant", "cosine", "poly"))
         _choose("train.on_nonfinite", self.on_nonfinite, ("stop", "skip"))
         _require(self.learning_rate > 0, "train.learning_rate", self.learning_rate, "above 0")

@@ -52,7 +52,7 @@ def evaluate(
       predictions: a mask file, or a folder of them, named as the cases.
       references: a mask file, a folder of them, or a data set in any known layout.
       output: folder for `summary.json`, `cases.csv` and `lesions.csv`; None writes nothing.
-      metrics: names out of `METRICS`, or ``nsd_<tolerance>mm``.
+      metrics: names out of `METRICS`, ``nsd_<tolerance>mm`` or ``false_<distance>mm_ml``.
       regions: "liver", "tumor" or both; by default both, but no tumours where no mask holds one. Lesions and the LiTS
         table belong to "tumor".
       compare: another method's predictions of the same cases, to be tested against in pairs.

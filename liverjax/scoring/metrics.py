@@ -14,6 +14,7 @@ import functools
 import re
 from collections.abc import Callable
 
+import edt
 import numpy as np
 
 from liverjax.errors import InputError, did_you_mean
@@ -216,6 +217,18 @@ class Region:
         """Distances between the surface elements."""
         return surface.between_elements(*self._masks)
 
+    def false_ml(self, beyond_mm: float) -> float:
+        """Returns the volume of the prediction, in ml, that lies further than ``beyond_mm`` from the reference.
+
+        From centre to centre of voxels; all of the prediction if there is no reference. What is left of false volume
+        without the rim, on whose place people do not agree either: pieces in other organs, above and below the liver.
+        """
+        prediction, reference, spacing = self._masks
+        elsewhere = np.asarray(reference) == 0
+        distance = edt.edt(elsewhere.astype(np.uint8), anisotropy=tuple(spacing))
+        far = (distance > beyond_mm) | elsewhere.all()
+        return float(np.count_nonzero((np.asarray(prediction) != 0) & far) * self.voxel_ml)
+
     @property
     def miccai(self) -> float:
         """The MICCAI score."""
@@ -233,7 +246,7 @@ class Region:
 
 
 #: Metrics of a region by name. Dice, IoU and NSD are shares, VOE and RVD percent, MICCAI points of 100, distances mm,
-#: volumes ml. `metric` also takes ``nsd_5mm`` and other tolerances.
+#: volumes ml. `metric` also takes ``nsd_5mm``, ``false_20mm_ml`` and other distances.
 METRICS: dict[str, Callable[[Region], float]] = {
     "dice": lambda region: region.overlap.dice,
     "iou": lambda region: region.overlap.iou,
@@ -249,6 +262,7 @@ METRICS: dict[str, Callable[[Region], float]] = {
     "miccai": lambda region: region.miccai,
     "prediction_ml": lambda region: region.overlap.prediction * region.voxel_ml,
     "reference_ml": lambda region: region.overlap.reference * region.voxel_ml,
+    "false_10mm_ml": lambda region: region.false_ml(10.0),
 }
 
 
@@ -258,9 +272,10 @@ def metric(name: str) -> Callable[[Region], float]:
     Raises:
       InputError: there is none.
     """
-    tolerance = re.fullmatch(r"nsd_(\d+(?:\.\d+)?)mm", name)
-    if tolerance:
-        return lambda region: region.elements.nsd(float(tolerance[1]))
+    tolerance = re.fullmatch(r"(nsd|false)_(\d+(?:\.\d+)?)mm(_ml)?", name)
+    if tolerance and (tolerance[1] == "false") == bool(tolerance[3]):
+        mm = float(tolerance[2])
+        return lambda region: region.false_ml(mm) if tolerance[3] else region.elements.nsd(mm)
     if name == "msd":
         raise InputError(
             "metric 'msd' has two meanings; expected 'hausdorff' (SLIVER's maximum surface distance) or 'assd' (the "

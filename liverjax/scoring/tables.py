@@ -39,8 +39,11 @@ _COUNTS = {
 
 def name(metric: str) -> str:
     """Returns the name of a metric, with its unit."""
-    tolerance = re.fullmatch(r"nsd_(.+)mm", metric)
-    return f"NSD at {tolerance[1]} mm" if tolerance else _NAMES[metric]
+    if tolerance := re.fullmatch(r"nsd_(.+)mm", metric):
+        return f"NSD at {tolerance[1]} mm"
+    if distance := re.fullmatch(r"false_(.+)mm_ml", metric):
+        return f"false beyond {distance[1]} mm [ml]"
+    return _NAMES[metric]
 
 
 def of_summary(summary: dict) -> dict[str, list[dict[str, str]]]:

@@ -7,6 +7,7 @@ import math
 
 import jax
 import optax
+import optax.contrib
 
 from liverjax.options import Train
 
@@ -25,7 +26,25 @@ def _build(name: str, clip_norm: float, weight_decay: float, momentum: float) ->
         return optax.chain(
             clip, optax.scale_by_adam(), optax.add_decayed_weights(weight_decay, mask=_kernels)
         )
+    if name == "muon":  # Minus one, as its own rate turns the sign, and the step's does not.
+        return optax.chain(
+            clip, optax.contrib.muon(-1.0, consistent_rms=0.2, muon_weight_dimension_numbers=_matrices)
+        )
     return optax.chain(clip, optax.scale_by_adam())
+
+
+def _matrices(params: dict) -> dict:
+    """Returns how Muon reads each array as a matrix; None, and Adam, for norms, biases, the stem and the head.
+
+    A convolution (rows, columns, in, out) maps all it sees to its output channels (Bernstein 2024).
+    """
+
+    def matrix(path, array):
+        if array.ndim < 2 or path[0].key in ("stem", "head"):
+            return None
+        return optax.contrib.MuonDimensionNumbers(tuple(range(array.ndim - 1)), array.ndim - 1)
+
+    return jax.tree_util.tree_map_with_path(matrix, params)
 
 
 def _kernels(params: dict) -> dict:

@@ -6,8 +6,11 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
 from liverjax import scoring
+from liverjax.errors import InputError
 from liverjax.scoring import metrics
 
 #: A mask that is empty alone gives, by metric: prediction empty, reference empty.
@@ -55,6 +58,37 @@ def test_every_metric_of_a_cohort_is_that_of_its_function():
     assert set(ONE_EMPTY) == {
         functions.get(name, name) for name in filter(metrics.is_tested, metrics.METRICS)
     }
+
+
+def test_false_volume_counts_what_is_further_than_that_from_the_reference():
+    prediction, reference = np.zeros((2, 20, 5, 5), bool)
+    reference[2:5] = True
+    prediction[2:8] = True  # 2, 4 and 6 mm from the reference's last plane of voxels,
+    prediction[14, 2, 2] = True  # and a piece at 20 mm.
+    region = metrics.Region(prediction, reference, (2, 1, 3))
+    for mm, voxels in ((1, 3 * 25 + 1), (2, 2 * 25 + 1), (5, 25 + 1), (10, 1), (19.9, 1), (20, 0)):
+        assert metrics.metric(f"false_{mm}mm_ml")(region) == pytest.approx(voxels * 0.006)
+    nothing = metrics.Region(prediction, np.zeros_like(reference), (2, 1, 3))
+    assert metrics.metric("false_10mm_ml")(nothing) == pytest.approx(prediction.sum() * 0.006)
+
+
+@given(st.integers(0, 2**32 - 1), st.floats(0.5, 8))
+@settings(max_examples=30, deadline=None)
+def test_false_volume_is_that_of_a_search_over_all_voxels(seed, mm):
+    rng = np.random.default_rng(seed)
+    prediction, reference = rng.random((2, 6, 5, 7)) < 0.2
+    spacing = rng.uniform(0.5, 3, 3)
+    places, others = np.argwhere(prediction) * spacing, np.argwhere(reference) * spacing
+    nearest = np.linalg.norm(places[:, None] - others[None], axis=-1).min(1, initial=np.inf)
+    assume(not np.isclose(nearest, mm, rtol=1e-5).any())
+    region = metrics.Region(prediction, reference, tuple(spacing))
+    assert region.false_ml(mm) == pytest.approx((nearest > mm).sum() * spacing.prod() / 1000)
+
+
+@pytest.mark.parametrize("name", ["false_10mm", "nsd_2mm_ml", "false_mm_ml"])
+def test_a_half_known_metric_is_refused(name):
+    with pytest.raises(InputError, match="does not exist"):
+        metrics.metric(name)
 
 
 def test_public_names_exist():

@@ -36,7 +36,13 @@ def test_numbers(value, text):
 
 
 @pytest.mark.parametrize(
-    ("metric", "name"), [("dice", "Dice"), ("nsd_2.5mm", "NSD at 2.5 mm"), ("assd", "ASSD [mm]")]
+    ("metric", "name"),
+    [
+        ("dice", "Dice"),
+        ("nsd_2.5mm", "NSD at 2.5 mm"),
+        ("false_5mm_ml", "false beyond 5 mm [ml]"),
+        ("assd", "ASSD [mm]"),
+    ],
 )
 def test_names_have_units(metric, name):
     assert tables.name(metric) == name

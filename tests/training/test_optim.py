@@ -54,3 +54,23 @@ def test_the_gradient_is_clipped_before_adam_and_not_after():
     expected = [0.19 * np.array([[0.6, 0.8]]), 0.001999 * np.array([[0.36, 0.64]])]
     for moment, value in zip(moments, expected, strict=True):
         np.testing.assert_allclose(moment, value, rtol=1e-3)
+
+
+def test_muon_gives_kernels_the_orthogonal_part_of_their_gradient_and_the_others_to_adam():
+    random = np.random.default_rng(0)
+    shapes = {"stem": (3, 3, 1, 8), "block": (3, 3, 4, 8), "up": (4, 32), "head": (1, 1, 8, 2), "scale": (8,)}
+    gradient = {name: {"kernel": random.normal(size=shape)} for name, shape in shapes.items()}
+    optimizer = build_optimizer(Train(optimizer="muon", clip_norm=0.0))
+    direction, _ = optimizer.update(gradient, optimizer.init(gradient), gradient)
+    for name, size in (("block", (36, 8)), ("up", (4, 32))):
+        found = np.asarray(direction[name]["kernel"]).reshape(size)
+        u, _, v = np.linalg.svd(gradient[name]["kernel"].reshape(size), full_matrices=False)
+        # Each direction of the gradient has the same length, but for what Newton-Schulz leaves (0.7 to 1.2), and the
+        # root mean square of the whole is 0.2, as that of Adam about is: 0.2 = length * sqrt(rank / number).
+        lengths = np.diag(u.T @ found @ v.T) / (0.2 * np.sqrt(found.size / min(size)))
+        np.testing.assert_allclose(lengths, 0.95, atol=0.3)
+        np.testing.assert_allclose(u @ (u.T @ found @ v.T) @ v, found, atol=1e-3)
+    # Adam with Nesterov's momentum looks a step ahead (Dozat 2016): 0.9 m / (1 - 0.9^2) + 0.1 g / (1 - 0.9), m = 0.1 g.
+    for name in ("stem", "head", "scale"):
+        expected = (0.09 / 0.19 + 1) * np.sign(gradient[name]["kernel"])
+        np.testing.assert_allclose(direction[name]["kernel"], expected, atol=1e-3)
