@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Mapping
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import nibabel as nib
 import numpy as np
@@ -82,6 +82,23 @@ class Prediction:
         """
         classes = self.grid_probabilities.shape[-1]
         write_labels(path, self.labels, format=format, classes=classes, algorithm=algorithm)
+
+    def show(self, reference: Volume | None = None, height: int = 480) -> Any:
+        """Returns a widget for a notebook to display: three planes and a rendering, with the mask and its uncertainty.
+
+        Args:
+          reference: a mask by a reader, voxel on voxel with the scan, that is shown beside the prediction.
+          height: in pixels.
+
+        Raises:
+          InputError: ipyniivue is not installed, or the reference does not lie on the scan.
+        """
+        from liverjax.viewer.notebook import widget
+        from liverjax.viewer.study import Study
+
+        doubt = None if self.uncertainty is None else self.on_scan(self.uncertainty.entropy)
+        known = None if reference is None else lambda: reference
+        return widget(Study(self.scan.name, self.scan, {"prediction": self.labels}, known, doubt), height)
 
     def expected_dice(self) -> float:
         """Returns the Dice of the liver, tumours included, that the networks expect of their own mask.
