@@ -96,7 +96,7 @@ def colors(browser, tmp_path):
     """Pixels of the picture that are as blue, orange, green, yellow as an outline."""
     picture = np.asarray(Image.open(io.BytesIO(browser.shoot(tmp_path / "shot.png"))).convert("RGB")).astype(
         int
-    )[:, :900]
+    )[:, :560]
     wanted = {
         "blue": (86, 180, 233),
         "orange": (230, 159, 0),
@@ -107,7 +107,7 @@ def colors(browser, tmp_path):
 
 
 def test_the_page_shows_leads_and_stays_on_this_machine(browser, served, tmp_path):
-    browser.open(served.address)
+    browser.open(served.address, 900, 420)
     assert browser.wait("document.body?.dataset.state") == "ready"
     assert browser.run("document.title") == "<b>first</b>, liverjax"
     assert voxel(browser)[2] == 20  # The worst slice is where it opens.
