@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Mapping
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import nibabel as nib
 import numpy as np
 
 from liverjax.labels import BACKGROUND
 from liverjax.scans.grid import Grid, probabilities_on_scan
+from liverjax.scans.write import write_labels
 from liverjax.volume import Volume
 
 #: Area in mm2 that counts as right in every slice: slices with next to no liver have a high quality.
@@ -67,6 +68,37 @@ class Prediction:
     def volumes(self) -> dict[str, float]:
         """Returns the volume in ml of the liver with its tumours and, if the network has the class, of the tumours."""
         return self.labels.region_millilitres(self.grid_probabilities.shape[-1])
+
+    def save(self, path: str | os.PathLike, format: str = "nifti", algorithm: str = "liverjax") -> None:
+        """Writes the mask, atomically: as NIfTI, or as a DICOM object that refers to the series of the scan.
+
+        Args:
+          path: ends in `.nii` or `.nii.gz`, or in `.dcm`.
+          format: "nifti", "dicom-seg" or "rtstruct".
+          algorithm: what made the mask, as DICOM objects state.
+
+        Raises:
+          InputError: as `scans.write.write_labels`.
+        """
+        classes = self.grid_probabilities.shape[-1]
+        write_labels(path, self.labels, format=format, classes=classes, algorithm=algorithm)
+
+    def show(self, reference: Volume | None = None, height: int = 480) -> Any:
+        """Returns a widget for a notebook to display: three planes and a rendering, with the mask and its uncertainty.
+
+        Args:
+          reference: a mask by a reader, voxel on voxel with the scan, that is shown beside the prediction.
+          height: in pixels.
+
+        Raises:
+          InputError: ipyniivue is not installed, or the reference does not lie on the scan.
+        """
+        from liverjax.viewer.notebook import widget
+        from liverjax.viewer.study import Study
+
+        doubt = None if self.uncertainty is None else self.on_scan(self.uncertainty.entropy)
+        known = None if reference is None else lambda: reference
+        return widget(Study(self.scan.name, self.scan, {"prediction": self.labels}, known, doubt), height)
 
     def expected_dice(self) -> float:
         """Returns the Dice of the liver, tumours included, that the networks expect of their own mask.

@@ -16,7 +16,7 @@ INFERENCE = DATASETS | OBJECTS | {"prediction", "models", "checkpoint"}
 ROOMS = {
     **dict.fromkeys(MODULES, MODULES),
     "scans": MODULES,
-    "prediction": SCANS,
+    "prediction": SCANS | {"viewer"},
     "datasets": SCANS,
     "objects": SCANS,
     "data": DATASETS,
@@ -31,7 +31,7 @@ ROOMS = {
     "experiments": SCORING | {"data"},
     "studies": SCORING | INFERENCE | {"inference", "pretrained", "experiments"},
     "report": SCANS,
-    "viewer": SCANS | {"prediction"},
+    "viewer": SCANS | {"objects"},
 }
 #: Rooms whose results come from plain arrays, on any laptop.
 WITHOUT_JAX = {

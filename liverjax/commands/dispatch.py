@@ -1,9 +1,9 @@
 """The command ``liverjax``: finds the command that the first word names, parses its flags, runs it.
 
-Each module of this package that `COMMANDS` names is a command. Its docstring is its help, ``define(values)``
-defines its flags, and ``run(args)`` does the work and returns the exit status (None is 0). The flag that
-``POSITIONAL`` names, if the module has it, is set by the first word if that is no flag. No flag may be given without a
-value, as by an unset variable of a script, except those that ``MAY_BE_EMPTY`` names.
+Each module of this package that `COMMANDS` names is a command. Its docstring is its help, ``define(values)`` defines
+its flags, and ``run(args)`` does the work and returns the exit status (None is 0). The flag that ``POSITIONAL`` names,
+if the module has it, is set by the first word if that is no flag, and by those after it if ``SEVERAL`` is true. No flag
+may be given without a value, as by an unset variable of a script, except those that ``MAY_BE_EMPTY`` names.
 """
 
 from __future__ import annotations
@@ -37,6 +37,8 @@ COMMANDS = {
     "prepare": "turn a folder of scans and masks into a store for training",
     "train": "train the networks of the three views, or resume",
     "predict": "segment a scan or a folder of scans",
+    "convert": "write a finished mask as a DICOM segmentation or structure set of its series",
+    "view": "look at scans, masks and uncertainty in a browser",
     "evaluate": "score predicted masks against references",
     "recist": "measure lesions and their response over time by RECIST 1.1, and how raters agree",
     "plan": "volumes of the liver and its tumours, and activity and dose of SIRT, from masks",
@@ -133,8 +135,10 @@ def run_program(program: types.ModuleType, name: str, words: list[str]) -> int:
         about = (program.__doc__ or COMMANDS.get(name.split()[-1], "")).strip()
         print(f"{usage}\n\n{about}\n\nFlags:\n{_flag_help(values)}\n\n{_STATUS}")
         return 0
-    if positional and words and not words[0].startswith("-"):
-        words = [f"--{positional}={words[0]}", *words[1:]]
+    if positional:
+        count = next((n for n, word in enumerate(words) if word.startswith("-")), len(words))
+        count = count if getattr(program, "SEVERAL", False) else min(count, 1)
+        words = [*(f"--{positional}={word}" for word in words[:count]), *words[count:]]
     try:
         surplus = values([name, *_with_overrides(words)])[1:]
     except flags.Error as error:

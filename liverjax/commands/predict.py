@@ -23,6 +23,7 @@ def define(values: flags.FlagValues) -> None:
     string("model", None, "folder of a training run, or a bundle", **on)
     string("input", None, "scan, or folder of scans in any known layout", short_name="i", **on)
     string("output", None, "mask file for one scan, or folder", short_name="o", **on)
+    choice("format", "nifti", ["nifti", "dicom-seg", "rtstruct"], "of the masks", **on)
     reading.define(values)
     choice("subset", None, ["train", "validation", "test"], "only this subset of the run's split", **on)
     boolean("skip_existing", False, "leave cases alone whose mask is there", **on)
@@ -53,7 +54,7 @@ def run(args: flags.FlagValues) -> int:
     from liverjax.report.figures import preview
 
     cases = found = find_cases(args.input, reading=reading.reading(args))
-    outputs.is_mask_file(args.output)  # What cannot be one is refused before the model is loaded.
+    outputs.check_output(args.output, cases, args.format)  # Before the model is loaded.
     changes = {name: args[name].value for name in ("fusion", "ensemble", "flips", "accumulator")}
     model = load_model(args.model, views=args.views).with_options(None, args.override, **changes)
     model = with_onnx_runtime(model) if args.runtime == "onnx" else model
@@ -62,11 +63,10 @@ def run(args: flags.FlagValues) -> int:
     extras = predict.Extras(args.save_probabilities, args.save_uncertainty, args.mc_samples, picture)
     if not args.quiet:
         print(predict.describe(model, cases, extras), file=sys.stderr)
-    settings = {"extras": extras, "skip_existing": args.skip_existing, "found": found}
-    records, line = [], ""
+    records, settings = [], {"skip_existing": args.skip_existing, "found": found, "format": args.format}
     try:
         with tqdm(total=len(cases), desc="predict", unit="case", disable=args.quiet) as bar:
-            for outcome in predict.predict_cases(model, cases, args.output, **settings):
+            for outcome in predict.predict_cases(model, cases, args.output, extras=extras, **settings):
                 bar.update()
                 records.append(outcome.record())
                 if outcome.error:

@@ -38,7 +38,7 @@ from liverjax.datasets.folders import Folders, kind
 from liverjax.datasets.names import check_id, natural_key, printable
 from liverjax.errors import InputError, did_you_mean
 from liverjax.files import local_path
-from liverjax.scans import AS_STORED, Reading, dicom
+from liverjax.scans import AS_STORED, Reading, dicom, dicom_files
 
 _LOG = logging.getLogger("liverjax")
 
@@ -294,14 +294,19 @@ def _flat(root: Path, folders: Folders) -> Listing:
 
 def _dicom(root: Path) -> Listing:
     """Names a series by its folders, as `PATIENT_STUDY_SERIES`; the data set's own folder only if it holds slices."""
-    folders = dicom.find_folders(root)
+    found = dicom.find_folders(root)
+    folders = [folder for folder in found if len(found) == 1 or not dicom_files.is_scout(folder)] or found
+    notices = []
+    if len(folders) < len(found):
+        named = ", ".join(os.path.relpath(folder, root) for folder in found if folder not in folders)
+        notices = [("left_out", f"{root}: scouts are not used: {named}")]
     here = Path(os.path.abspath(root))
     start = here.parent if root in folders else here
     parts = [Path(os.path.abspath(folder)).relative_to(start).parts for folder in folders]
     ids = ["_".join(names) for names in parts]
     if len(set(ids)) < len(ids):  # as a_b/c and a/b_c
         ids = ["__".join(names) for names in parts]
-    return Listing(list(zip(ids, folders, strict=True)))
+    return Listing(list(zip(ids, folders, strict=True)), notices=notices)
 
 
 _LAYOUTS: dict[str, Callable[[Path, Folders], Listing]] = {

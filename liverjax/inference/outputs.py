@@ -19,19 +19,20 @@ from liverjax.checkpoint import manifest
 from liverjax.config import to_dict
 from liverjax.datasets.case import Case
 from liverjax.errors import InputError
-from liverjax.files import local_path, make_folder, read_json
+from liverjax.files import local_path, make_folder, read_json, write_json
 from liverjax.inference.segmenter import Segmenter
 from liverjax.inference.volumes import write_volumes
 from liverjax.labels import TUMOR
+from liverjax.scans import write
 
 _LOG = logging.getLogger("liverjax")
 
 #: Stages of a prediction, of which the seconds are noted.
 STAGES = ("read", "resample", "network", "back", "write")
-_MASK = re.compile(r"\.nii(\.gz)?$", re.IGNORECASE)
+_MASK = re.compile(r"(\.nii(\.gz)?|(\.seg|\.rtstruct)?\.dcm)$", re.IGNORECASE)
 # Names that mean an image in a format that is not written; a folder may have any other ending.
 _OTHER_FORMATS = re.compile(
-    r"\.(nii\.\w+|hdr|img|mha|mhd|nrrd|nhdr|dcm|dicom|mgh|mgz|mnc|gipl|vtk|vti|stl|npy|npz|png|jpe?g|tiff?|gz|zip)$",
+    r"\.(nii\.\w+|hdr|img|mha|mhd|nrrd|nhdr|dicom|mgh|mgz|mnc|gipl|vtk|vti|stl|npy|npz|png|jpe?g|tiff?|gz|zip)$",
     re.IGNORECASE,
 )
 # Where the references of a scan lie that was named by its file, so that nothing else is known of its data set.
@@ -56,9 +57,21 @@ def is_mask_file(output: str | os.PathLike) -> bool:
         return False
     if _OTHER_FORMATS.search(output.name) and not _MASK.search(output.name):
         raise InputError(
-            f"{output}: a mask is written as NIfTI, expected an --output that ends in .nii or .nii.gz, or a folder"
+            f"{output}: a mask is written as NIfTI or DICOM, expected an --output that ends in .nii or .nii.gz "
+            "(.dcm with --format=dicom-seg or rtstruct), or a folder"
         )
     return bool(_MASK.search(output.name))
+
+
+def check_output(output: str | os.PathLike, cases: Sequence[Case], format: str) -> None:
+    """Refuses an output that cannot be written in a format, before a model is loaded.
+
+    Raises:
+      InputError: as `is_mask_file`, `scans.write.check_format` and `scans.write.check_scans`.
+    """
+    if is_mask_file(output):
+        write.check_format(pathlib.Path(output), format)
+    write.check_scans([case.image for case in cases], format)
 
 
 def stem(path: pathlib.Path) -> str:
@@ -67,14 +80,15 @@ def stem(path: pathlib.Path) -> str:
 
 
 def mask_paths(
-    cases: Sequence[Case], output: str | os.PathLike, found: Sequence[Case] = ()
+    cases: Sequence[Case], output: str | os.PathLike, found: Sequence[Case] = (), format: str = "nifti"
 ) -> list[pathlib.Path]:
-    """Returns where the masks go: the file ``output`` for a single case, else ``output/<id>.nii.gz``.
+    """Returns where the masks go: the file ``output`` for a single case, else ``output/<id>`` with the format's ending.
 
     Args:
       cases: those that are predicted.
       output: the file or folder.
       found: further cases of their data set, whose files are left alone as well.
+      format: one of `scans.write.FORMATS`.
 
     Raises:
       InputError: ``output`` names one file for several cases, or a file of another format; or a mask would take the
@@ -82,7 +96,7 @@ def mask_paths(
     """
     output = pathlib.Path(output)
     if not is_mask_file(output):
-        paths = [output / f"{case.id}.nii.gz" for case in cases]
+        paths = [output / f"{case.id}{write.ENDINGS[format]}" for case in cases]
     elif len(cases) > 1:
         raise InputError(f"{output} names one file for {len(cases)} cases, expected a folder")
     else:
@@ -173,7 +187,8 @@ def write_manifest(
 ) -> str:
     """Writes ``manifest.json`` into the output folder: what was predicted, from what, with what and how fast.
 
-    And ``volumes.csv`` (`volumes.write_volumes`); beside the mask of a single case it is ``<name>_volumes.csv``.
+    And ``labels.json``, the names of the label ids, and ``volumes.csv`` (`volumes.write_volumes`); beside the mask of a
+    single case that is ``<name>_volumes.csv``.
     "cases" are those of this run. What an earlier manifest says of masks that are still as they were stays, in the list
     "earlier" of its runs: of cases that this run did not have, and of masks that it skipped, or failed to write anew.
 
@@ -205,6 +220,7 @@ def write_manifest(
                 earlier=_earlier(path, records),
             )
             write_volumes(path.parent / "volumes.csv", records, tumors)
+            write_json(path.parent / "labels.json", write.label_names(len(model.config.labels)))
     elif records:
         mask = pathlib.Path(output)
         write_volumes(mask.with_name(f"{stem(mask)}_volumes.csv"), records, tumors)

@@ -30,7 +30,7 @@ from liverjax.files import replacing
 from liverjax.inference import memory, outputs
 from liverjax.inference.segmenter import Devices, Segmenter
 from liverjax.prediction import Prediction
-from liverjax.scans import nifti, nifti_header
+from liverjax.scans import nifti, nifti_header, write
 
 _LOG = logging.getLogger("liverjax")
 # Cases that are read or written while every device is busy with one: more would only cost memory.
@@ -156,6 +156,7 @@ def predict_cases(
     extras: Extras = MASKS_ONLY,
     skip_existing: bool = False,
     found: Sequence[Case] = (),
+    format: str = "nifti",
     devices: Sequence[jax.Device] | None = None,
 ) -> Iterator[Outcome]:
     """Segments the cases and writes their masks, uint8 and voxel on voxel with the scans.
@@ -171,14 +172,17 @@ def predict_cases(
       extras: what to write beside the masks.
       skip_existing: leave cases alone whose mask is already there.
       found: further cases of the data set, whose scans and references are not overwritten either.
+      format: of the masks, one of `scans.write.FORMATS`; those of DICOM need scans that are DICOM series.
       devices: that share the cases; see `default_devices`.
 
     Raises:
-      InputError: as `outputs.mask_paths` and `outputs.make_ready`, before anything is computed.
+      InputError: as `outputs.check_output`, `outputs.mask_paths` and `outputs.make_ready`, before anything is computed.
       ConfigError: as `Segmenter.plan`, likewise.
     """
     model.plan(member_entropy=extras.uncertainty, samples=extras.mc_samples)
-    paths = outputs.mask_paths(cases, output, found)
+    outputs.check_output(output, cases, format)
+    paths = outputs.mask_paths(cases, output, found, format)
+    made = {"classes": len(model.config.labels), "algorithm": f"liverjax {model.config.name}"}
     outputs.make_ready(path for path in paths if not (skip_existing and path.exists()))
     devices = default_devices() if devices is None else devices
     shared, count = Devices(devices), len(devices) + _WAITING
@@ -203,7 +207,7 @@ def predict_cases(
                 outcome = Outcome(case, path, prediction, seconds=dict(prediction.seconds))
                 _write_extras(outcome, prediction, extras, model.config.labels)
                 # Last of all: where there is a mask, its extras are complete.
-                nifti.write(path, prediction.labels)
+                write.write_labels(path, prediction.labels, format=format, **made)
                 outcome.seconds["write"] = time.perf_counter() - start
             return outcome
         except (LiverjaxError, OSError) as error:

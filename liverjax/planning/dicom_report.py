@@ -19,7 +19,7 @@ from liverjax import __version__, files
 from liverjax.planning.assessment import USE, Assessment, lesion_name
 from liverjax.planning.course import Finding, Part
 from liverjax.planning.diameters import Line
-from liverjax.scans import dicom, dicom_files
+from liverjax.scans import dicom, dicom_files, dicom_source
 
 _LOG = logging.getLogger("liverjax")
 
@@ -38,11 +38,6 @@ _NON_TARGET = {
     "non-CR/non-PD": "NonTargetLesionIncompleteResponseOrStableDisease",
     "PD": "NonTargetLesionProgressiveDisease",
 }
-#: What highdicom copies from a slice to the report, and fails without: empty where an anonymiser has removed it.
-_COPIED = (
-    "PatientID", "PatientName", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "StudyID",
-    "AccessionNumber", "ReferringPhysicianName",
-)  # fmt: skip
 
 
 def save(folder: str | os.PathLike, assessments: Sequence[Assessment]) -> list[pathlib.Path]:
@@ -132,7 +127,7 @@ class _Series:
     def _header(self, number: int) -> Any:
         if number not in self._read:
             header = dicom_files.read(self._stack[number].path)
-            for name in _COPIED:
+            for name in dicom_source.COPIED:
                 if name not in header:
                     setattr(header, name, "")
             self._read[number] = header

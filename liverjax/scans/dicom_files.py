@@ -96,6 +96,18 @@ def find_folders(root: str | os.PathLike) -> list[Path]:
     return found
 
 
+def is_scout(folder: Path) -> bool:
+    """Whether all slices in a folder are localizers, as of a series on which the others were planned."""
+    try:
+        # Of any other series, the first slice decides.
+        return all(
+            "LOCALIZER" in str(read(path).get("ImageType")).upper()
+            for path in filter(_is_slice, files(folder))
+        )
+    except InputError:  # It is reported when the series is read.
+        return False
+
+
 def files(folder: Path) -> list[Path]:
     """Returns the files in a folder, by name, but no hidden ones and no DICOMDIR."""
     try:

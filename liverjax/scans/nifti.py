@@ -12,12 +12,15 @@ import io
 import math
 import os
 import stat
+import typing
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import nibabel as nib
 import numpy as np
+from nibabel.nifti1 import Nifti1Extension
 
 from liverjax import labels as label_ids
 from liverjax.errors import InputError
@@ -126,7 +129,13 @@ def read_mask(path: str | os.PathLike, *, labels: Sequence[int] = range(len(labe
         ) from error
 
 
-def write(path: str | os.PathLike, volume: Volume, *, dtype: np.dtype | type | None = None) -> None:
+def write(
+    path: str | os.PathLike,
+    volume: Volume,
+    *,
+    dtype: np.dtype | type | None = None,
+    extension: Nifti1Extension | None = None,
+) -> None:
     """Writes a volume, unscaled, atomically.
 
     The NIfTI version of `volume.source` is kept. If the affine is still that of its header, every geometry field is
@@ -137,6 +146,7 @@ def write(path: str | os.PathLike, volume: Volume, *, dtype: np.dtype | type | N
       path: ends in `.nii` or `.nii.gz`.
       volume: its voxels are (x, y, z); bool becomes uint8, float16 float32.
       dtype: type on disk; the voxels' own by default.
+      extension: of the header, such as the names of labels.
 
     Raises:
       InputError: wrong suffix, the folder cannot be written to, voxels that are no intensities, or a type that NIfTI
@@ -147,6 +157,8 @@ def write(path: str | os.PathLike, volume: Volume, *, dtype: np.dtype | type | N
     check_voxels(volume)
     voxels = _storable(volume.voxels, dtype, volume.name)
     header = _header_for(volume, voxels.dtype)
+    if extension is not None:
+        header["vox_offset"] = header.single_vox_offset + extension.get_sizeondisk()
     try:
         with replacing(path) as temporary, contextlib.ExitStack() as stack:
             stream = stack.enter_context(open(temporary, "wb"))
@@ -154,7 +166,9 @@ def write(path: str | os.PathLike, volume: Volume, *, dtype: np.dtype | type | N
                 # No name and no time in the gzip header: equal volumes give equal bytes.
                 stream = stack.enter_context(gzip.GzipFile("", "wb", _GZIP_LEVEL, stream, mtime=0))
             stream.write(header.binaryblock)
-            stream.write(bytes(int(header["vox_offset"]) - len(header.binaryblock)))  # no extensions
+            stream.write(bytes([extension is not None, 0, 0, 0]))
+            if extension is not None:
+                extension.write_to(typing.cast(BinaryIO, stream), byteswap=False)
             for index in range(voxels.shape[2]):  # slice by slice: no second copy of the volume in memory
                 stream.write(voxels[:, :, index].tobytes(order="F"))
     except OSError as error:

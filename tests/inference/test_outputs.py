@@ -12,10 +12,10 @@ from liverjax.inference import outputs
 
 
 @pytest.mark.parametrize(
-    "name", ["m.mha", "m.nrrd", "m.hdr", "M.IMG", "m.dcm", "m.nii.bz2", "m.mgz", "m.img.gz"]
+    "name", ["m.mha", "m.nrrd", "m.hdr", "M.IMG", "m.dicom", "m.nii.bz2", "m.mgz", "m.img.gz"]
 )
 def test_other_formats_are_refused_and_the_remedy_works(tmp_path, name):
-    with pytest.raises(InputError, match=r"ends in \.nii or \.nii\.gz, or a folder"):
+    with pytest.raises(InputError, match=r"ends in \.nii or \.nii\.gz .*, or a folder"):
         outputs.is_mask_file(tmp_path / name)
     assert outputs.is_mask_file(tmp_path / "MASK.NII.GZ") and outputs.stem(tmp_path / "MASK.NII.GZ") == "MASK"
     for folder in ("run.v1.2", "masks", "a.b"):
