@@ -37,6 +37,7 @@ COMMANDS = {
     "prepare": "turn a folder of scans and masks into a store for training",
     "train": "train the networks of the three views, or resume",
     "predict": "segment a scan or a folder of scans",
+    "models": "list the models that come with the library, or print the card of one",
     "evaluate": "score predicted masks against references",
     "recist": "measure lesions and their response over time by RECIST 1.1, and how raters agree",
     "plan": "volumes of the liver and its tumours, and activity and dose of SIRT, from masks",
