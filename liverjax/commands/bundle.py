@@ -3,7 +3,8 @@
   liverjax bundle --workdir=RUN -o liver.safetensors --licence=CC-BY-SA-4.0 --scores=SCORES/summary.json
 
 The file holds the networks and, as JSON in its metadata, config, calibration, versions, licence and, if given, scores
-and a card (docs/models.md, --card with --held_out=NAME=SCORES/summary.json for each of its held-out groups); its checksum is verified whenever it is read, and nothing in it can run. It names no case and no folder, so that
+and a card (docs/models.md: --card, with --held_out=NAME=SCORES/summary.json for each of its held-out groups). Its
+checksum is verified whenever it is read, and nothing in it can run. It names no case and no folder, so that
 `predict --subset=test` needs the folder of the run.
 """
 
@@ -52,10 +53,14 @@ def run(args: flags.FlagValues) -> None:
     if groups and not args.card:
         raise ConfigError("--held_out without --card, expected --card=FILE, whose groups it scores")
     if "" in groups.values():
-        raise ConfigError(f"--held_out is {','.join(args.held_out)!r}, expected NAME=SCORES/summary.json each")
+        raise ConfigError(
+            f"--held_out is {','.join(args.held_out)!r}, expected NAME=SCORES/summary.json each"
+        )
     held_out = {name: bundle.read_scores(file) for name, file in groups.items()}
     card = read_card(args.card, held_out) if args.card else None
-    model = load_model(pathlib.Path(args.workdir))  # As a path: what is shipped is not bundled again..with_options(ensemble=args.ensemble)
+    model = load_model(
+        pathlib.Path(args.workdir)
+    )  # As a path: what is shipped is not bundled again..with_options(ensemble=args.ensemble)
     bundle.write_bundle(
         output, model, licence=args.licence, credit=args.credit, scores=scores, card=card, dtype=args.dtype
     )

@@ -16,7 +16,9 @@ POSITIONAL = "name"
 
 def define(values: flags.FlagValues) -> None:
     """Defines the command's flags."""
-    flags.DEFINE_string("name", None, "model whose card is printed (default: a list of all)", flag_values=values)
+    flags.DEFINE_string(
+        "name", None, "model whose card is printed (default: a list of all)", flag_values=values
+    )
     flags.DEFINE_bool("json", False, "print JSON, for programs", flag_values=values)
 
 

@@ -1,4 +1,4 @@
-"""Many cases with one model, as `liverjax predict` shows them: a bar, a line for each error, the manifest at the end."""
+"""Many cases with one model, as `liverjax predict` shows them: a bar, a line for each error, the manifest."""
 
 from __future__ import annotations
 

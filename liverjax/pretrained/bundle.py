@@ -79,10 +79,12 @@ def write_bundle(
 
     Raises:
       ConfigError: an unknown type, or one that cannot hold a value of the model.
-      CheckpointError: a value of the model is not finite.
+      CheckpointError: a value of the model is not finite, or the card is none.
       InputError: the path is an address, such as ``gs://bucket/model``.
     """
     path = local_path(path, "the bundle")
+    if card is not None:
+        cards.check_card(card, path)
     if dtype not in DTYPES:
         raise ConfigError(f"dtype is {dtype!r}, expected one of {', '.join(DTYPES)}")
     config = to_dict(model.config)

@@ -24,9 +24,9 @@ def read_card(path: str | os.PathLike, scores: Mapping[str, Mapping[str, Any]]) 
     """Returns the card of a JSON file, with scores of each group of held-out scans.
 
     Args:
-      path: the file: "about" (one sentence), "data", "never_tried" and "commands" (lists of lines), and "held_out", which
-        names groups: ``{"scans": what they are, "modality": "ct" or "mr", "trained": whether scans of their kind
-        trained}``.
+      path: the file: "about" (one sentence), "data", "never_tried" and "commands" (lists of lines), and "held_out",
+        which names groups: ``{"scans": what they are, "modality": "ct" or "mr", "trained": whether scans of their
+        kind trained}``.
       scores: of each group, by its name, what `bundle.read_scores` reads.
 
     Raises:
@@ -160,7 +160,10 @@ def text(name: str, facts: Mapping[str, Any], size: int) -> str:
     lines += [f"| {key} | {value} |" for key, value in rows]
     lines += ["", "Trained on:", "", *(f"- {line}" for line in card["data"])]
     lines += ["", "Dice of the liver per case, on held-out scans:", ""]
-    lines += ["| scans | such scans trained | cases | mean | median | worst | best |", "|---|---|---|---|---|---|---|"]
+    lines += [
+        "| scans | such scans trained | cases | mean | median | worst | best |",
+        "|---|---|---|---|---|---|---|",
+    ]
     for group in card["held_out"].values():
         dice = " | ".join(f"{group['dice'][key]:.3f}" for key in DICE)
         trained = "yes" if group["trained"] else "no"
