@@ -169,9 +169,10 @@ def two_models(tiny_run, tmp_path, monkeypatch):
     return tmp_path / "shipped"
 
 
-@pytest.fixture
-def scans(tmp_path):
+@pytest.fixture(scope="module")
+def three_scans(tmp_path_factory):
     """Folder of two CT and a MR, and nothing that says which is which."""
+    tmp_path = tmp_path_factory.mktemp("three")
     coarse = {"shape": (48, 40, 36), "spacing": (8.0, 8.0, 8.0)}
     for kind, patients in (("ct", range(2)), ("mr", range(2, 3))):
         write_dataset(tmp_path / kind, patients, modality=kind, **coarse)
@@ -179,6 +180,12 @@ def scans(tmp_path):
             (tmp_path / "scans").mkdir(exist_ok=True)
             shutil.copy(file, tmp_path / "scans" / f"{kind}_{file.name.replace('_0000', '')}")
     return tmp_path / "scans"
+
+
+@pytest.fixture
+def scans(three_scans, tmp_path):
+    """The same, for a test to change."""
+    return shutil.copytree(three_scans, tmp_path / "scans")
 
 
 def _predict(*words):
