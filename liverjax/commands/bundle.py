@@ -50,12 +50,11 @@ def run(args: flags.FlagValues) -> None:
     output = output_file(args.output, "--output")
     scores = bundle.read_scores(args.scores) if args.scores else None
     groups = dict(group.partition("=")[::2] for group in args.held_out)
+    given = f"--held_out is {', '.join(map(repr, args.held_out))}"
     if groups and not args.card:
-        raise ConfigError("--held_out without --card, expected --card=FILE, whose groups it scores")
+        raise ConfigError(f"{given} without --card, expected --card=FILE, whose groups it scores")
     if "" in groups.values():
-        raise ConfigError(
-            f"--held_out is {','.join(args.held_out)!r}, expected NAME=SCORES/summary.json each"
-        )
+        raise ConfigError(f"{given}, expected NAME=SCORES/summary.json each")
     held_out = {name: bundle.read_scores(file) for name, file in groups.items()}
     card = read_card(args.card, held_out) if args.card else None
     model = load_model(

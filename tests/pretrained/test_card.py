@@ -77,13 +77,13 @@ def test_words_and_scores_become_one_card(files, tiny_run, capsys):
             [*scores, f"--held_out=fra={files / 'far'}.json"],
             "has no held-out group 'fra'; did you mean 'far'?",
         ),
-        ([scores[0], "--held_out=far"], "--held_out is '.*,far', expected NAME=SCORES/summary.json each"),
+        ([scores[0], "--held_out=far"], "--held_out is '.*', 'far', expected NAME=SCORES/summary.json each"),
     ):
         assert main([*words, *wrong]) == 1
         assert re.search(message, capsys.readouterr().err)
     assert main([*words[:-1], *scores]) == 1
     assert (
-        "--held_out without --card, expected --card=FILE, whose groups it scores" in capsys.readouterr().err
+        "' without --card, expected --card=FILE, whose groups it scores" in capsys.readouterr().err
     )
     path.unlink()
     assert main([*words, *scores]) == 0 and path.read_bytes() == written
