@@ -2,8 +2,9 @@
 
   liverjax bundle --workdir=RUN -o liver.safetensors --licence=CC-BY-SA-4.0 --scores=SCORES/summary.json
 
-The file holds the networks and, as JSON in its metadata, config, calibration, versions, licence and, if given, scores;
-its checksum is verified whenever it is read, and nothing in it can run. It names no case and no folder, so that
+The file holds the networks and, as JSON in its metadata, config, calibration, versions, licence and, if given, scores
+and a card (docs/models.md: --card, with --held_out=NAME=SCORES/summary.json for each of its held-out groups). Its
+checksum is verified whenever it is read, and nothing in it can run. It names no case and no folder, so that
 `predict --subset=test` needs the folder of the run.
 """
 
@@ -22,6 +23,10 @@ def define(values: flags.FlagValues) -> None:
     )
     flags.DEFINE_string("credit", "", "whom users are to credit", flag_values=values)
     flags.DEFINE_string("scores", None, "summary.json of `liverjax evaluate` to put in", flag_values=values)
+    flags.DEFINE_string("card", None, "JSON file of words for the card to put in", flag_values=values)
+    flags.DEFINE_multi_string(
+        "held_out", [], "NAME=FILE: summary.json of a held-out group of the card", flag_values=values
+    )
     flags.DEFINE_enum(
         "ensemble", None, ["all", "best"], "of several restarts, what to put in", flag_values=values
     )
@@ -34,15 +39,29 @@ def define(values: flags.FlagValues) -> None:
 
 def run(args: flags.FlagValues) -> None:
     """Runs the command."""
+    import pathlib
+
+    from liverjax.errors import ConfigError
     from liverjax.files import output_file
     from liverjax.pretrained import bundle
+    from liverjax.pretrained.card import read_card
     from liverjax.pretrained.load import load_model
 
     output = output_file(args.output, "--output")
     scores = bundle.read_scores(args.scores) if args.scores else None
-    model = load_model(args.workdir).with_options(ensemble=args.ensemble)
+    groups = dict(group.partition("=")[::2] for group in args.held_out)
+    given = f"--held_out is {', '.join(map(repr, args.held_out))}"
+    if groups and not args.card:
+        raise ConfigError(f"{given} without --card, expected --card=FILE, whose groups it scores")
+    if "" in groups.values():
+        raise ConfigError(f"{given}, expected NAME=SCORES/summary.json each")
+    held_out = {name: bundle.read_scores(file) for name, file in groups.items()}
+    card = read_card(args.card, held_out) if args.card else None
+    model = load_model(
+        pathlib.Path(args.workdir)
+    )  # As a path: what is shipped is not bundled again..with_options(ensemble=args.ensemble)
     bundle.write_bundle(
-        output, model, licence=args.licence, credit=args.credit, scores=scores, dtype=args.dtype
+        output, model, licence=args.licence, credit=args.credit, scores=scores, card=card, dtype=args.dtype
     )
     if not args.quiet:
         print(bundle.describe(output))

@@ -39,6 +39,7 @@ COMMANDS = {
     "predict": "segment a scan or a folder of scans",
     "convert": "write a finished mask as a DICOM segmentation or structure set of its series",
     "view": "look at scans, masks and uncertainty in a browser",
+    "models": "list the models that come with the library, or print the card of one",
     "evaluate": "score predicted masks against references",
     "recist": "measure lesions and their response over time by RECIST 1.1, and how raters agree",
     "plan": "volumes of the liver and its tumours, and activity and dose of SIRT, from masks",

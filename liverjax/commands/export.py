@@ -13,7 +13,9 @@ from absl import flags
 
 def define(values: flags.FlagValues) -> None:
     """Defines the command's flags."""
-    flags.DEFINE_string("model", None, "folder of a training run, or a bundle", flag_values=values)
+    flags.DEFINE_string(
+        "model", None, "folder of a training run, bundle, or shipped model", flag_values=values
+    )
     flags.DEFINE_enum("format", "stablehlo", ["stablehlo", "onnx"], "what to write", flag_values=values)
     flags.DEFINE_string("output", None, "folder to write to", short_name="o", flag_values=values)
     flags.DEFINE_enum(

@@ -1,8 +1,9 @@
 """Segment a scan or a folder of scans.
 
-  liverjax predict --model=RUN -i SCAN.nii.gz -o MASK.nii.gz
+  liverjax predict -i SCAN.nii.gz -o MASK.nii.gz
   liverjax predict --model=RUN -i DATASET -o FOLDER --subset=test --preview --save_uncertainty
 
+Without --model, a shipped model for the modality of each scan is taken, and named (`liverjax models` lists them).
 Masks lie voxel on voxel on their scans: 0 background, 1 liver, 2 tumour. FOLDER/manifest.json lists what was done, with
 doubts, FOLDER/volumes.csv the volumes. A scan that cannot be used is reported, and the others go on. Research use only.
 """
@@ -11,16 +12,16 @@ import sys
 from typing import Any
 
 from absl import flags
-from tqdm import tqdm
 
 from liverjax.commands import reading
+from liverjax.commands.segmenting import segment
 
 
 def define(values: flags.FlagValues) -> None:
     """Defines the command's flags."""
     on: dict[str, Any] = {"flag_values": values}
     string, choice, boolean = flags.DEFINE_string, flags.DEFINE_enum, flags.DEFINE_bool
-    string("model", None, "folder of a training run, or a bundle", **on)
+    string("model", None, "run, bundle, or shipped model (default: a shipped one, by modality)", **on)
     string("input", None, "scan, or folder of scans in any known layout", short_name="i", **on)
     string("output", None, "mask file for one scan, or folder", short_name="o", **on)
     choice("format", "nifti", ["nifti", "dicom-seg", "rtstruct"], "of the masks", **on)
@@ -40,41 +41,36 @@ def define(values: flags.FlagValues) -> None:
     flags.DEFINE_multi_string("override", [], "another value for a field predict.* of the config", **on)
     boolean("preview", False, "write a picture of three views beside each mask", **on)
     boolean("quiet", False, "print errors only", **on)
-    missing = "train a model (liverjax train, or liverjax demo to try), or name a bundle that you were given"
-    flags.register_validator("model", lambda value: value is not None, missing, flag_values=values)
-    flags.mark_flags_as_required(["model", "input", "output"], flag_values=values)
+    flags.mark_flags_as_required(["input", "output"], flag_values=values)
 
 
 def run(args: flags.FlagValues) -> int:
     """Runs the command; the exit status is 1 if a case failed."""
     from liverjax.datasets.layouts import find_cases
-    from liverjax.inference import outputs, predict
+    from liverjax.inference import outputs
+    from liverjax.pretrained import registry
+
+    cases = find_cases(args.input, reading=reading.reading(args))
+    outputs.check_output(args.output, cases, args.format)  # Before a model is loaded.
+    chosen = registry.for_cases(cases, args.input) if args.model is None else {args.model: cases}
+    if len(chosen) > 1:
+        outputs.mask_paths(cases, args.output, format=args.format)  # Several models never write one file in turn.
+    return max(_predict(args, model, of_model, cases) for model, of_model in chosen.items())
+
+
+def _predict(args: flags.FlagValues, source: str, cases: Any, found: Any) -> int:
+    from liverjax.inference import predict
     from liverjax.pretrained.load import load_model
     from liverjax.pretrained.onnx import with_onnx_runtime
     from liverjax.report.figures import preview
 
-    cases = found = find_cases(args.input, reading=reading.reading(args))
-    outputs.check_output(args.output, cases, args.format)  # Before the model is loaded.
     changes = {name: args[name].value for name in ("fusion", "ensemble", "flips", "accumulator")}
-    model = load_model(args.model, views=args.views).with_options(None, args.override, **changes)
+    model = load_model(source, views=args.views).with_options(None, args.override, **changes)
     model = with_onnx_runtime(model) if args.runtime == "onnx" else model
     cases = predict.shard(predict.subset(model, cases, args.subset) if args.subset else cases, args.shard)
     picture = preview if args.preview else None
     extras = predict.Extras(args.save_probabilities, args.save_uncertainty, args.mc_samples, picture)
     if not args.quiet:
-        print(predict.describe(model, cases, extras), file=sys.stderr)
-    records, settings = [], {"skip_existing": args.skip_existing, "found": found, "format": args.format}
-    try:
-        with tqdm(total=len(cases), desc="predict", unit="case", disable=args.quiet) as bar:
-            for outcome in predict.predict_cases(model, cases, args.output, extras=extras, **settings):
-                bar.update()
-                records.append(outcome.record())
-                if outcome.error:
-                    bar.write(f"liverjax: error: {' '.join(str(outcome.error).split())}", file=sys.stderr)
-    finally:  # Of an interrupted run as well.
-        line = outputs.write_manifest(args.output, args.shard, model, records, args.model)
-    if not args.quiet:
-        print(line)
-    if (failed := sum(record["status"] == "failed" for record in records)) and len(cases) > 1:
-        print(f"liverjax: {failed} of {len(cases)} cases failed", file=sys.stderr)
-    return 1 if failed else 0
+        print(f"model {source}: {predict.describe(model, cases, extras)}", file=sys.stderr)
+    settings = {"extras": extras, "skip_existing": args.skip_existing, "found": found, "format": args.format}
+    return segment(args, model, source, cases, **settings)

@@ -19,7 +19,7 @@ def define(values: flags.FlagValues) -> None:
     flags.DEFINE_multi_string("override", [], "another value for a field of the config", **on)
     flags.DEFINE_string("store", None, "folder that `liverjax prepare` wrote", **on)
     flags.DEFINE_string("workdir", None, "folder of the run", **on)
-    flags.DEFINE_string("init", None, "model to start from: folder of a run, or a bundle", **on)
+    flags.DEFINE_string("init", None, "model to start from: run, bundle, or shipped model", **on)
     flags.DEFINE_list("views", None, "views to train (default: all of the config)", **on)
     flags.DEFINE_float("max_minutes", None, "minutes in all, shared by the views", **on)
     flags.DEFINE_enum(
@@ -62,7 +62,8 @@ def _run(args: flags.FlagValues) -> None:
     with initialize_distributed(args.distributed):
         init = None
         if args.init:
-            model = load_model(local_path(args.init, "--init"))
+            local_path(args.init, "--init")  # An address is refused by the name of the flag.
+            model = load_model(args.init)
             views = {name: view for name in config.networks for view in config.views_of(name)[:1]}
             init = {
                 name: model.trained(view)[1] for name, view in views.items() if view in model.config.views

@@ -25,12 +25,13 @@ from liverjax.inference.calibration import Calibration, from_json, to_json
 from liverjax.inference.network import Networks
 from liverjax.inference.segmenter import Segmenter
 from liverjax.options import Config
+from liverjax.pretrained import card as cards
 
 #: Types that arrays can be stored in, with their names in the file.
 DTYPES = {"float16": "F16", "float32": "F32"}
 
 _FORMAT = "liverjax model"
-_VERSION = 1
+_VERSION = 2
 #: The fields of the metadata, each one JSON text, and their types.
 _FIELDS: dict[str, type | tuple[type, ...]] = {
     "format": str,
@@ -46,8 +47,11 @@ _FIELDS: dict[str, type | tuple[type, ...]] = {
     "scores": (dict, type(None)),
     "licence": str,
     "credit": str,
+    "card": (dict, type(None)),
     "sha256": str,
 }
+#: Fields that the files of version 1 lack.
+_SINCE_2 = {"card": None}
 #: The blocks of a summary.json that name no case and no file.
 _SCORES = ("scores", "lits", "liverjax_version")
 
@@ -59,6 +63,7 @@ def write_bundle(
     licence: str,
     credit: str = "",
     scores: dict | None = None,
+    card: dict | None = None,
     dtype: str = "float16",
 ) -> None:
     """Writes a model to one file.
@@ -69,18 +74,22 @@ def write_bundle(
       licence: of the weights, such as CC-BY-SA-4.0.
       credit: whom users are to credit.
       scores: of `read_scores`.
+      card: of `card.read_card`.
       dtype: type of the arrays, one of `DTYPES`.
 
     Raises:
       ConfigError: an unknown type, or one that cannot hold a value of the model.
-      CheckpointError: a value of the model is not finite.
+      CheckpointError: a value of the model is not finite, or the card is none.
       InputError: the path is an address, such as ``gs://bucket/model``.
     """
     path = local_path(path, "the bundle")
+    if card is not None:
+        cards.check_card(card, path)
     if dtype not in DTYPES:
         raise ConfigError(f"dtype is {dtype!r}, expected one of {', '.join(DTYPES)}")
     config = to_dict(model.config)
     del config["store"]  # a folder of the machine that trained
+    del config["split"]["test_cases"]  # ids of cases
     facts = {
         "format": _FORMAT,
         "version": _VERSION,
@@ -95,6 +104,7 @@ def write_bundle(
         "scores": scores,
         "licence": licence,
         "credit": credit,
+        "card": card,
     }
     arrays = {
         f"{view}/{name}": _stored(np.asarray(array), dtype, f"{path}: {view}/{name}")
@@ -204,17 +214,18 @@ def describe(path: str | os.PathLike) -> str:
     facts = read_facts(path)
     config: Config = facts["config"]
     spacing = " x ".join(f"{value:g}" for value in config.preprocess.spacing)
-    modality = "CT and MR" if config.preprocess.modality == "any" else config.preprocess.modality.upper()
     members = f", {facts['members']} networks each" if facts["members"] > 1 else ""
     cases = ", ".join(f"{count} {subset}" for subset, count in facts["cases"].items())
     lines = [
-        f"{path}: {', '.join(config.labels[1:])} in {modality} at {spacing} mm; "
+        f"{path}: {cards.task(config)} in {cards.modality(config)} at {spacing} mm; "
         f"{len(config.views)} views{members}; {os.path.getsize(path) / 1e6:.1f} MB in {facts['dtype']}",
         f"cases: {cases}; data {facts['data'][:12]}; liverjax {facts['versions'].get('liverjax', 'unknown')}",
     ]
     for region, scores in ((facts["scores"] or {}).get("scores") or {}).items():
         if scores.get("dice_per_case") is not None:
             lines.append(f"{region}: Dice per case {scores['dice_per_case']:.3f} of {scores['cases']} cases")
+    if facts["card"]:
+        lines.append(f"held out, Dice: {cards.held_out(facts['card'])}")
     credit = f"; credit {facts['credit']}" if facts["credit"] else ""
     return "\n".join([*lines, f"licence {facts['licence']}{credit}"])
 
@@ -257,6 +268,7 @@ def _facts(metadata: Mapping[str, str], path: str | os.PathLike) -> dict[str, An
     if "format" not in facts or "version" not in facts:
         raise CheckpointError(f"{path}: no model bundle (its metadata states no format and version)")
     kind, version = facts["format"], facts["version"]
+    facts = {**_SINCE_2, **facts} if version == 1 else facts
     if kind != _FORMAT:
         raise CheckpointError(f"{path}: is {reprlib.repr(kind)}, expected {_FORMAT!r}")
     if isinstance(version, int) and version > _VERSION:
@@ -274,8 +286,10 @@ def _facts(metadata: Mapping[str, str], path: str | os.PathLike) -> dict[str, An
         and all(isinstance(number, str) for number in facts["versions"].values())
         and _are_scores(facts["scores"] or {})
     )
-    if not counted or version != _VERSION or facts["dtype"] not in DTYPES:
+    if not counted or version not in (1, _VERSION) or facts["dtype"] not in DTYPES:
         raise CheckpointError(f"{path}: no model bundle (a field of its metadata has another type or value)")
+    if facts["card"] is not None:
+        cards.check_card(facts["card"], path)
     try:
         config = resolve(facts["config"])
     except (

@@ -1,9 +1,10 @@
-"""Loading a model: the folder of a training run, or a bundle."""
+"""Loading a model: the folder of a training run, a bundle, or a shipped model by its name."""
 
 from __future__ import annotations
 
 import dataclasses
 import os
+import pathlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,32 +23,40 @@ from liverjax.inference.segmenter import Segmenter
 from liverjax.models import build_unet
 from liverjax.options import Config
 from liverjax.pretrained.bundle import read_bundle
+from liverjax.pretrained.registry import bundle_of
 
 
 def load_model(
     path: str | os.PathLike, *, views: Sequence[str] | None = None, calibrated: bool = True
 ) -> Segmenter:
-    """Returns the model in a bundle, or in the folder of a training run: there the best checkpoint of each view.
+    """Returns a model: a shipped one, that of a bundle, or of the folder of a training run the best checkpoints.
 
     Of a run with several restarts those that were kept last, each with its best checkpoint; while views are still
     being trained, as many of each as the view has that has the fewest.
 
     Args:
-      path: the file, or the folder.
+      path: the file, or the folder; or, as text, the name of a shipped model (`liverjax models` lists them). What has
+        that name in the working directory goes before it.
       views: only the networks of these are restored, so that the others of a run need not be trained yet; by default
         those of all views.
       calibrated: of a run, whether its ``calibration.json`` is read; a new fit needs none, whatever state it is in.
 
     Raises:
-      CheckpointError: it is neither, is damaged, or a view has no sound checkpoint.
+      CheckpointError: it is none of these, is damaged, or a view has no sound checkpoint.
       ConfigError: the model has no such view.
       InputError: the path is an address, such as ``gs://bucket/run``.
     """
-    path = local_path(path, "the model")
-    if path.is_file():
-        config, networks, calibration, about = read_bundle(path, _template)
-        chosen = _choose(config, views)
-        return Segmenter(chosen, networks.select(chosen.views), None, calibration, about)
+    folder = local_path(path, "the model")
+    with bundle_of(path) as bundle:
+        if bundle is None:
+            return _of_run(folder, views, calibrated)
+        config, networks, calibration, about = read_bundle(bundle, _template)
+    chosen = _choose(config, views)
+    return Segmenter(chosen, networks.select(chosen.views), None, calibration, about)
+
+
+def _of_run(path: pathlib.Path, views: Sequence[str] | None, calibrated: bool) -> Segmenter:
+    """Returns the model in the folder of a training run."""
     facts = read_manifest(path / "run.json")
     config = resolve(facts["config"])
     chosen = _choose(config, views)

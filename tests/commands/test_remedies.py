@@ -28,7 +28,7 @@ def test_a_mistyped_command_is_the_one_that_is_meant(capsys):
     capsys.readouterr()
 
 
-@pytest.mark.parametrize("name", [name for name in COMMANDS if name not in ("demo", "bench")])
+@pytest.mark.parametrize("name", [name for name in COMMANDS if name not in ("demo", "bench", "models")])
 def test_the_help_that_wrong_usage_names_lists_the_flags_that_are_required(name, capsys):
     assert main([name]) == 2
     error = capsys.readouterr().err

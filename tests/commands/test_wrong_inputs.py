@@ -22,6 +22,7 @@ RIGHT = {
     "prepare": {"input": "scans", "output": "out", "config": "small.py"},
     "train": {"config": "small.py", "store": "store", "workdir": "out"},
     "predict": {"model": "run", "input": "scans", "output": "out"},
+    "models": {"name": "any_liver"},
     "evaluate": {"predictions": "scans/labelsTr", "references": "scans", "output": "out"},
     "calibrate": {"workdir": "run", "input": "scans"},
     "quality": {"models": "run", "input": "scans"},
@@ -64,6 +65,7 @@ WRONG = {
         "model": _MODEL, "input": _DATA, "output": _FOLDER, "shard": ("nonsense", "0/2", "3/2", "-1/2", "nan/2"),
         "views": ("nonsense", "axial,axial"), **_READING,
     },
+    "models": {"name": ("nonsense", "run", "gs://bucket/x")},
     "evaluate": {
         "predictions": _MASKS, "references": _MASKS, "output": _FOLDER, "compare": _MASKS,
         "model": (*_RUN, "notes.safetensors"), "regions": ("nonsense",), "metrics": ("nonsense",),
@@ -78,6 +80,7 @@ WRONG = {
     },
     "bundle": {
         "workdir": _RUN, "output": _FILE, "licence": (), "credit": (), "scores": (*_PATHS, "store/index.json"),
+        "card": (*_PATHS, "store/index.json"), "held_out": ("missing", "near=missing"),
     },
     "export": {"model": _MODEL, "output": _FOLDER},
     "bench": {"config": _CONFIG, "store": _STORE, "output": _FILE, "view": ("nonsense",)},

@@ -113,18 +113,6 @@ def test_a_model_of_the_livers_box_gives_way_to_one_of_scans(run, tiny_run, pred
     assert load_model(tiny_run).config.target.region == "scan" and predict(tiny_run) == (0, "")
 
 
-def test_without_a_model_the_ways_to_one_are_named(tiny_run, predict, phantom_scans, tmp_path, capsys):
-    words = ["predict", "-i", str(phantom_scans), "-o", str(tmp_path / "out")]
-    assert main(words) == 2
-    error = capsys.readouterr().err
-    assert "--model" in error and "train a model (liverjax train, or liverjax demo to try)" in error
-    assert "or name a bundle that you were given" in error and error.count("\n") == 1
-    # A run that was trained, and a bundle; the demo goes all the way in tests/commands.
-    file = tmp_path / "given.safetensors"
-    assert main(["bundle", f"--workdir={tiny_run}", "-o", str(file), "--licence=CC0-1.0", "--quiet"]) == 0
-    assert predict(tiny_run)[0] == predict(file)[0] == 0
-
-
 def test_places_that_hold_other_things_give_way_to_another_output(tiny_run, predict, phantom_scans, tmp_path):
     scans = shutil.copytree(phantom_scans, tmp_path / "scans", copy_function=shutil.copy)
     (tmp_path / "file").touch()
