@@ -36,7 +36,7 @@ def define(values: flags.FlagValues) -> None:
     words("liver_labels", [], "values of liver in the masks (default: 1, or as a dataset.json states)", **on)
     words("tumor_labels", [], "values of tumour in the masks (default: 2, likewise)", **on)
     string("tumor_masks", None, "mask of tumours in a file of its own, or a folder of them", **on)
-    words("calibration", [], "cases.csv of liverjax evaluate, of scans that did not train the model", **on)
+    words("calibration", [], "scores of scans that did not train the model: cases.csv, or folder of a sweep", **on)
     string("scans", None, "the scan, or a folder of scans, for the pictures", **on)
     string("regions", None, "volumetry: mask of lobes or segments, or a folder of them", **on)
     words("region_names", [], "volumetry: their names, as 1=left lobe,2=right lobe", **on)
