@@ -11,7 +11,6 @@ no such interval: a volume is then "not calibrated".
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import math
 import os
@@ -21,6 +20,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from liverjax.errors import InputError, did_you_mean, shown
+from liverjax.planning.csv_files import read_csv
 
 #: Fewest scans of which the ratios give an interval.
 FEWEST = 20
@@ -154,7 +154,7 @@ def _tables(given: str | os.PathLike) -> list[pathlib.Path]:
 
 def _of_sweep(folder: pathlib.Path, variant: str) -> list[pathlib.Path]:
     """Returns the tables of the folds of one variant (by default the first) and of the lowest seed of a sweep."""
-    columns, rows = _read(folder / "trials.csv")
+    columns, rows = read_csv(folder / "trials.csv")
     if not rows or not {"variant", "fold", "seed", "scored", "masks"} <= set(columns):
         raise InputError(
             f"{folder / 'trials.csv'}: has the columns {shown(', '.join(columns))}, expected those of `liverjax sweep`"
@@ -167,35 +167,25 @@ def _of_sweep(folder: pathlib.Path, variant: str) -> list[pathlib.Path]:
     lowest = min((row["seed"] for row in own), key=lambda seed: (len(seed), seed))
     own = [row for row in own if row["seed"] == lowest and row["scored"] == "True"]
     if not own:
-        raise InputError(f"{folder}: no trial of {variant!r} is scored, expected one or more: run the sweep again")
+        raise InputError(
+            f"{folder}: no trial of {variant!r} is scored, expected one or more: run the sweep again"
+        )
     found = []
     for row in own:
         # WORKDIR/ablations/NAME; scores of each metric are kept, and the volumes are the same in all of them.
         place = folder.resolve().parent.parent / row["masks"] / "scores"
         scores = sorted(place.glob("*/cases.csv"))
         if not scores:
-            raise InputError(f"{place}: holds no METRIC/cases.csv, expected the scores of fold {row['fold']}: run the sweep again")
+            raise InputError(
+                f"{place}: holds no METRIC/cases.csv, expected the scores of fold {row['fold']}: run the sweep again"
+            )
         found.append(scores[0])
     return found
 
 
-def _read(path: pathlib.Path) -> tuple[Sequence[str], list[dict[str, str]]]:
-    """Returns the columns and rows of a CSV file."""
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            columns = reader.fieldnames or []
-            rows = list(reader)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path}: is no CSV file ({error})") from None
-    return columns, rows
-
-
 def _rows(path: pathlib.Path) -> list[tuple[str, str, str, float, float]]:
     """Returns of each row with volumes its place, case, region, predicted and reference volume."""
-    columns, rows = _read(path)
+    columns, rows = read_csv(path)
     pair = next((pair for pair in _PAIRS if set(pair) <= set(columns)), None)
     if pair is None or not {"case", "region"} <= set(columns):
         raise InputError(

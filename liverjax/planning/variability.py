@@ -208,7 +208,9 @@ def limits_of_agreement(rows: Sequence[Mapping[str, Any]], raters: Sequence[str]
         compared = {
             f"{rater} - mean of the others": (
                 own,
-                np.divide(total - own, count - 1, out=np.full(len(table), math.nan), where=known[:, i] & (count > 1)),
+                np.divide(
+                    total - own, count - 1, out=np.full(len(table), math.nan), where=known[:, i] & (count > 1)
+                ),
             )
             for i, (rater, own) in enumerate(zip(raters, table.T, strict=True))
         }

@@ -118,7 +118,9 @@ def raters_report(
         if rows[-1]["n"]:
             unit = "ml" if kind == "volumes" else "mm"
             page.section(f"Agreement of {kind} [{unit}]")
-            page.text("Limits of agreement (95 %) of two raters: bias and 1.96 standard deviations of differences.")
+            page.text(
+                "Limits of agreement (95 %) of two raters: bias and 1.96 standard deviations of differences."
+            )
             page.table(rows if few else rows[-1:])
             if len(raters) == 2:
                 pair = [[row[rater] for row in values[kind]] for rater in raters]
