@@ -60,7 +60,7 @@ def run(args: flags.FlagValues) -> None:
     courses = raters.read_raters(args.raters, options, args.transforms)
     each = []
     if args.time_points:
-        files = {name: args[name].value for name in ("dates", "scans", "viable", "transforms")}
+        files = {name: getattr(args, name) for name in ("dates", "scans", "viable", "transforms")}
         found = patients.find_patients(args.time_points, **files)
         targets, beyond = stated.read_all(args.targets, args.elsewhere, found)
         each = [assessment.assess_patient(p, options, targets.get(p.id), beyond.get(p.id)) for p in found]
