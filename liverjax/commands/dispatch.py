@@ -311,9 +311,9 @@ def _overview() -> str:
 
 
 def _empty_flags(values: flags.FlagValues, allowed: Sequence[str]) -> list[str]:
-    """Returns the flags that were given as an empty text or list, and are not so by default."""
+    """Returns the flags that were given as an empty list, or as an empty text that is not their default."""
     given = (values[name] for name in values if values[name].present and values[name].name == name)
-    empty = [flag for flag in given if flag.value in ("", []) and flag.default not in ("", [])]
+    empty = [flag for flag in given if flag.value == [] or (flag.value == "" and flag.default != "")]
     return [flag.name for flag in empty if flag.name not in allowed]
 
 

@@ -23,8 +23,8 @@ NUMBERS = {
     "density_g_per_ml": "of liver and tumours (default: 1.03)",
     "dose_gy_kg_per_gbq": "dose of 1 GBq in 1 kg (default: 49.67 of Y-90, 15.87 of Ho-166)",
 }
-_SIRT = ("microspheres", "territory", "territory_labels", "perfused_share", "perfused_tumor_share", *NUMBERS)
-_VOLUMETRY = ("regions", "region_names")
+SIRT = ("microspheres", "territory", "territory_labels", "perfused_share", "perfused_tumor_share", *NUMBERS)
+VOLUMETRY = ("regions", "region_names")
 
 
 def define(values: flags.FlagValues) -> None:
@@ -36,7 +36,7 @@ def define(values: flags.FlagValues) -> None:
     words("liver_labels", [], "values of liver in the masks (default: 1, or as a dataset.json states)", **on)
     words("tumor_labels", [], "values of tumour in the masks (default: 2, likewise)", **on)
     string("tumor_masks", None, "mask of tumours in a file of its own, or a folder of them", **on)
-    words("calibration", [], "cases.csv of liverjax evaluate, of scans that did not train the model", **on)
+    words("calibration", [], "scores of scans that trained no model: cases.csv, or a sweep's folder", **on)
     string("scans", None, "the scan, or a folder of scans, for the pictures", **on)
     string("regions", None, "volumetry: mask of lobes or segments, or a folder of them", **on)
     words("region_names", [], "volumetry: their names, as 1=left lobe,2=right lobe", **on)
@@ -60,7 +60,7 @@ def check(args: flags.FlagValues) -> None:
     """
     from liverjax.errors import ConfigError
 
-    for name in _SIRT if args.task == "volumetry" else _VOLUMETRY:
+    for name in SIRT if args.task == "volumetry" else VOLUMETRY:
         if args[name].present:
             other = "sirt" if args.task == "volumetry" else "volumetry"
             raise ConfigError(

@@ -16,7 +16,6 @@ from absl import flags
 
 def define(values: flags.FlagValues) -> None:
     """Defines the flags of this command."""
-    number, whole = flags.DEFINE_float, flags.DEFINE_integer
     for name, default, meaning in (
         ("time_points", [], "masks in order of time, or folders of them"),
         ("raters", [], "folders of masks, or CSV files of diameters, one for each rater"),
@@ -30,13 +29,17 @@ def define(values: flags.FlagValues) -> None:
         flags.DEFINE_list(name, default, meaning, flag_values=values)
     flags.DEFINE_string("output", None, "folder for the results", short_name="o", flag_values=values)
     flags.DEFINE_string("elsewhere", None, "CSV file of findings beyond the masks", flag_values=values)
-    number("near_mm", 0.0, "match lesions without overlap up to this distance", 0, flag_values=values)
-    number("too_small_mm", 5.0, "what a smaller target lesion counts", 0, flag_values=values)
-    number("new_mm", 5.0, "new lesions that stay smaller are equivocal", 0, flag_values=values)
-    whole("simulate_raters", 0, "number of simulated raters", 0, flag_values=values)
-    number("error_mm", 2.0, "standard deviation of their errors", 0, flag_values=values)
-    number("bias_mm", 0.0, "standard deviation of their biases", 0, flag_values=values)
-    whole("seed", 0, "of simulation and bootstrap", 0, flag_values=values)
+    flags.DEFINE_integer("simulate_raters", 0, "number of simulated raters", 0, 1000, flag_values=values)
+    flags.DEFINE_integer("seed", 0, "of simulation and bootstrap", 0, flag_values=values)
+    for name, default, meaning in (
+        ("near_mm", 0.0, "match lesions without overlap up to this distance"),
+        ("too_small_mm", 5.0, "what a smaller target lesion counts"),
+        ("new_mm", 5.0, "new lesions that stay smaller are equivocal"),
+        ("error_mm", 2.0, "standard deviation of the errors of simulated raters"),
+        ("bias_mm", 0.0, "standard deviation of their biases"),
+    ):
+        flags.DEFINE_float(name, default, meaning, 0, 1000, flag_values=values)
+        flags.register_validator(name, lambda mm: mm == mm, "expected 0 to 1000 mm", flag_values=values)
     flags.mark_flag_as_required("output", flag_values=values)
     flags.register_multi_flags_validator(
         ["time_points", "raters"],
@@ -48,31 +51,30 @@ def define(values: flags.FlagValues) -> None:
 
 def run(args: flags.FlagValues) -> None:
     """Measures, follows, compares raters, writes the results and the reports."""
+    from liverjax.files import local_path
     from liverjax.planning import assessment, dicom_report, patients, pictures, raters, stated
     from liverjax.report import raters_report, response_report
 
     labels = stated.tumor_labels(args.tumor_labels)
     options = assessment.Options(labels, args.near_mm, args.too_small_mm, args.new_mm)
     courses = raters.read_raters(args.raters, options, args.transforms)
+    each = []
     if args.time_points:
-        found = patients.find_patients(
-            args.time_points,
-            dates=args.dates,
-            scans=args.scans,
-            viable=args.viable,
-            transforms=args.transforms,
-        )
+        files = {name: getattr(args, name) for name in ("dates", "scans", "viable", "transforms")}
+        found = patients.find_patients(args.time_points, **files)
         targets, beyond = stated.read_all(args.targets, args.elsewhere, found)
         each = [assessment.assess_patient(p, options, targets.get(p.id), beyond.get(p.id)) for p in found]
-        drawn = pictures.pictures(each)
-        assessment.save(args.output, each)
-        report = response_report(f"{args.output}/report.html", **assessment.report_rows(each), pictures=drawn)
-        dicom_report.save(args.output, each)
-        print(f"{assessment.table(each)}\n\n{assessment.USE}. Report: {report}")
         if args.simulate_raters:
             courses = raters.simulate(each, args.simulate_raters, args.error_mm, args.bias_mm, args.seed)
-    if courses:
-        agreement = raters.compare_raters(courses, args.seed)
+    agreement = raters.compare_raters(courses, args.seed) if courses else None
+    if each:
+        # Scans are read as they are drawn, which is before anything is written.
+        rows = {**assessment.report_rows(each), "pictures": pictures.pictures(each)}
+        report = response_report(local_path(args.output, "--output") / "report.html", **rows)
+        assessment.save(args.output, each)
+        dicom_report.save(args.output, each)
+        print(f"{assessment.table(each)}\n\n{assessment.USE}. Report: {report}")
+    if agreement:
         agreement.save(args.output)
         report = raters_report(f"{args.output}/raters.html", **agreement.report_rows())
         print(f"{agreement.table()}\n\n{assessment.USE}. Report of raters: {report}")

@@ -11,7 +11,6 @@ no such interval: a volume is then "not calibrated".
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import math
 import os
@@ -20,7 +19,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from liverjax.errors import InputError, shown
+from liverjax.errors import InputError, did_you_mean, shown
+from liverjax.planning.csv_files import read_csv
 
 #: Fewest scans of which the ratios give an interval.
 FEWEST = 20
@@ -114,10 +114,11 @@ def read_volume_errors(paths: Sequence[str | os.PathLike]) -> VolumeErrors:
 
     Columns: `case`, `region` (liver with its tumours, or tumor), and `prediction_ml` and `reference_ml`, or the numbers
     of voxels `voxels_prediction` and `voxels_reference`. The cases must not have trained the model that predicted: the
-    tables of several folds are given together.
+    tables of several folds are given together, or the folder of a sweep, which holds them all.
 
     Args:
-      paths: tables, or folders of evaluations.
+      paths: tables; folders of evaluations; or folders of sweeps (WORKDIR/ablations/NAME, or NAME:VARIANT for another
+        variant than the first), of which the tables of all folds of the lowest seed are read.
 
     Raises:
       InputError: a file cannot be read or has other columns or values; or a case occurs twice, as scans that are
@@ -125,8 +126,7 @@ def read_volume_errors(paths: Sequence[str | os.PathLike]) -> VolumeErrors:
     """
     logs: dict[str, dict[str, float]] = {region: {} for region in _REGIONS}
     files, left_out = [], 0
-    for given in map(pathlib.Path, paths):
-        path = given / "cases.csv" if given.is_dir() else given
+    for path in [path for given in paths for path in _tables(given)]:
         files.append(str(path))
         for place, case, region, predicted, reference in _rows(path):
             if case in logs[region]:
@@ -141,17 +141,51 @@ def read_volume_errors(paths: Sequence[str | os.PathLike]) -> VolumeErrors:
     return VolumeErrors(logs, tuple(files), left_out)
 
 
+def _tables(given: str | os.PathLike) -> list[pathlib.Path]:
+    """Returns the tables of cases that a path names: itself, that of an evaluation, or those of a sweep's folds."""
+    path, variant = pathlib.Path(given), ""
+    if not path.exists() and ":" in path.name:
+        name, _, variant = path.name.partition(":")
+        path = path.parent / name
+    if not (path / "trials.csv").is_file():
+        return [path / "cases.csv" if path.is_dir() else pathlib.Path(given)]
+    return _of_sweep(path, variant)
+
+
+def _of_sweep(folder: pathlib.Path, variant: str) -> list[pathlib.Path]:
+    """Returns the tables of the folds of one variant (by default the first) and of the lowest seed of a sweep."""
+    columns, rows = read_csv(folder / "trials.csv")
+    if not rows or not {"variant", "fold", "seed", "scored", "masks"} <= set(columns):
+        raise InputError(
+            f"{folder / 'trials.csv'}: has the columns {shown(', '.join(columns))}, expected those of `liverjax sweep`"
+        )
+    known = list(dict.fromkeys(row["variant"] for row in rows))
+    variant = variant or known[0]
+    if variant not in known:
+        raise InputError(f"{folder}: no variant {variant!r}{did_you_mean(variant, known)}")
+    own = [row for row in rows if row["variant"] == variant]
+    lowest = min((row["seed"] for row in own), key=lambda seed: (len(seed), seed))
+    own = [row for row in own if row["seed"] == lowest and row["scored"] == "True"]
+    if not own:
+        raise InputError(
+            f"{folder}: no trial of {variant!r} is scored, expected one or more: run the sweep again"
+        )
+    found = []
+    for row in own:
+        # WORKDIR/ablations/NAME; scores of each metric are kept, and the volumes are the same in all of them.
+        place = folder.resolve().parent.parent / row["masks"] / "scores"
+        scores = sorted(place.glob("*/cases.csv"))
+        if not scores:
+            raise InputError(
+                f"{place}: holds no METRIC/cases.csv, expected the scores of fold {row['fold']}: run the sweep again"
+            )
+        found.append(scores[0])
+    return found
+
+
 def _rows(path: pathlib.Path) -> list[tuple[str, str, str, float, float]]:
     """Returns of each row with volumes its place, case, region, predicted and reference volume."""
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            columns = reader.fieldnames or []
-            rows = list(reader)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path}: is no CSV file ({error})") from None
+    columns, rows = read_csv(path)
     pair = next((pair for pair in _PAIRS if set(pair) <= set(columns)), None)
     if pair is None or not {"case", "region"} <= set(columns):
         raise InputError(

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from liverjax.errors import InputError
+from liverjax.planning.csv_files import read_text
 from liverjax.planning.diameters import MeasuredMask, measure
 from liverjax.planning.patients import Patient, TimePoint
 from liverjax.scans import nifti
@@ -130,13 +131,13 @@ def read_transform(path: str | Path) -> np.ndarray:
       InputError: the file cannot be read, holds something else, or is singular or mirrors.
     """
     try:
-        matrix = np.loadtxt(path, dtype=float, ndmin=2)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
+        matrix = np.array([line.split() for line in read_text(path).splitlines() if line.strip()], float)
     except ValueError:
         raise InputError(f"{path}: is no table of numbers, expected four lines of four numbers") from None
     if matrix.shape != (4, 4) or not np.isfinite(matrix).all():
-        raise InputError(f"{path}: holds {matrix.shape} numbers, expected four lines of four finite numbers")
+        raise InputError(
+            f"{path}: holds {' x '.join(map(str, matrix.shape))} numbers, expected four lines of four finite numbers"
+        )
     if not np.allclose(matrix[3], (0, 0, 0, 1)):
         raise InputError(
             f"{path}: its last line is {matrix[3].tolist()}, expected 0 0 0 1, as of an affine transform"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -81,15 +82,23 @@ class Agreement:
         return "\n\n".join([*blocks, *(["\n".join(self.notes)] if self.notes else [])])
 
     def save(self, folder: str | os.PathLike) -> pathlib.Path:
-        """Writes `classes.csv`, `diameters.csv`, `sums.csv`, `choices.csv` and `raters.json`, each atomically.
+        """Writes tables (`classes`, `diameters`, `volumes`, `sums`, `choices`, `limits`) and `raters.json`, atomically.
+
+        `volumes.csv` only where a rater has volumes: those of masks, not of tables or of simulated raters.
 
         Raises:
           InputError: the folder cannot be written to.
         """
         folder = make_folder(folder)
-        for name in ("classes", "diameters", "sums", "choices"):
+        for name in ("classes", "diameters", "volumes", "sums", "choices"):
             rows = [row | {"use": USE} for row in getattr(self, name)]
+            if name == "volumes" and all(math.isnan(row[rater]) for row in rows for rater in self.raters):
+                continue
             files.write_csv(folder / f"{name}.csv", rows, list(rows[0]) if rows else ["case", "use"])
+        limits = [
+            {"of": kind, **row, "use": USE} for kind, rows in self.limits.items() for row in rows if row["n"]
+        ]
+        files.write_csv(folder / "limits.csv", limits, list(limits[0]) if limits else ["of", "use"])
         document = {"use": USE, "liverjax_version": __version__, **dataclasses.asdict(self)}
         files.write_json(folder / "raters.json", json_value(document))
         return folder

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import collections
-import csv
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 from liverjax.errors import ConfigError, InputError, did_you_mean
 from liverjax.planning.course import Elsewhere, Finding, Part, Visit
+from liverjax.planning.csv_files import read_csv
 from liverjax.planning.patients import Patient
 from liverjax.planning.recist import Candidate, NonTarget, propose_targets
 from liverjax.planning.variability import RaterCourse
@@ -202,15 +202,7 @@ def _rows(
     path: str | Path, columns: Sequence[str], needed: Sequence[str]
 ) -> list[tuple[str, Mapping[str, str]]]:
     """Returns the rows of a CSV file, each with its place for messages; columns that it lacks are ""."""
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            rows: list[dict[Any, Any]] = list(reader)
-            header = list(reader.fieldnames or [])
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path}: is no CSV file in UTF-8 ({error})") from None
+    header, rows = read_csv(path)
     for name in header:
         if name not in columns:
             raise InputError(f"{path}: column {name!r} is unknown{did_you_mean(name, columns)}")

@@ -22,6 +22,8 @@ from liverjax.scoring import statistics
 
 #: Response classes, in the order in which they are drawn.
 CLASSES = ("CR", "PR", "SD", "non-CR/non-PD", "PD", "NE", "none")
+#: Most raters of whom each pair has limits of agreement of its own.
+MOST_IN_PAIRS = 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -182,6 +184,7 @@ def sum_rows(cases: Mapping[str, Mapping[str, RaterCourse]]) -> list[dict[str, A
 def limits_of_agreement(rows: Sequence[Mapping[str, Any]], raters: Sequence[str]) -> list[dict[str, Any]]:
     """Returns Bland and Altman's limits of agreement: of each pair of raters, and over all of them.
 
+    Of more than `MOST_IN_PAIRS` raters, whose pairs nobody can read, each is compared with the mean of all others.
     The last row is of any two raters: the within-lesion standard deviation s is that of a one-way analysis of variance,
     and the difference of two raters lies within 1.96 sqrt(2) s in 95 % (Bland and Altman 1999), a bias between raters
     included.
@@ -193,14 +196,29 @@ def limits_of_agreement(rows: Sequence[Mapping[str, Any]], raters: Sequence[str]
     Returns:
       Rows with `raters`, `n`, `bias`, `sd`, `lower`, `upper`.
     """
+    table = np.array([[row[rater] for rater in raters] for row in rows], float).reshape(-1, len(raters))
+    if len(raters) <= MOST_IN_PAIRS:
+        compared = {
+            f"{raters[a]} - {raters[b]}": (table[:, a], table[:, b])
+            for a, b in itertools.combinations(range(len(raters)), 2)
+        }
+    else:
+        known = np.isfinite(table)
+        total, count = np.where(known, table, 0).sum(1), known.sum(1)
+        compared = {
+            f"{rater} - mean of the others": (
+                own,
+                np.divide(
+                    total - own, count - 1, out=np.full(len(table), math.nan), where=known[:, i] & (count > 1)
+                ),
+            )
+            for i, (rater, own) in enumerate(zip(raters, table.T, strict=True))
+        }
     found = []
-    for a, b in itertools.combinations(raters, 2):
-        pair = statistics.agreement([row[a] for row in rows], [row[b] for row in rows])
-        found.append(
-            {"raters": f"{a} - {b}", **{key: pair[key] for key in ("n", "bias", "sd", "lower", "upper")}}
-        )
-    values = np.array([[row[rater] for rater in raters] for row in rows], float).reshape(-1, len(raters))
-    values = [of_row[np.isfinite(of_row)] for of_row in values]
+    for name, (a, b) in compared.items():
+        pair = statistics.agreement(a, b)
+        found.append({"raters": name, **{key: pair[key] for key in ("n", "bias", "sd", "lower", "upper")}})
+    values = [of_row[np.isfinite(of_row)] for of_row in table]
     several = [of_row for of_row in values if of_row.size > 1]
     freedom = sum(of_row.size - 1 for of_row in several)
     squares = sum(float(((of_row - of_row.mean()) ** 2).sum()) for of_row in several)

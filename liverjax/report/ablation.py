@@ -52,7 +52,7 @@ def ablation_report(
         of_region = [row for row in rows if row["region"] == region]
         name = f"{metric} of the {region}"
         picture = figures.variants(by_variant, of_region, name, folder / f"{region}.png")
-        page.section(heading).figure(picture, "Each dot is a patient; means and differences with intervals")
+        page.section(heading).chart(picture, "Each dot is a patient; means and differences with intervals")
         page.table(table)
     page.text(_METHOD)
     page.section("Trials").table(trials)

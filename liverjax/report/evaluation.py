@@ -58,7 +58,7 @@ def evaluation_report(
     columns = [name for name in cases[0] if name not in _LEFT_OUT and not name.startswith("voxels_")]
     page.section("Cases").text("Every metric of each case is in cases.csv.").table(cases, columns)
     if curves:
-        page.section("Training").figure(figures.training_curves(curves))
+        page.section("Training").chart(figures.training_curves(curves))
     return page.write(path)
 
 
@@ -78,7 +78,7 @@ def _add_distributions(page: Page, cases: Sequence[Mapping]) -> None:
         page.section("Distributions").text("Each dot is a case; lines: median and quartiles.")
     for metric, values in shown.items():
         name = _DISTRIBUTIONS[metric]
-        page.figure(figures.score_distribution(values, name), name)
+        page.chart(figures.score_distribution(values, name), name)
 
 
 def _add_volumes(page: Page, cases: Sequence[Mapping]) -> None:
@@ -88,7 +88,7 @@ def _add_volumes(page: Page, cases: Sequence[Mapping]) -> None:
     for region, volumes in referenced.items():
         if any(volumes) or any(predicted[region]):
             picture = figures.bland_altman(predicted[region], volumes, "ml", ("prediction", "reference"))
-            page.section(f"Volume of the {region}").figure(
+            page.section(f"Volume of the {region}").chart(
                 picture, "Bland-Altman: bias and limits of agreement"
             )
 
@@ -102,7 +102,7 @@ def _add_detection(page: Page, lesions: Sequence[Mapping]) -> None:
         caption = (
             "Lesions of the reference detected at an IoU above 0.5, by diameter of a sphere of their volume"
         )
-        page.section("Detection of lesions").figure(picture, caption)
+        page.section("Detection of lesions").chart(picture, caption)
 
 
 def _add_pictures(page: Page, cases: Sequence[Mapping], read: ReadCase) -> None:

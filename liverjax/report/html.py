@@ -23,6 +23,7 @@ h1 { font-size: 1.75rem; line-height: 1.2; margin: 0 0 1.25rem; overflow-wrap: a
 h2 { font-size: 1.2rem; margin: 2.5rem 0 0.75rem; overflow-wrap: anywhere; }
 p { max-width: 44rem; overflow-wrap: anywhere; }
 .wide { overflow-x: auto; }
+.wide + .wide { margin-top: 1rem; }
 table { border-collapse: collapse; font-size: 0.9rem; font-variant-numeric: tabular-nums; }
 th, td { padding: 0.3rem 1.25rem 0.3rem 0; text-align: left; vertical-align: top; }
 th { color: var(--faint); font-weight: 600; border-bottom: 2px solid var(--line); }
@@ -31,6 +32,10 @@ td { border-bottom: 1px solid var(--line); }
 td:first-child { white-space: nowrap; }
 figure { margin: 1.25rem 0; }
 img { max-width: 100%; height: auto; border-radius: 4px; }
+@media screen and (prefers-color-scheme: dark) {
+  /* Charts are drawn on white: their lightness is turned over, their hues stay. White becomes --page. */
+  .chart img { filter: invert(0.91) hue-rotate(180deg); }
+}
 figcaption, footer { color: var(--faint); font-size: 0.85rem; overflow-wrap: anywhere; }
 footer { margin-top: 3rem; padding-top: 0.75rem; border-top: 1px solid var(--line); }
 @media (max-width: 40rem) {
@@ -102,11 +107,18 @@ class Page:
         return self
 
     def figure(self, png: bytes, caption: str = "") -> Page:
-        """Adds a picture, as PNG bytes, which the file embeds."""
+        """Adds a picture of a scan, as PNG bytes, which the file embeds."""
+        return self._image("<figure>", png, caption)
+
+    def chart(self, png: bytes, caption: str = "") -> Page:
+        """Adds a chart, as PNG bytes with a white background, which is dark where the page is."""
+        return self._image('<figure class="chart">', png, caption)
+
+    def _image(self, opening: str, png: bytes, caption: str) -> Page:
         caption = html.escape(caption)
         source = f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}"
         image = f'<img src="{source}" alt="{caption}">'
-        self._parts.append(f"<figure>{image}<figcaption>{caption}</figcaption></figure>")
+        self._parts.append(f"{opening}{image}<figcaption>{caption}</figcaption></figure>")
         return self
 
     def write(self, path: str | os.PathLike) -> pathlib.Path:

@@ -38,7 +38,7 @@ def lesion_filter_report(
         "Of candidates of patients that neither the forest nor the operating point has seen; 95 % intervals by "
         "bootstrap over patients."
     ).table(effect)
-    page.section("FROC curve").figure(
+    page.section("FROC curve").chart(
         froc(curves), "Recall of lesions against false candidates per case, at every threshold"
     )
     page.section("Importance of the features").text(

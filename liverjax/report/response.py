@@ -12,6 +12,8 @@ from liverjax.report.html import Page
 
 #: Stands at the top of each page, beside the footer.
 _USE = "Research use only, not for treatment decisions."
+# Of more raters, their own rows and columns are in the tables beside the page.
+_MOST_COLUMNS = 12
 _METHOD = (
     "Longest axial diameters from edge to edge of the outline (halfway between pixels in and outside), in the slice "
     "in which they are longest, and the longest perpendicular to them. RECIST 1.1: PD is a sum 20 % and 5 mm above the "
@@ -47,7 +49,7 @@ def response_report(
     """
     page = Page("Response by RECIST 1.1").text(_USE)
     if any(len(rows) > 1 for rows in responses.values()):
-        page.section("Sums of diameters").figure(
+        page.section("Sums of diameters").chart(
             figures.sums_of_diameters(responses), "Change from the baseline"
         )
     drawn = [(patient, _course(seen, caption), caption) for patient, caption, seen in pictures]
@@ -94,12 +96,14 @@ def raters_report(
       choices: a row per case and rater, on the choice of target lesions.
       notes: what a reader should know.
     """
-    page = Page("Response and its variability over raters").text(_USE).text(f"Raters: {', '.join(raters)}.")
+    page = Page("Response and its variability over raters").text(_USE)
+    few = len(raters) <= _MOST_COLUMNS
+    page.text(f"Raters: {', '.join(raters) if few else f'{len(raters)}, {raters[0]} to {raters[-1]}'}.")
     for note in notes:
         page.text(note)
     for name in dict.fromkeys(row["time_point"] for row in classes):
         rows = [row for row in classes if row["time_point"] == name]
-        page.section(f"Response classes at {name}").figure(
+        page.section(f"Response classes at {name}").chart(
             figures.class_shares(rows, f"{len(raters)} raters"),
             "Share of raters of each class, least agreement first",
         )
@@ -108,15 +112,23 @@ def raters_report(
     if choices:
         page.section("Choice of target lesions").text(
             "Classes at the last time point with the rater's own target lesions, and with those of most raters."
-        ).table(choices)
+        )
+        page.table(choices) if few else page.text("The choice of each rater is in choices.csv.")
     for kind, rows in limits.items():
         if rows[-1]["n"]:
             unit = "ml" if kind == "volumes" else "mm"
-            page.section(f"Agreement of {kind} [{unit}]").table(rows)
+            page.section(f"Agreement of {kind} [{unit}]")
+            page.text(
+                "Limits of agreement (95 %) of two raters: bias and 1.96 standard deviations of differences."
+            )
+            page.table(rows if few else rows[-1:])
             if len(raters) == 2:
                 pair = [[row[rater] for row in values[kind]] for rater in raters]
-                page.figure(
+                page.chart(
                     figures.bland_altman(pair[0], pair[1], unit, (raters[0], raters[1])), "Bland-Altman"
                 )
-            page.table(values[kind])
+            if few:
+                page.table(values[kind])
+            else:
+                page.text(f"Limits of each rater are in limits.csv, the values in {kind}.csv.")
     return page.write(path)

@@ -100,9 +100,9 @@ def train_filter(
     # What would otherwise be noticed only when all cases have been measured.
     classifier()
     check_share(recall_share)
-    folder = make_folder(output)
     cases = find_predicted(predictions, references)
     notes = check_held_out(cases, find_cases(references))
+    folder = make_folder(output)
     for note in notes:
         _LOG.warning("%s", note)
     used = _common_views(cases) if views else ()

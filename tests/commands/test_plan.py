@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -41,6 +42,7 @@ def files(tmp_path):
         "other": _write(tmp_path / "other.nii.gz", lobes == 1, 12.0),
         "empty": _write(tmp_path / "empty.nii.gz", 0 * ids),
         "segments": _write(tmp_path / "segments.nii.gz", np.where(ids == 0, 0, ids + 4)),
+        "tumors": _write(tmp_path / "tumors.nii.gz", ids == 2),
         "apart": _write(tmp_path / "apart.nii.gz", np.ones(SHAPE)),
     }
     scan = np.random.default_rng(0).normal(50, 20, SHAPE) - 100 * (ids == 0)
@@ -251,6 +253,80 @@ def test_remedies_that_messages_name_work(files, tmp_path, capsys, task, mask, w
     assert _plan(task, files, tmp_path / "out", *words, mask=mask) == 1
     assert not (tmp_path / "out").exists()
     assert _plan(task, files, tmp_path / "out", *words, *remedy, mask=mask) == 0, capsys.readouterr().err
+
+
+ONE = ("--dose_gy=100", "--lung_shunt=0.05")
+#: Words that are refused, what the message says, and the words that follow it.
+REPLACED = [
+    ("sirt", "mask", (*SIRT, "--dose_gy=100", "--territory={territory}", "--perfused_share=0.5"),
+     "expected a mask or a share", (*SIRT, "--dose_gy=100", "--perfused_share=0.5")),
+    ("sirt", "mask", (*SIRT, "--dose_gy=100", "--perfused_tumor_share=0.5"),
+     "without perfused_share, expected both",
+     (*SIRT, "--dose_gy=100", "--perfused_share=0.5", "--perfused_tumor_share=0.5")),
+    ("sirt", "mask", (*SIRT, "--dose_gy=100", "--perfused_share=0.05"),
+     "expected a larger perfused_share", (*SIRT, "--dose_gy=100", "--perfused_share=0.5")),
+    ("sirt", "territory", (*SIRT, "--tumor_dose_gy=200", "--ratio=3"),
+     "expected --dose_gy, the dose of the perfused liver", (*SIRT, "--dose_gy=200", "--ratio=3")),
+    ("sirt", "mask", ("--microspheres=glass", "--dose_gy=100", "--lung_shunt=5"),
+     "(a fraction: 5 % are 0.05)", ("--microspheres=glass", "--dose_gy=100", "--lung_shunt=0.05")),
+    ("sirt", "mask", ("--microspheres=glass", "--height_m=1.7", "--weight_kg=60", "--lung_shunt=0.05"),
+     "expected resin", ("--microspheres=resin", "--height_m=1.7", "--weight_kg=60", "--lung_shunt=0.05")),
+    ("sirt", "mask", ONE, "expected glass, resin or holmium", (*ONE, "--microspheres=holmium")),
+    ("sirt", "mask", (*SIRT, "--dose_gy=100", "--regions={lobes}"),
+     "expected it with `liverjax plan volumetry`", None),
+    ("volumetry", "mask", ("--liver_labels=1,2", "--tumor_labels=2"),
+     "2 is a value of liver and of tumour, expected one of them", ("--liver_labels=1", "--tumor_labels=2")),
+    ("volumetry", "mask", ("--liver_labels=a",), "expected whole numbers of 1 to 255, as 1,3", ("--liver_labels=1,3",)),
+    ("volumetry", "mask", ("--regions={lobes}", "--region_names=left"),
+     "a name, each once, as 1=left,2=right", ("--regions={lobes}", "--region_names=1=left,2=right")),
+    ("volumetry", "mask", ("--calibration={scores30},{scores30}",),
+     "expected each once: of several models, choose the table of one", ("--calibration={scores30}",)),
+    ("volumetry", "mask", ("--tumor_masks={apart}",), "expected tumours of this liver", ("--tumor_masks={tumors}",)),
+    ("volumetry", "mask", ("--scans={other}",), "mm apart", ("--scans={scan}",)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("task", "mask", "wrong", "message", "right"), REPLACED, ids=[row[3] for row in REPLACED]
+)
+def test_words_that_follow_the_message_are_taken(files, tmp_path, capsys, task, mask, wrong, message, right):
+    assert _plan(task, files, tmp_path / "out", *wrong, mask=mask) == 1
+    assert message in capsys.readouterr().err and not (tmp_path / "out").exists()
+    if right is None:  # The same flag, with the task that the message names.
+        task, right = "volumetry", wrong[-1:]
+    assert _plan(task, files, tmp_path / "out", *right, mask=mask) == 0, capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        ("tumor_masks", "no mask of b, expected files named as the masks"),
+        ("regions", "no mask of b, expected a folder of files named as the masks"),
+        ("scans", "no scan of b, expected scans named as the masks"),
+    ],
+)
+def test_folders_beside_the_masks_have_their_names(files, tmp_path, capsys, flag, message):
+    source = {"tumor_masks": "tumors", "regions": "lobes", "scans": "scan"}[flag]
+    for folder in ("masks", "beside"):
+        (tmp_path / folder).mkdir()
+    for id in "ab":
+        _write(tmp_path / "masks" / f"{id}.nii.gz", _liver(3))
+        (tmp_path / "beside" / f"{id}{id == 'b' or ''}.nii.gz").write_bytes(Path(files[source]).read_bytes())
+    words = {"mask": str(tmp_path / "masks")}
+    assert _plan("volumetry", words, tmp_path / "out", f"--{flag}={tmp_path / 'beside'}") == 1
+    assert message in capsys.readouterr().err and not (tmp_path / "out").exists()
+    (tmp_path / "beside" / "bTrue.nii.gz").rename(tmp_path / "beside" / "b.nii.gz")
+    assert _plan("volumetry", words, tmp_path / "out", f"--{flag}={tmp_path / 'beside'}") == 0
+
+
+def test_one_patient_of_a_folder_is_planned_by_its_mask(files, tmp_path, capsys):
+    (tmp_path / "masks").mkdir()
+    for id in "ab":
+        _write(tmp_path / "masks" / f"{id}.nii.gz", _liver(3))
+    words = (*SIRT, "--dose_gy=100")
+    assert _plan("sirt", {"mask": str(tmp_path / "masks")}, tmp_path / "out", *words) == 1
+    assert "holds masks of a and b, expected the mask of one patient" in capsys.readouterr().err
+    assert _plan("sirt", {"mask": str(tmp_path / "masks" / "a.nii.gz")}, tmp_path / "out", *words) == 0
 
 
 def test_usage(capsys):

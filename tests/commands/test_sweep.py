@@ -12,6 +12,7 @@ import time
 import pytest
 
 from liverjax.commands import dispatch
+from liverjax.planning import read_volume_errors
 from liverjax.training.logs import read_log
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
@@ -135,6 +136,11 @@ def test_two_variants_with_two_seeds_stopped_on_the_way_and_started_again(words)
     ]
     assert "| slow |" in (results / "table.md").read_text() and (results / "liver.png").exists()
     assert (results / "report.html").stat().st_size > 10_000
+
+    # The held-out predictions of the first variant say how far its volumes are from the truth.
+    errors = read_volume_errors([results])
+    assert len(errors.logs["liver"]) == 2 and errors.sources[0].endswith("scores/dice/cases.csv")
+    assert set(read_volume_errors([f"{results}:fast"]).sources).isdisjoint(errors.sources)
 
     # Nothing is left; of another ablation neither is what it has in common with this one.
     left = _run(command, "--dry_run")

@@ -9,13 +9,17 @@ import re
 import shutil
 import tempfile
 
+import numpy as np
 import pytest
 from absl import flags
 
+from liverjax.commands import plan_flags
 from liverjax.commands.dispatch import COMMANDS, main
+from liverjax.scans import nifti
+from liverjax.volume import Volume
 
 #: What is right, so that one flag at a time can be wrong; paths lie in the folder `world`.
-RIGHT = {
+RIGHT: dict[str, dict[str, str]] = {
     "demo": {"output": "out"},
     "config": {"config": "demo"},
     "check": {"input": "scans"},
@@ -31,8 +35,19 @@ RIGHT = {
     "export": {"model": "run", "output": "out"},
     "bench": {"config": "small.py", "store": "store", "output": "out.json"},
     "plan": {"task": "volumetry", "input": "scans/labelsTr", "output": "out"},
-    "recist": {"time_points": "scans/labelsTr/phantom_000.nii.gz", "output": "out"},
-    "train-filter": {"predictions": "scans", "references": "scans", "output": "out"},
+    "plan volumetry": {"input": "lesion.nii.gz", "output": "out"},
+    "plan sirt": {
+        "input": "lesion.nii.gz",
+        "output": "out",
+        "microspheres": "resin",
+        "lung_shunt": "0.05",
+        "dose_gy": "60",
+        "ratio": "3",
+        "height_m": "1.7",
+        "weight_kg": "60",
+    },
+    "recist": {"time_points": "lesion.nii.gz", "output": "out"},
+    "train-filter": {"predictions": "predicted", "references": "scans", "output": "out"},
 }
 _PATHS = ("missing", "missing/deep", "empty", "notes.txt", "pipe", "gs://bucket/x")
 _DATA = (*_PATHS, "notes.nii.gz", "run", "store", "piped")
@@ -49,6 +64,11 @@ _READING = {
     "series": (),
     "spacing": ("1,2", "1,2,x", "0,1,1", "-1,1,1", "nan,1,1", "inf,1,1"),
 }
+_PLAN = {
+    "input": _MASKS, "output": _FOLDER, "liver_labels": ("nonsense", "0", "256"),
+    "tumor_labels": ("nonsense", "-1", "1.5"), "tumor_masks": _MASKS, "scans": _DATA,
+    "calibration": (*_PATHS, "lesion.nii.gz", "run"),
+}  # fmt: skip
 #: Wrong values of each flag that takes text; those of the other flags follow from what they are.
 WRONG = {
     "demo": {"output": _FOLDER},
@@ -84,18 +104,34 @@ WRONG = {
     },
     "export": {"model": _MODEL, "output": _FOLDER},
     "bench": {"config": _CONFIG, "store": _STORE, "output": _FILE, "view": ("nonsense",)},
+    "plan volumetry": {
+        **_PLAN, "regions": (*_MASKS, "lesion.nii.gz,x"), "region_names": ("nonsense", "1=", "0=x", "1=a,1=b", "300=x"),
+    },
+    "plan sirt": {**_PLAN, "territory": _MASKS, "territory_labels": ("nonsense", "0", "256")},
+    "recist": {
+        "time_points": (*_MASKS, "lesion.nii.gz,missing", "lesion.nii.gz,empty"), "output": _FOLDER,
+        "raters": (*_PATHS, "run", "notes.txt,notes.nii.gz", "lesion.nii.gz"), "scans": _DATA, "viable": _MASKS,
+        "transforms": _PATHS, "dates": ("nonsense", "2024-13-01", "2024-01-01,2024-02-01"), "targets": (*_PATHS, "9"),
+        "tumor_labels": ("nonsense", "0", "256", "-1", "9"), "elsewhere": (*_PATHS, "lesion.nii.gz"),
+    },
+    "train-filter": {
+        "predictions": (*_PATHS, "run", "scans/labelsTr", "predicted,predicted"), "references": _DATA,
+        "output": _FOLDER,
+    },
 }  # fmt: skip
-#: Commands with a test of their own for the values of their flags.
-ELSEWHERE = {
-    "plan": "tests/commands/test_plan.py",
-    "recist": "tests/planning",
-    "train-filter": "tests/studies/test_lesions.py",
-}
+#: `plan` is two commands; each flag belongs to one of its tasks, or to both.
+_OTHER_TASK = {"plan volumetry": plan_flags.SIRT, "plan sirt": plan_flags.VOLUMETRY}
 #: Flags that may be given without a value, and commands that take fields of a config.
 MAY_BE_EMPTY = {"slurm", "folds", "devices", "credit"}
 OVERRIDES = {"demo", "config", "prepare", "train", "predict", "sweep", "bench"}
 #: Numbers that are right although 0.
-_ZERO = {("train", "max_minutes"), ("predict", "mc_samples")}
+_ZERO = {
+    ("train", "max_minutes"), ("predict", "mc_samples"),
+    *(("plan sirt", name) for name in ("lung_shunt", "residual", "previous_lung_gy")),
+    *(("train-filter", name) for name in ("seed", "margin_mm", "threshold")),
+    *(("recist", name) for name in ("near_mm", "too_small_mm", "new_mm", "error_mm", "bias_mm")),
+    ("recist", "seed"), ("recist", "simulate_raters"),
+}  # fmt: skip
 #: What is written all the same: the report on the scans that failed, and the checksums of a data set.
 _WRITTEN = {("predict", "input"): {"out", "out/manifest.json"}, ("sweep", "task"): {"out", "out/data.json"}}
 _FIELDS = (
@@ -107,8 +143,10 @@ _FIELDS = (
 def _flags(command):
     """Flag name -> flag; those that override fields of a config have names of their own."""
     values = flags.FlagValues()
-    importlib.import_module(f"liverjax.commands.{command.replace('-', '_')}").define(values)
-    return {name: values[name] for name in values if values[name].name == name and name != "override"}
+    module, _, task = command.partition(" ")
+    importlib.import_module(f"liverjax.commands.{module.replace('-', '_')}").define(values)
+    left_out = {"override", *(["task", *_OTHER_TASK[command]] if task else [])}
+    return {name: values[name] for name in values if values[name].name == name and name not in left_out}
 
 
 def _wrong(command, name, flag):
@@ -124,8 +162,7 @@ def _wrong(command, name, flag):
 
 _CELLS = [
     (command, name, value)
-    for command in COMMANDS
-    if command not in ELSEWHERE
+    for command in [name for name in COMMANDS if name != "plan"] + list(_OTHER_TASK)
     for name, flag in _flags(command).items()
     for value in _wrong(command, name, flag)
 ]
@@ -145,10 +182,24 @@ def world(phantom_scans, tiny_run, tiny_config, tmp_path_factory):
         os.mkfifo(folder / name)
     for name in ("notes.txt", "notes.nii.gz", "notes.safetensors"):
         (folder / name).write_text("Notes on the scans.\n")
+    _predicted(folder / "predicted", phantom_scans)
+    lesion = np.ones((24, 24, 12), np.uint8)
+    lesion[4:16, 4:16, 4:8] = 2
+    nifti.write(folder / "lesion.nii.gz", Volume(lesion, np.diag([3.0, 3, 3, 1])))
     (folder / "no_config.py").write_text("")
     (folder / "broken.py").write_text("def get_config(arg=''):\n    return (\n")
     (folder / "small.py").write_text(_SMALL)
     return folder
+
+
+def _predicted(folder, scans):
+    """Masks with maps of the tumour's probability, as `predict --save_probabilities` writes them."""
+    (folder / "probabilities").mkdir(parents=True)
+    for path in sorted((scans / "labelsTr").iterdir()):
+        shutil.copy(path, folder / path.name)
+        mask = nifti.read_mask(path, labels=range(3))
+        map = mask.with_voxels((mask.voxels == 2).astype(np.float32))
+        nifti.write(folder / "probabilities" / path.name.replace(".nii.gz", "_tumor.nii.gz"), map)
 
 
 _SMALL = """
@@ -178,7 +229,7 @@ def call(world, monkeypatch, capsys):
 
     def called(command, *words):
         before = _tree(world)
-        status = main([command, *words])
+        status = main([*command.split(), *words])
         after = _tree(world)
         changed = {name for name in after if after[name] != before.get(name)}
         for name in sorted(after.keys() - before.keys(), reverse=True):
@@ -196,7 +247,12 @@ def _words(command, right):
 
 @pytest.mark.parametrize(("command", "flag", "value"), _CELLS)
 def test_a_wrong_value_is_one_line_that_names_it(call, command, flag, value):
-    right = {name: given for name, given in RIGHT[command].items() if name != flag}
+    if command == "train-filter":
+        pytest.importorskip("sklearn", reason="scikit-learn is not installed (extra 'lesions')")
+    apart = {"raters": "time_points"}.get(flag)  # What goes with the other alone.
+    right = {name: given for name, given in RIGHT[command].items() if name not in (flag, apart)}
+    if flag == "region_names":
+        right["regions"] = "lesion.nii.gz"
     if command == "sweep" and flag not in ("workdir", "task"):
         right["dry_run"] = "true"
     status, printed, errors, changed = call(command, *_words(command, {**right, flag: value}))
@@ -207,7 +263,7 @@ def test_a_wrong_value_is_one_line_that_names_it(call, command, flag, value):
     assert errors.startswith("liverjax: error: " if status == 1 else "liverjax: ")
     assert "Traceback" not in errors and "Error(" not in errors
     if status == 2:
-        assert f"--{flag}" in errors and f"see 'liverjax {command} --help'" in errors
+        assert f"--{flag}" in errors and f"see 'liverjax {command.split()[0]} --help'" in errors
     assert any(part.removesuffix(".nii.gz") in errors for part in (value, *re.split("[,:]", value)))
     assert changed <= _WRITTEN.get((command, flag), set())
 

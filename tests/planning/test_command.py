@@ -178,6 +178,14 @@ def test_raters_by_masks_and_by_tables(tmp_path, capsys):
     assert float(classes["PR"]) == pytest.approx(2 / 3) and float(classes["SD"]) == pytest.approx(1 / 3)
     sums = {row["time_point"]: row for row in rows(tmp_path / "out" / "sums.csv")}
     assert [float(sums["1"][name]) for name in ("one", "two", "three")] == pytest.approx([28, 30, 27])
+    # Lesions are one pixel wide in three slices of 3 mm: 40 mm are 0.36 ml. Tables of diameters have no volumes.
+    volumes = rows(tmp_path / "out" / "volumes.csv")
+    assert [float(volumes[0][name]) for name in ("one", "two")] == pytest.approx([0.36, 0.36])
+    assert [float(volumes[1][name]) for name in ("one", "two")] == pytest.approx([0.252, 0.27])
+    assert {row["three"] for row in volumes} == {"nan"}
+    limits = {(row["of"], row["raters"]): row for row in rows(tmp_path / "out" / "limits.csv")}
+    assert float(limits["sums", "one - two"]["bias"]) == pytest.approx(-1)  # 40 and 40, 28 and 30.
+    assert ("volumes", "one - two") in limits and ("volumes", "one - three") not in limits
     assert "Research use only" in (tmp_path / "out" / "raters.html").read_text(encoding="utf-8")
     capsys.readouterr()
 

@@ -49,6 +49,24 @@ def test_partition_model_as_published():
     assert tumor / normal == pytest.approx(ratio, rel=1e-12)
 
 
+@given(st.floats(1e-3, 3), st.floats(0.1, 3), st.floats(0.05, 20), st.floats(0, 0.5), st.floats(10, 500))
+def test_the_equations_of_kao_2013(tumor_kg, normal_kg, activities, shunt, tumor_gy):
+    """Kao 2013, equations 1 to 3, with the activity ratio R = A_T / A_N and the shunt A_L / (A_T + A_L) of tumours.
+
+    From the wanted dose of tumours D_T = 50 A_T / m_T follow A_T, A_N = A_T / R, A_L, their sum and the other doses.
+    In our terms TNR = R m_N / m_T, and the lung shunt is A_L of all activity.
+    """
+    in_tumor = tumor_gy * tumor_kg / 50
+    in_normal, in_lungs = in_tumor / activities, in_tumor * shunt / (1 - shunt)
+    total = in_tumor + in_normal + in_lungs
+    model = (tumor_kg, normal_kg, activities * normal_kg / tumor_kg)
+    lost = {"lung_shunt": in_lungs / total, "dose_gy_kg_per_gbq": 50.0}
+    assert sirt.partition_activity(*model, tumor_gy=tumor_gy, **lost) == pytest.approx(total, rel=1e-9)
+    doses = sirt.partition_doses(total, *model, **lost)
+    assert doses == pytest.approx((tumor_gy, 50 * in_normal / normal_kg), rel=1e-9)
+    assert sirt.lung_dose(total, **lost) == pytest.approx(50 * in_lungs, rel=1e-9, abs=1e-12)
+
+
 def test_body_surface_as_published():
     """Larizza 2018, recomputed in public: 1.818 m, 70.7 kg have 1.907961 m2. Van Roekel, p. 30: BSA - 0.2 + share."""
     assert sirt.body_surface_m2(1.818, 70.7) == pytest.approx(1.907961, abs=5e-7)

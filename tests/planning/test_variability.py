@@ -1,6 +1,8 @@
 """How response varies with the rater."""
 
+import csv
 import math
+import time
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from liverjax.planning import variability
 from liverjax.planning.course import Finding, Part, Visit
 from liverjax.planning.raters import compare_raters
 from liverjax.planning.variability import RaterCourse, fleiss_kappa, kappa, simulate_raters
+from liverjax.report import raters_report
 
 #: Fourteen psychiatrists, ten patients, five diagnoses: published kappa 0.210.
 FLEISS = [
@@ -161,3 +164,34 @@ def test_lesions_of_nearly_one_size_are_chosen_differently():
     assert len({rater.target_names() for rater in raters}) == 3
     found = compare_raters(raters)
     assert found.choices[0]["reason"] in ("choice", "both")
+
+
+def test_many_raters_are_each_compared_with_the_mean_of_the_others():
+    """Three rows by hand, of which the first rater lacks the second; all 21 others say 10, but the last 12."""
+    raters = [f"r{i}" for i in range(22)]
+    rows = [dict.fromkeys(raters, 10.0) | {"r0": first, "r21": 12.0} for first in (14.0, math.nan, 11.0)]
+    found = variability.limits_of_agreement(rows, raters)
+    assert [row["raters"] for row in found] == [f"{r} - mean of the others" for r in raters] + ["any two"]
+    # Of r0: 14 and 11 against (20 * 10 + 12) / 21.
+    others = 212 / 21
+    assert found[0]["n"] == 2 and found[0]["bias"] == pytest.approx((14 + 11) / 2 - others)
+    assert found[0]["sd"] == pytest.approx(np.std([14 - others, 11 - others], ddof=1))
+    assert (found[21]["n"], found[1]["n"]) == (3, 3)
+    # With 20 raters or fewer every pair is there.
+    pairs = variability.limits_of_agreement(rows, raters[:20])
+    assert len(pairs) == 20 * 19 // 2 + 1
+    assert pairs[-1] == variability.limits_of_agreement(rows, raters[:20])[-1]
+
+
+def test_four_hundred_raters_take_seconds_and_a_small_page(tmp_path):
+    course = _course("x", [30, 28, 15], [20, 28, 15], (1, 2))
+    start = time.process_time()
+    found = compare_raters(simulate_raters(course, 400, error_mm=2, bias_mm=1))
+    found.save(tmp_path)
+    page = raters_report(tmp_path / "raters.html", **found.report_rows())
+    assert time.process_time() - start < 15  # Every pair by itself took a minute.
+    assert page.stat().st_size < 200_000 and "400, rater 1 to rater 400" in page.read_text()
+    with open(tmp_path / "limits.csv", newline="") as file:
+        limits = list(csv.DictReader(file))
+    assert {row["of"] for row in limits} == {"diameters", "sums"} and len(limits) == 2 * 401
+    assert not (tmp_path / "volumes.csv").exists()  # Simulated raters have no volumes.

@@ -299,6 +299,65 @@ def test_tables_of_evaluate_are_read(tmp_path):
         read_volume_errors([path, path])
 
 
+def _sweep(workdir, variants=("base", "wide"), folds=4, seeds=2, cases=6):
+    """The folder of a sweep with scores, of which each variant, fold and seed has ratios of its own."""
+    rows = []
+    for v, name in enumerate(variants):
+        for fold in range(folds):
+            for seed in range(seeds):
+                masks = f"runs/{v}{fold}{seed}/predictions/x"
+                (workdir / masks / "scores" / "dice").mkdir(parents=True)
+                scores = [
+                    (f"c{fold}{i}", "liver", "", 1000 + 100 * v + 10 * seed + i, 1000) for i in range(cases)
+                ]
+                _table(workdir / masks / "scores" / "dice" / "cases.csv", scores)
+                rows.append((name, fold, seed, True, masks))
+    folder = workdir / "ablations" / "depth"
+    folder.mkdir(parents=True)
+    _table(folder / "trials.csv", rows, ("variant", "fold", "seed", "scored", "masks"))
+    return folder, rows
+
+
+def test_the_folder_of_a_sweep_gives_the_scores_of_all_its_folds(tmp_path):
+    folder, rows = _sweep(tmp_path)
+    errors = read_volume_errors([folder])
+    # 4 folds of 6 cases, of the first variant and of seed 0: ratios 1 to 1.005.
+    assert len(errors.logs["liver"]) == 24 and len(errors.sources) == 4
+    assert sorted(set(errors.logs["liver"].values())) == pytest.approx(
+        [math.log(1 + i / 1000) for i in range(6)]
+    )
+    wide = read_volume_errors([f"{folder}:wide"]).logs["liver"]
+    assert min(wide.values()) == pytest.approx(math.log(1.1)) and len(wide) == 24
+    # Trials that are not scored yet are left out: 18 scans are too few, and say so.
+    unscored = [row if row[1] else (*row[:3], False, row[4]) for row in rows]
+    _table(folder / "trials.csv", unscored, ("variant", "fold", "seed", "scored", "masks"))
+    assert "18 scans" in read_volume_errors([folder]).summary()[0]
+    assert read_volume_errors([folder]).factors("liver") is None
+
+
+def test_what_a_sweep_lacks_is_named_with_its_remedy(tmp_path):
+    folder, rows = _sweep(tmp_path)
+    with pytest.raises(InputError, match="no variant 'wise'; did you mean 'wide'"):
+        read_volume_errors([f"{folder}:wise"])
+    assert read_volume_errors([f"{folder}:wide"]).logs["liver"]
+    lost = tmp_path / rows[0][4] / "scores" / "dice" / "cases.csv"
+    scores = lost.read_text()
+    lost.unlink()
+    with pytest.raises(InputError, match="expected the scores of fold 0: run the sweep again"):
+        read_volume_errors([folder])
+    lost.write_text(scores)  # As the sweep does, which scores what has no scores.
+    assert read_volume_errors([folder]).logs["liver"]
+    columns = ("variant", "fold", "seed", "scored", "masks")
+    _table(folder / "trials.csv", [(*row[:3], False, row[4]) for row in rows], columns)
+    with pytest.raises(
+        InputError, match="no trial of 'base' is scored, expected one or more: run the sweep again"
+    ):
+        read_volume_errors([folder])
+    _table(folder / "trials.csv", [("a", 1)], ("variant", "fold"))
+    with pytest.raises(InputError, match="expected those of `liverjax sweep`"):
+        read_volume_errors([folder])
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

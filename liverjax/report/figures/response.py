@@ -14,6 +14,7 @@ from liverjax.report.figures.canvas import (
     GREEN,
     ORANGE,
     PALETTE,
+    PURPLE,
     RED,
     YELLOW,
     draw_contour,
@@ -32,9 +33,10 @@ if TYPE_CHECKING:
 #: A line in voxel indices of the scan: its two ends, (x, y, z) each.
 Ends = Sequence[Sequence[float]]
 
-#: Colour of each response class, in the order in which they are stacked.
+#: Colour of each response class, in the order in which they are stacked; none so light that a dark page, which turns
+#: the lightness of charts over, hides it.
 _CLASS_COLORS = {
-    "CR": BLUE, "PR": GREEN, "SD": YELLOW, "non-CR/non-PD": ORANGE, "PD": RED, "NE": "0.6", "none": "0.85",
+    "CR": BLUE, "PR": GREEN, "SD": PURPLE, "non-CR/non-PD": ORANGE, "PD": RED, "NE": "0.6", "none": "0.85",
 }  # fmt: skip
 # Around a lesion, so much is shown on each side, and at least so much in all, in mm.
 _MARGIN_MM, _SMALLEST_MM = 25.0, 90.0
