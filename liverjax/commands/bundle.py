@@ -57,9 +57,8 @@ def run(args: flags.FlagValues) -> None:
         raise ConfigError(f"{given}, expected NAME=SCORES/summary.json each")
     held_out = {name: bundle.read_scores(file) for name, file in groups.items()}
     card = read_card(args.card, held_out) if args.card else None
-    model = load_model(
-        pathlib.Path(args.workdir)
-    )  # As a path: what is shipped is not bundled again..with_options(ensemble=args.ensemble)
+    # As a path, not as a name: what is shipped is not bundled again.
+    model = load_model(pathlib.Path(args.workdir)).with_options(ensemble=args.ensemble)
     bundle.write_bundle(
         output, model, licence=args.licence, credit=args.credit, scores=scores, card=card, dtype=args.dtype
     )

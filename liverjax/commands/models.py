@@ -53,4 +53,4 @@ def run(args: flags.FlagValues) -> None:
     print(aligned(rows))
     for name, (facts, _) in models.items():
         print(f"\n{name}: Dice of the liver on held-out scans, mean (worst to best, cases)")
-        print("\n".join(f"  {line}" for line in card.held_out(facts["card"]).split("; ")))
+        print("\n".join(f"  {line}" for line in card.held_out(facts["card"])))

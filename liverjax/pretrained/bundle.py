@@ -225,7 +225,7 @@ def describe(path: str | os.PathLike) -> str:
         if scores.get("dice_per_case") is not None:
             lines.append(f"{region}: Dice per case {scores['dice_per_case']:.3f} of {scores['cases']} cases")
     if facts["card"]:
-        lines.append(f"held out, Dice: {cards.held_out(facts['card'])}")
+        lines += [f"held out, Dice: {line}" for line in cards.held_out(facts["card"])]
     credit = f"; credit {facts['credit']}" if facts["credit"] else ""
     return "\n".join([*lines, f"licence {facts['licence']}{credit}"])
 
@@ -286,7 +286,7 @@ def _facts(metadata: Mapping[str, str], path: str | os.PathLike) -> dict[str, An
         and all(isinstance(number, str) for number in facts["versions"].values())
         and _are_scores(facts["scores"] or {})
     )
-    if not counted or version not in (1, _VERSION) or facts["dtype"] not in DTYPES:
+    if not counted or not 1 <= version <= _VERSION or facts["dtype"] not in DTYPES:
         raise CheckpointError(f"{path}: no model bundle (a field of its metadata has another type or value)")
     if facts["card"] is not None:
         cards.check_card(facts["card"], path)

@@ -126,13 +126,13 @@ def modality(config: Config) -> str:
     return "CT and MR" if config.preprocess.modality == "any" else config.preprocess.modality.upper()
 
 
-def held_out(card: Mapping[str, Any]) -> str:
-    """Returns the scores of a card in one line."""
-    return "; ".join(
+def held_out(card: Mapping[str, Any]) -> list[str]:
+    """Returns the scores of a card, a line for each group."""
+    return [
         f"{group['scans']}: {group['dice']['mean']:.3f} ({group['dice']['min']:.3f} to "
         f"{group['dice']['max']:.3f}, {group['cases']})"
         for group in card["held_out"].values()
-    )
+    ]
 
 
 def text(name: str, facts: Mapping[str, Any], size: int) -> str:

@@ -76,6 +76,8 @@ def bundle_of(model: str | os.PathLike) -> Iterator[pathlib.Path | None]:
         with shipped_file(str(model)) as file:
             yield file
         return
+    if not isinstance(model, str):
+        raise CheckpointError(f"{path}: does not exist, expected the folder of a training run, or a bundle")
     raise CheckpointError(
         f"{model}: does not exist, expected the folder of a training run, a bundle, or the name of a shipped model"
         f"{did_you_mean(str(model), NAMES)} (`liverjax models` lists them)"

@@ -56,8 +56,9 @@ def test_words_and_scores_become_one_card(files, tiny_run, capsys):
     words.append(f"--card={files / 'card.json'}")
     scores = [f"--held_out={name}={files / name}.json" for name in ("near", "far")]
     assert main([*words, *scores]) == 0
-    line = "held out, Dice: phantoms: 0.930 (0.900 to 0.960, 3); phantoms in MR: 0.250 (0.250 to 0.250, 1)"
-    assert line in capsys.readouterr().out.splitlines()
+    described = capsys.readouterr().out.splitlines()
+    assert "held out, Dice: phantoms: 0.930 (0.900 to 0.960, 3)" in described
+    assert "held out, Dice: phantoms in MR: 0.250 (0.250 to 0.250, 1)" in described
     card = liverjax.load_model(path).about["card"]
     near = {"cases": 3, "dice": {"mean": 0.93, "median": 0.93, "min": 0.9, "max": 0.96}}
     assert card["held_out"]["near"] == {**WORDS["held_out"]["near"], **near}
@@ -82,11 +83,11 @@ def test_words_and_scores_become_one_card(files, tiny_run, capsys):
         assert main([*words, *wrong]) == 1
         assert re.search(message, capsys.readouterr().err)
     assert main([*words[:-1], *scores]) == 1
-    assert (
-        "' without --card, expected --card=FILE, whose groups it scores" in capsys.readouterr().err
-    )
+    assert "' without --card, expected --card=FILE, whose groups it scores" in capsys.readouterr().err
     path.unlink()
     assert main([*words, *scores]) == 0 and path.read_bytes() == written
+    assert main([*words, *scores, "--ensemble=best", "--quiet"]) == 0
+    assert liverjax.load_model(path).config.predict.ensemble == "best"
 
 
 def test_summaries_without_dice_are_evaluated_again(files):
