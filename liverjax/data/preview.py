@@ -55,7 +55,7 @@ def augmented_slices(
         index = int(np.argmax(tumor if keep_tumor and tumor.any() else liver))
         place_slice(batch, row, case, view, index)
         names.append(f"{case.id}\nslice {index}")
-    image, label = normalise(batch["image"], batch["window"]), merge_labels(batch["label"], keep_tumor)
+    image, label = normalise(batch["image"], batch["window"]), merge_labels(batch["label"], config.labels)
     shown = [(image, label)]
     for step in range(steps):
         key, _ = step_keys(jax.random.key(config.seed), step)

@@ -15,20 +15,31 @@ from liverjax.views import VIEWS
 
 @dataclasses.dataclass(frozen=True)
 class Draw:
-    """One example: a slice of a case in a view, and the place of the patch within it, each in [0, 1)."""
+    """One example: a slice of a case in a view, and the place of the patch within it, each in [0, 1).
+
+    Attributes:
+      view: of the slice.
+      case: number of the case.
+      slice: number of the slice.
+      row: place of the patch along the rows: 0 is the first possible one.
+      column: likewise along the columns.
+      tumor: of a patch that is to hold tumour, the place in [0, 1) of one pixel among those of the slice's tumours.
+    """
 
     view: str
     case: int
     slice: int
     row: float
     column: float
+    tumor: float | None = None
 
 
 class Sampler:
     """Draws slices of one or several views: a share with liver, a share with tumour, a share without either.
 
     First one of the views is drawn, then the kind of slice by the shares of `Batch`, then a case that has such slices,
-    then one of its slices: a long scan counts no more than a short one, nor a view with more slices.
+    then one of its slices: a long scan counts no more than a short one, nor a view with more slices. With
+    ``batch.stratified``, the kind follows from the row, so that each batch has the shares.
     """
 
     def __init__(self, cases: Sequence[StoredCase], views: Sequence[str], options: Batch, seed: int):
@@ -44,6 +55,8 @@ class Sampler:
         random = np.random.Generator(np.random.Philox(key=key))
         of_view = self._of_view[random.integers(len(self._of_view)) if len(self._of_view) > 1 else 0]
         kind, options = random.random(), self._options
+        if options.stratified:
+            kind = (row + 0.5) / options.size
         if kind < options.tumor_share:
             slices = of_view.tumor
         elif kind < options.tumor_share + options.liver_share:
@@ -55,7 +68,9 @@ class Sampler:
         candidates = [index for index, some in enumerate(slices) if len(some)]
         case = candidates[random.integers(len(candidates))]
         index = int(slices[case][random.integers(len(slices[case]))])
-        return Draw(of_view.view, case, index, random.random(), random.random())
+        place = random.random(), random.random()
+        tumor = random.random() if options.stratified and slices is of_view.tumor else None
+        return Draw(of_view.view, case, index, *place, tumor)
 
 
 class _Slices:

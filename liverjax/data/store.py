@@ -4,6 +4,8 @@
     STORE/cases/<id>/case.json           geometry, quantiles, checksums, label counts per slice, doubts
     STORE/cases/<id>/<view>.npy          int16 (slice, row, column), unwindowed
     STORE/cases/<id>/<view>_labels.npy   uint8 (slice, row, column)
+    STORE/cases/<id>/<view>_distance.npy uint8, of boxes: mm from the liver, 0 within
+    STORE/cases/<id>/<view>_lesions.npy  uint16, of boxes: id of the lesion, 0 for none
 
 A store is identified by modality, spacing and region (`store_identity`). Intensities are stored before windowing, and
 windows are computed when it is opened, so that another window or other percentiles need no new store. A slice of any
@@ -30,13 +32,14 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from liverjax.config import resolve
-from liverjax.data.case_arrays import ARRAYS, write_arrays
+from liverjax.data.case_arrays import ARRAYS, BOX_ARRAYS, array_names, write_arrays
 from liverjax.data.stored_case import REMEDY, StoredCase, open_case, read_facts, require
 from liverjax.datasets import dataset_json
 from liverjax.datasets.case import Case
 from liverjax.datasets.layouts import check_id, find_cases
 from liverjax.errors import ConfigError, InputError
 from liverjax.files import local_path, locked, naming, sha256, write_json
+from liverjax.labels import TUMOR
 from liverjax.options import Config, Preprocess, Target
 from liverjax.scans import AS_STORED, Reading
 from liverjax.views import VIEWS
@@ -135,6 +138,7 @@ def prepare(
     *,
     layout: str = "auto",
     reading: Reading = AS_STORED,
+    livers: str | os.PathLike | None = None,
     quiet: bool = False,
 ) -> Store:
     """Writes the cases of a folder of scans and masks into a store, and returns it.
@@ -146,13 +150,16 @@ def prepare(
     Args:
       source: folder of scans and masks in one of the layouts of `liverjax.datasets.layouts`.
       folder: the store; made where missing. What else it holds stays.
-      config: its ``preprocess`` and ``target`` say what is stored. With ``target.region`` "liver", that is the box
-        around the liver of the mask.
+      config: its ``preprocess`` and ``target`` say what is stored. With ``target.region`` "reference", that is the box
+        around the liver of the mask; with "predicted", around that of a mask in ``livers``.
       layout: name of the layout, or "auto".
       reading: phase, series and spacing of all scans, where their files leave them open.
+      livers: folder of masks that a liver model predicted of the same scans, called by their cases as
+        `liverjax predict` writes them.
       quiet: show no progress bar.
 
     Raises:
+      ConfigError: ``livers`` is given and ``target.region`` is not "predicted", or the other way round.
       InputError: a scan or mask cannot be used, or the folder holds a store of another modality, spacing or region, or
         what is no store at a place where the store needs its own.
       LockedError: another process prepares this store.
@@ -161,6 +168,7 @@ def prepare(
     source, folder = local_path(source, "the data set"), local_path(folder, "the store")
     config = resolve(config)
     cases = find_cases(source, layout, labelled=True, reading=reading)
+    predicted = _predicted_livers(livers, cases, config.target)
     _refuse_another_place(folder, source, cases)
     by_layout = {case.modality for case in cases if case.modality}
     if len(by_layout) > 1 and config.preprocess.modality != "any":
@@ -190,6 +198,7 @@ def prepare(
             options=config.preprocess,
             target=config.target,
             stopping=stopping,
+            predicted=predicted,
         )
         prepared = []
         with concurrent.futures.ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
@@ -206,6 +215,7 @@ def prepare(
             write_json(partial / "index.json", index)
             os.replace(partial / "index.json", folder / "index.json")
     _report_doubts(prepared)
+    _report_unlabelled(cases, config)
     return open_store(folder, config.preprocess, config.target)
 
 
@@ -222,6 +232,55 @@ def _partial_folder(folder: pathlib.Path) -> Iterator[pathlib.Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
+def _predicted_livers(
+    livers: str | os.PathLike | None, cases: Sequence[Case], target: Target
+) -> dict[str, pathlib.Path]:
+    """Returns the mask of each case in a folder of predicted livers; none without a folder."""
+    if (target.region == "predicted") != (livers is not None):
+        raise ConfigError(
+            f"target.region is {target.region!r}, "
+            + (
+                "expected 'predicted' with a folder of predicted livers; set target.region=predicted"
+                if livers is not None
+                else "but no folder of predicted livers is given; give --livers=FOLDER with the masks that "
+                "`liverjax predict` wrote of the same scans, or set target.region=reference"
+            )
+        )
+    if livers is None:
+        return {}
+    folder = local_path(livers, "the folder of predicted livers")
+    found, missing = {}, []
+    for case in cases:
+        paths = [folder / f"{case.id}{ending}" for ending in (".nii.gz", ".nii")]
+        paths = [path for path in paths if path.is_file()]
+        if paths:
+            found[case.id] = paths[0]
+        else:
+            missing.append(case.id)
+    if missing:
+        raise InputError(
+            f"{folder}: no mask of {len(missing)} of {len(cases)} cases, the first {missing[0]}.nii.gz; run `liverjax "
+            "predict` with a liver model on all scans of the data set"
+        )
+    return found
+
+
+def _report_unlabelled(cases: Sequence[Case], config: Config) -> None:
+    """Logs it if tumours are to be learnt from masks that have no value for them, as if there were none."""
+    without = [
+        case.id
+        for case in cases
+        if not case.liver_only and all(meaning != TUMOR for _, meaning in case.label_map)
+    ]
+    if without and "tumor" in config.labels:
+        _LOG.warning(
+            "%d cases, the first %s, have masks without a label for tumours: they count as free of tumours; if "
+            'they are not, list them in cases.json as {"liver_only": [...]}, so that they are not used',
+            len(without),
+            without[0],
+        )
+
+
 def _refuse_another_place(folder: pathlib.Path, source: pathlib.Path, cases: Iterable[Case]) -> None:
     """Refuses a folder in which the store would replace or change what is not its own."""
     place, choose = folder.resolve(), "choose another folder for the store"
@@ -235,7 +294,7 @@ def _refuse_another_place(folder: pathlib.Path, source: pathlib.Path, cases: Ite
         if own.is_symlink() or own.is_file():
             raise InputError(f"{own}: is no folder of a store; remove it, or {choose}")
         for path in sorted(own.iterdir()) if own.is_dir() else ():
-            if path.name not in ("case.json", *ARRAYS, *_STRAY) or path.is_dir():
+            if path.name not in ("case.json", *ARRAYS, *BOX_ARRAYS, *_STRAY) or path.is_dir():
                 raise InputError(f"{path}: is no file of a store; remove it, or {choose}")
     index = folder / "index.json"
     if index.is_dir():
@@ -283,13 +342,14 @@ def _prepare_case(
     options: Preprocess,
     target: Target,
     stopping: threading.Event,
+    predicted: dict[str, pathlib.Path],
 ) -> dict:
     """Writes a case into the store, unless it is there already and whole, and returns what its case.json holds."""
     place = folder / "cases" / case.id
     stated = {
         "format": _FORMAT,
         "identity": store_identity(options, target),
-        "fingerprint": [sha256(path) for path in (case.image, case.label) if path],
+        "fingerprint": [sha256(path) for path in (case.image, case.label, predicted.get(case.id)) if path],
         "reading": [case.reading.phase, case.reading.series, list(case.reading.spacing or ())],
         "id": case.id,
         "patient": case.patient,
@@ -303,7 +363,10 @@ def _prepare_case(
     with tempfile.TemporaryDirectory(dir=partial) as temporary:
         new, old = pathlib.Path(temporary) / "new", pathlib.Path(temporary) / "old"
         new.mkdir()
-        facts = {**stated, **write_arrays(case, new, place, options, target, stopping)}
+        facts = {
+            **stated,
+            **write_arrays(case, new, place, options, target, stopping, predicted.get(case.id)),
+        }
         with naming(place / "case.json", new / "case.json"):
             write_json(new / "case.json", facts)
         with contextlib.suppress(FileNotFoundError):
@@ -319,10 +382,14 @@ def _whole_case(place: pathlib.Path, stated: dict[str, object], options: Preproc
         if {name: facts.get(name) for name in stated} != stated or "doubts" not in facts:
             return None
         stored = open_case(place, facts["identity"], options)
+        region = facts["identity"]["target.region"]
         for view in VIEWS:
             stored.image(view)
             stored.labels(view)
-        whole = facts.get("sha256") == {name: sha256(place / name) for name in ARRAYS}
+            if region != "scan":
+                stored.distance(view)
+                stored.lesions(view)
+        whole = facts.get("sha256") == {name: sha256(place / name) for name in array_names(region)}
     except (InputError, OSError):
         return None
     return facts if whole else None
