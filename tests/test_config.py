@@ -187,7 +187,8 @@ def test_unknown_names_and_arguments_of_configs_are_refused(tmp_path):
         load_config(str(tmp_path / "nothing.py"))
     with pytest.raises(
         ConfigError,
-        match="no config is called 'ablations'; expected one of any_liver, ct_liver, ct_tumor, demo, mr_liver, mr_tumor",
+        match="no config is called 'ablations'; expected one of any_liver, ct_liver, ct_tumor, demo, mr_liver, "
+        "mr_tumor",
     ):
         load_config("ablations")
 

@@ -154,10 +154,10 @@ def test_a_store_of_another_modality_grid_or_region_is_refused_and_not_overwritt
 # --- the region ---------------------------------------------------------------------------------------------
 
 
-def test_a_store_of_the_region_holds_the_box_around_it_with_the_margin(
-    two_scans, tiny_config, tmp_path
-):
-    boxed = _with(tiny_config, target=dataclasses.replace(tiny_config.target, region="reference", margin_mm=16.0))
+def test_a_store_of_the_region_holds_the_box_around_it_with_the_margin(two_scans, tiny_config, tmp_path):
+    boxed = _with(
+        tiny_config, target=dataclasses.replace(tiny_config.target, region="reference", margin_mm=16.0)
+    )
     cases = prepare(two_scans, tmp_path / "boxes", boxed, quiet=True).cases
     whole = prepare(two_scans, tmp_path / "whole", tiny_config, quiet=True).cases
     for box, scan in zip(cases, whole, strict=True):

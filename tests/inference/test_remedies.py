@@ -108,7 +108,10 @@ def test_a_model_of_the_livers_box_gives_way_to_one_of_scans(run, tiny_run, pred
     facts["config"]["target"]["region"] = "reference"
     (run / "run.json").write_text(json.dumps(facts), encoding="utf-8")
     status, error = predict(run)
-    assert status == 1 and "target.region is 'reference': this model knows only the box around the liver" in error
+    assert (
+        status == 1
+        and "target.region is 'reference': this model knows only the box around the liver" in error
+    )
     assert "expected a model with target.region 'scan'" in error
     assert load_model(tiny_run).config.target.region == "scan" and predict(tiny_run) == (0, "")
 
