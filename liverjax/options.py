@@ -112,6 +112,9 @@ class Batch:
     tumor_share: float = 0.0
     liver_share: float = 0.5
     empty_share: float = 0.0
+    #: Share of the slices that is drawn from those, of scans in boxes, in which the network saw tumours at the last
+    #: validation and there are none, the more often the larger these were; until then from those with liver.
+    mined_share: float = 0.0
     #: Each batch has these shares, rounded to whole slices, instead of having them on average; and the patch of a slice
     #: that was drawn from those with tumour holds some of it.
     stratified: bool = False
@@ -128,9 +131,9 @@ class Batch:
         require(0 <= self.workers <= 1024, "batch.workers", self.workers, "0 to 1024")
         ok = len(self.patch) == 2 and all(8 <= size <= 8192 for size in self.patch)
         require(ok, "batch.patch", self.patch, "rows and columns of 8 to 8192 pixels")
-        shares = (self.tumor_share, self.liver_share, self.empty_share)
+        shares = (self.tumor_share, self.liver_share, self.empty_share, self.mined_share)
         ok = min(shares) >= 0 and sum(shares) <= 1
-        names = "batch.tumor_share, batch.liver_share and batch.empty_share"
+        names = "batch.tumor_share, batch.liver_share, batch.empty_share and batch.mined_share"
         require(ok, names, shares, "shares of 0 or more, together at most 1")
 
 
@@ -224,9 +227,13 @@ class Config:
         ok = 0 < len(self.views) == len(set(self.views))
         require(ok, "views", self.views, "one or more views, each once")
         require(0 <= self.seed < 2**32, "seed", self.seed, "0 to 2**32 - 1")
-        ok = not self.loss.lesion_power or (self.target.region != "scan" and "tumor" in self.labels)
+        boxed = self.target.region != "scan" and "tumor" in self.labels
         wanted = "0 without a class for tumours in a box around the liver (target.labels, target.region)"
-        require(ok, "loss.lesion_power", self.loss.lesion_power, wanted)
+        for name, value in (
+            ("loss.lesion_power", self.loss.lesion_power),
+            ("batch.mined_share", self.batch.mined_share),
+        ):
+            require(boxed or not value, name, value, wanted)
         require(self.max_minutes >= 0, "max_minutes", self.max_minutes, "0 or more")
         ok = not (self.max_minutes and self.train.restarts > 1)
         wanted = (

@@ -7,14 +7,14 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 
 import grain
 import numpy as np
 from absl import flags
 
 from liverjax import labels as label_ids
-from liverjax.data.sampling import Sampler
+from liverjax.data.sampling import MinedSlice, Sampler
 from liverjax.data.store import OUTSIDE, StoredCase
 from liverjax.errors import InputError, TrainingError, unguarded_main
 from liverjax.options import Config
@@ -27,12 +27,20 @@ class _Batches:
     all there is to save of the pipeline is the step.
     """
 
-    def __init__(self, cases: Sequence[StoredCase], network: str, config: Config, rows: range, steps: int):
+    def __init__(
+        self,
+        cases: Sequence[StoredCase],
+        network: str,
+        config: Config,
+        rows: range,
+        steps: int,
+        mined: Sequence[MinedSlice],
+    ):
         self._cases = cases
         self._patch = config.batch.patch
         self._labels = config.labels
         self._weights = pixel_weights(cases, config)
-        self._sampler = Sampler(cases, config.views_of(network), config.batch, config.seed)
+        self._sampler = Sampler(cases, config.views_of(network), config.batch, config.seed, mined)
         self._rows = rows
         self._steps = steps
 
@@ -181,17 +189,19 @@ def train_batches(
     last_step: int,
     process: int,
     processes: int,
-) -> Iterator[dict[str, np.ndarray]]:
+    mined: Sequence[MinedSlice] = (),
+) -> Generator[dict[str, np.ndarray]]:
     """Returns this process's rows of the batches of a network's steps ``first_step`` to ``last_step - 1``.
 
-    Process p of P takes the contiguous rows [p B / P, (p + 1) B / P) of the global batch of size B.
+    Process p of P takes the contiguous rows [p B / P, (p + 1) B / P) of the global batch of size B. ``mined`` are the
+    slices of which ``batch.mined_share`` is drawn.
 
     Yields:
       B / P rows of "image", "window" and "label", of boxes "pixel_weight" as well, as `blank_batch` says.
     """
     size = config.batch.size
     rows = range(process * size // processes, (process + 1) * size // processes)
-    source = _Batches(cases, network, config, rows, last_step)
+    source = _Batches(cases, network, config, rows, last_step, mined)
     dataset = grain.MapDataset.source(source)[first_step:]
     options = grain.ReadOptions(num_threads=config.batch.threads, prefetch_buffer_size=config.batch.prefetch)
     dataset = dataset.to_iter_dataset(options)
@@ -203,7 +213,7 @@ def train_batches(
     return _closing(iter(dataset))
 
 
-def _closing(batches: grain.DatasetIterator) -> Iterator[dict[str, np.ndarray]]:
+def _closing(batches: grain.DatasetIterator) -> Generator[dict[str, np.ndarray]]:
     """Yields all batches; ends the threads or workers after the last, or when the caller closes the generator."""
     try:
         yield from batches
@@ -252,8 +262,24 @@ def validation_batches(
       over all cases.
     """
     views = config.views_of(network)
+    tumors = finds_lesions(config)
+    return slice_batches(
+        cases, _spread_slices(cases, views, config.train.validation_slices, tumors=tumors), views, config
+    )
+
+
+def slice_batches(
+    cases: Sequence[StoredCase], chosen: Sequence[tuple[int, str, int]], views: Sequence[str], config: Config
+) -> list[dict[str, np.ndarray]]:
+    """Returns whole slices as batches of one shape, as `validation_batches` does.
+
+    Args:
+      cases: the cases.
+      chosen: for each slice the number of its case, its view and its number.
+      views: of which the batches hold the largest slice.
+      config: classes, region, and the size of a batch.
+    """
     lesions = finds_lesions(config)
-    chosen = _spread_slices(cases, views, config.train.validation_slices, tumors=lesions)
     counted = [
         PixelWeights(config.target.dilation_mm, np.ones(len(case.lesions_mm3 or ()) + 1)) for case in cases
     ]

@@ -15,6 +15,7 @@ import jax
 import numpy as np
 
 from liverjax.checkpoint.runs import Checkpoints
+from liverjax.data.sampling import MinedSlice
 from liverjax.errors import CheckpointError, TrainingError
 from liverjax.options import Config, Train
 from liverjax.training.distributed import broadcast_from_first
@@ -59,6 +60,7 @@ class Progress:
       best_step: the step at which it was reached.
       evaluations_without_improvement: evaluations since the validation Dice last rose by ``train.min_delta``.
       skipped: steps that changed nothing because their loss or gradient was not finite (``train.on_nonfinite``).
+      mined: slices with false tumours that ``batch.mined_share`` draws from (`liverjax.training.mining`).
     """
 
     steps: int
@@ -71,6 +73,7 @@ class Progress:
     best_step: int = 0
     evaluations_without_improvement: int = 0
     skipped: int = 0
+    mined: list[MinedSlice] = dataclasses.field(default_factory=list)
 
     @classmethod
     def of_checkpoint(cls, facts: dict[str, Any], folder: pathlib.Path) -> Progress:

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -10,11 +11,14 @@ import numpy as np
 import pytest
 
 from liverjax.config import override
+from liverjax.data.sampling import Sampler
+from liverjax.data.splits import require_tumors, split_cases
 from liverjax.data.store import open_store, prepare
 from liverjax.errors import ConfigError, InputError
 from liverjax.options import Augment
-from liverjax.training.distributed import data_mesh, to_devices
+from liverjax.training.distributed import data_mesh, replicated, to_devices
 from liverjax.training.loop import train
+from liverjax.training.mining import mine
 from liverjax.training.step import init_state, step_spec, train_step
 from liverjax.training.validation import Validation, _detection
 
@@ -104,36 +108,79 @@ def test_a_step_learns_nothing_from_pixels_that_do_not_count(boxed):
     assert to_devices(batch, mesh)["pixel_weight"].shape == (4, 16, 16)
 
 
+@pytest.mark.parametrize("mined", [0.0, 0.25])
 def test_training_in_boxes_resumes_to_the_bit_and_logs_detection(
-    boxed, tmp_path, final_state, assert_same_bits
+    boxed, tmp_path, final_state, assert_same_bits, mined
 ):
-    progress = train(boxed, tmp_path / "whole", quiet=True)["axial"]
-    half = override(boxed, ("train.steps=2",))
-    train(half, tmp_path / "halves", quiet=True)
-    train(boxed, tmp_path / "halves", resume="force", quiet=True)
-    # The rate of the first call cooled down: so its first steps are taken anew from a run that was stopped instead.
-    lines = (tmp_path / "whole" / "axial" / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    config = override(boxed, (f"batch.mined_share={mined}", "batch.liver_share=0.25", "train.steps=6"))
+    whole, halfway = tmp_path / "whole", tmp_path / "halfway"
+    progress = train(config, whole, quiet=True)["axial"]
+    lines = (whole / "axial" / "log.jsonl").read_text(encoding="utf-8").splitlines()
     scores = [record for record in map(json.loads, lines) if "validation_detection" in record]
-    assert [record["step"] for record in scores] == [2, 4]
+    assert [record["step"] for record in scores] == [2, 4, 6]
     means = [(record["validation_dice"] + record["validation_detection"]) / 2 for record in scores]
     assert progress.best_dice == pytest.approx(max(means)) and not math.isnan(means[0])
-    again = train(boxed, tmp_path / "again", quiet=True)["axial"]
-    assert again.best_step == progress.best_step
-    assert_same_bits(final_state(boxed, tmp_path / "whole"), final_state(boxed, tmp_path / "again"))
+    # A network that has just begun sees tumours in healthy livers, and the checkpoint knows where.
+    assert bool(progress.mined) == bool(mined)
+    shutil.copytree(whole, halfway)
+    shutil.rmtree(halfway / "axial" / "last" / "6")
+    again = train(config, halfway, quiet=True)["axial"]
+    assert_same_bits(final_state(config, halfway), final_state(config, whole))
+    assert [tuple(entry) for entry in again.mined] == [tuple(entry) for entry in progress.mined]
+
+
+def test_mined_slices_hold_no_tumour_and_are_drawn_by_their_pixels(boxed):
+    cases = open_store(boxed.store, boxed.preprocess, boxed.target).cases
+    spec, mesh = step_spec(boxed), data_mesh(boxed.batch.size)
+    state = init_state(spec, boxed.batch.patch, 0, replicated(mesh))
+    found = mine(state.variables, cases, "axial", boxed, mesh, 2)
+    assert found == mine(state.variables, cases, "axial", boxed, mesh, 2)
+    by_id = {case.id: case for case in cases}
+    for name, view, index, pixels in found:
+        liver, tumor = by_id[name].counts[view][index]
+        within = np.count_nonzero(by_id[name].distance(view)[index] <= 8)
+        assert liver > 0 and tumor == 0 and 0 < pixels <= within
+    options = dataclasses.replace(boxed.batch, tumor_share=0.5, liver_share=0.0, mined_share=0.5)
+    table = [(cases[0].id, "axial", 3, 1.0), (cases[2].id, "axial", 5, 3.0), (cases[1].id, "coronal", 1, 9.0)]
+    sampler = Sampler(cases, ["axial"], options, 0, table)
+    drawn = [sampler.draw(step, 3) for step in range(2000)]
+    assert {(draw.case, draw.slice) for draw in drawn} == {(0, 3), (2, 5)}
+    # 3 of 4, with a standard deviation of 0.0097.
+    assert np.mean([draw.case == 2 for draw in drawn]) == pytest.approx(0.75, abs=0.04)
 
 
 def test_without_tumours_in_training_or_validation_it_is_refused_and_the_remedies_work(boxed, tmp_path):
     cases = open_store(boxed.store, boxed.preprocess, boxed.target).cases
-    healthy = [case.id for case in cases if not case.counts["axial"][:, 1].any()]
-    assert healthy  # of the eight phantoms
-    named = ",".join(case.id for case in cases if case.id not in healthy)
-    only = override(boxed, (f"split.test_cases={named}", "split.validation=1"))
-    if len(healthy) > 1:
-        with pytest.raises(
-            InputError, match="no tumour in any of .* training cases.*target.labels=background,liver"
-        ):
-            train(only, tmp_path / "none", quiet=True)
-    assert not (tmp_path / "none").exists() or not (tmp_path / "none" / "run.json").exists()
+    ids = [case.id for case in cases if case.counts["axial"][:, 1].any()]
+    assert "phantom_003" not in ids and len(ids) == 7
+
+    def split(*kept):
+        held_out = ",".join(case.id for case in cases if case.id not in kept)
+        return override(boxed, (f"split.test_cases={held_out}", "split.validation=1"))
+
+    # Of two cases the second chooses the checkpoint.
+    with pytest.raises(
+        InputError, match="no tumour in any of 1 training cases.*target.labels=background,liver"
+    ):
+        train(split("phantom_003", "phantom_004"), tmp_path / "run", quiet=True)
+    healthy = split("phantom_002", "phantom_003")
+    with pytest.raises(
+        ConfigError, match=r"no tumour in the 1 cases that .* \(phantom_003\); expected another split"
+    ):
+        train(healthy, tmp_path / "run", quiet=True)
+    assert not (tmp_path / "run" / "run.json").exists()
+    liver = (
+        "target.labels=background,liver",
+        "loss.lesion_power=0",
+        "batch.tumor_share=0",
+        "batch.liver_share=1",
+    )
+    assert train(override(split("phantom_003", "phantom_004"), liver), tmp_path / "run", quiet=True)[
+        "axial"
+    ].finished
+    for remedy in ("split.fold=1", "split.validation=3"):
+        better = override(boxed, (remedy,))
+        require_tumors(split_cases(cases, better.split), better.labels)
 
 
 def test_labels_and_regions_that_do_not_fit_are_refused_and_the_remedies_work(tiny_config):
