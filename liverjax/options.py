@@ -40,6 +40,11 @@ class Target:
     margin_mm: float = 20.0
     #: In a box, only what lies within the liver, dilated by this many mm, is learnt and validated; at most `margin_mm`.
     dilation_mm: float = 5.0
+    #: In a box, copies of each scan without tumours in which `prepare` places synthetic ones, for training alone; their
+    #: smallest and largest diameter; and the seed.
+    synthetic: int = 0
+    synthetic_mm: tuple[float, float] = (5.0, 15.0)
+    synthetic_seed: int = 0
 
     def __post_init__(self):
         known = (NAMES[:2], NAMES, (NAMES[BACKGROUND], NAMES[TUMOR]))
@@ -50,6 +55,12 @@ class Target:
         ok = 0 <= self.dilation_mm <= 254 and (self.region == "scan" or self.dilation_mm <= self.margin_mm)
         wanted = f"0 to 254, and at most target.margin_mm ({self.margin_mm:g})"
         require(ok, "target.dilation_mm", self.dilation_mm, wanted)
+        wanted = "0 to 100, and 0 in the whole scan (target.region)"
+        ok = 0 <= self.synthetic <= (0 if self.region == "scan" else 100)
+        require(ok, "target.synthetic", self.synthetic, wanted)
+        ok = len(self.synthetic_mm) == 2 and 1 <= self.synthetic_mm[0] <= self.synthetic_mm[1] <= 100
+        require(ok, "target.synthetic_mm", self.synthetic_mm, "two rising diameters of 1 to 100 mm")
+        require(self.synthetic_seed >= 0, "target.synthetic_seed", self.synthetic_seed, "0 or more")
         ok = "liver" in self.labels or self.region != "scan"
         wanted = f"reference or predicted with target.labels {self.labels}, which have no class for the liver"
         require(ok, "target.region", self.region, wanted)

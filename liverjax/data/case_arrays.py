@@ -8,6 +8,7 @@ import threading
 import numpy as np
 
 from liverjax import labels as label_ids
+from liverjax.data.synthetic import add_tumors, generator
 from liverjax.datasets.case import Case
 from liverjax.errors import InputError
 from liverjax.files import naming, sha256
@@ -52,6 +53,7 @@ def write_arrays(
     target: Target,
     stopping: threading.Event,
     predicted: pathlib.Path | None = None,
+    copy: int = 0,
 ) -> dict[str, object]:
     """Writes the slices of a case, and returns what opening them needs.
 
@@ -63,6 +65,7 @@ def write_arrays(
       target: the region.
       stopping: if it is set, nothing more is begun.
       predicted: mask of the liver by a model, for the region "predicted".
+      copy: number of a copy with synthetic tumours, from 1.
 
     Returns:
       Fields of a ``case.json``.
@@ -106,10 +109,21 @@ def write_arrays(
         # The window is one of the whole scan, also where only a box is stored.
         quantiles = intensity.body_quantiles((image if grid is whole else to_grid(scan, whole)).voxels)
         scale = _mr_scale(image.voxels, quantiles)
+    mask_on_grid = to_grid(mask, grid, labels=True).voxels
+    if copy:
+        go_on()
+        voxels, mask_on_grid = add_tumors(
+            image.voxels,
+            mask_on_grid,
+            np.linalg.norm(grid.affine[:3, :3], axis=0),
+            generator(target.synthetic_seed, case.id, copy),
+            modality=options.modality,
+            diameters_mm=target.synthetic_mm,
+        )
+        image = image.with_voxels(voxels)
     go_on()
     stored = np.clip(np.rint(image.voxels / scale), -_INT16_RANGE, _INT16_RANGE).astype(np.int16)
     counts, shapes, checksums = {}, {}, {}
-    mask_on_grid = to_grid(mask, grid, labels=True).voxels
     volumes = {"": stored, "_labels": mask_on_grid}
     if target.region != "scan":
         distance = liver_distance(liver, grid)

@@ -52,6 +52,14 @@ def usable_cases(cases: Sequence[AnyCase], labels: Sequence[str]) -> list[AnyCas
     return [case for case in cases if case.id not in left_out]
 
 
+def validated_on_real(subsets: Subsets[StoredCase]) -> Subsets[StoredCase]:
+    """Returns the subsets without synthetic cases in validation and test; those of training patients train."""
+    validation, test = (
+        tuple(case for case in cases if not case.synthetic) for cases in (subsets.validation, subsets.test)
+    )
+    return Subsets(subsets.train, validation, test)
+
+
 def require_tumors(subsets: Subsets[StoredCase], labels: Sequence[str]) -> None:
     """Refuses a split of which no training case, or no case that chooses the checkpoint, has a tumour to be learnt.
 

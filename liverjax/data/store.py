@@ -14,7 +14,6 @@ view is one contiguous read: of a single volume in C order, a sagittal slice wou
 
 from __future__ import annotations
 
-import collections
 import concurrent.futures
 import contextlib
 import dataclasses
@@ -25,7 +24,7 @@ import pathlib
 import shutil
 import tempfile
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -33,13 +32,13 @@ from tqdm import tqdm
 
 from liverjax.config import resolve
 from liverjax.data.case_arrays import ARRAYS, BOX_ARRAYS, array_names, write_arrays
+from liverjax.data.doubts import predicted_livers, report_doubts, report_unlabelled
 from liverjax.data.stored_case import REMEDY, StoredCase, open_case, read_facts, require
 from liverjax.datasets import dataset_json
 from liverjax.datasets.case import Case
 from liverjax.datasets.layouts import check_id, find_cases
 from liverjax.errors import ConfigError, InputError
 from liverjax.files import local_path, locked, naming, sha256, write_json
-from liverjax.labels import TUMOR
 from liverjax.options import Config, Preprocess, Target
 from liverjax.scans import AS_STORED, Reading
 from liverjax.views import VIEWS
@@ -67,11 +66,19 @@ class Store:
 
 def store_identity(preprocess: Preprocess, target: Target) -> dict[str, object]:
     """Returns the fields of a config that a store depends on, as field -> value of JSON. The others are free."""
-    return {
+    identity = {
         "preprocess.modality": preprocess.modality,
         "preprocess.spacing": list(preprocess.spacing),
         "target.region": target.region,
         "target.margin_mm": target.margin_mm if target.region != "scan" else 0.0,
+    }
+    if not target.synthetic:
+        return identity
+    return {
+        **identity,
+        "target.synthetic": target.synthetic,
+        "target.synthetic_mm": list(target.synthetic_mm),
+        "target.synthetic_seed": target.synthetic_seed,
     }
 
 
@@ -123,7 +130,7 @@ def _differences(stored: dict, wanted: dict) -> str:
 
     return ", ".join(
         f"{field} {shown(stored.get(field))}, now {shown(value)}"
-        for field, value in wanted.items()
+        for field, value in {**dict.fromkeys(stored), **wanted}.items()
         if stored.get(field) != value
     )
 
@@ -168,7 +175,7 @@ def prepare(
     source, folder = local_path(source, "the data set"), local_path(folder, "the store")
     config = resolve(config)
     cases = find_cases(source, layout, labelled=True, reading=reading)
-    predicted = _predicted_livers(livers, cases, config.target)
+    predicted = predicted_livers(livers, cases, config.target)
     _refuse_another_place(folder, source, cases)
     by_layout = {case.modality for case in cases if case.modality}
     if len(by_layout) > 1 and config.preprocess.modality != "any":
@@ -200,22 +207,31 @@ def prepare(
             stopping=stopping,
             predicted=predicted,
         )
-        prepared = []
+        prepared, copies = [], []
         with concurrent.futures.ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
             futures = [pool.submit(work, case) for case in cases]
             try:
                 for future in tqdm(futures, desc="prepare", unit="case", disable=quiet):
                     prepared.append(future.result())
+                # Whether a scan is free of tumours is known once its mask was read.
+                healthy = [case for case, facts in zip(cases, prepared, strict=True) if _is_healthy(facts)]
+                futures = [
+                    pool.submit(work, case, copy=copy)
+                    for case in healthy
+                    for copy in range(1, config.target.synthetic + 1)
+                ]
+                for future in tqdm(futures, desc="synthetic", unit="case", disable=quiet or not futures):
+                    copies.append(future.result()["id"])
             except BaseException:
                 stopping.set()
                 pool.shutdown(cancel_futures=True)
                 raise
-        index = {"format": _FORMAT, "identity": identity, "cases": [case.id for case in cases]}
+        index = {"format": _FORMAT, "identity": identity, "cases": [*(case.id for case in cases), *copies]}
         with naming(folder / "index.json", partial / "index.json"):
             write_json(partial / "index.json", index)
             os.replace(partial / "index.json", folder / "index.json")
-    _report_doubts(prepared)
-    _report_unlabelled(cases, config)
+    report_doubts(prepared)
+    report_unlabelled(cases, config)
     return open_store(folder, config.preprocess, config.target)
 
 
@@ -230,55 +246,6 @@ def _partial_folder(folder: pathlib.Path) -> Iterator[pathlib.Path]:
         yield partial
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-
-
-def _predicted_livers(
-    livers: str | os.PathLike | None, cases: Sequence[Case], target: Target
-) -> dict[str, pathlib.Path]:
-    """Returns the mask of each case in a folder of predicted livers; none without a folder."""
-    if (target.region == "predicted") != (livers is not None):
-        raise ConfigError(
-            f"target.region is {target.region!r}, "
-            + (
-                "expected 'predicted' with a folder of predicted livers; set target.region=predicted"
-                if livers is not None
-                else "but no folder of predicted livers is given; give --livers=FOLDER with the masks that "
-                "`liverjax predict` wrote of the same scans, or set target.region=reference"
-            )
-        )
-    if livers is None:
-        return {}
-    folder = local_path(livers, "the folder of predicted livers")
-    found, missing = {}, []
-    for case in cases:
-        paths = [folder / f"{case.id}{ending}" for ending in (".nii.gz", ".nii")]
-        paths = [path for path in paths if path.is_file()]
-        if paths:
-            found[case.id] = paths[0]
-        else:
-            missing.append(case.id)
-    if missing:
-        raise InputError(
-            f"{folder}: no mask of {len(missing)} of {len(cases)} cases, the first {missing[0]}.nii.gz; run `liverjax "
-            "predict` with a liver model on all scans of the data set"
-        )
-    return found
-
-
-def _report_unlabelled(cases: Sequence[Case], config: Config) -> None:
-    """Logs it if tumours are to be learnt from masks that have no value for them, as if there were none."""
-    without = [
-        case.id
-        for case in cases
-        if not case.liver_only and all(meaning != TUMOR for _, meaning in case.label_map)
-    ]
-    if without and "tumor" in config.labels:
-        _LOG.warning(
-            "%d cases, the first %s, have masks without a label for tumours: they count as free of tumours; if "
-            'they are not, list them in cases.json as {"liver_only": [...]}, so that they are not used',
-            len(without),
-            without[0],
-        )
 
 
 def _refuse_another_place(folder: pathlib.Path, source: pathlib.Path, cases: Iterable[Case]) -> None:
@@ -310,28 +277,16 @@ def _refuse_another_store(folder: pathlib.Path, identity: dict[str, object]) -> 
     except InputError:
         return
     stored = index.get("identity")
-    if index.get("format") == _FORMAT and isinstance(stored, dict) and set(stored) == set(identity):
+    known = store_identity(Preprocess(), Target(region="reference", synthetic=1))
+    base = store_identity(Preprocess(), Target())
+    if (
+        index.get("format") == _FORMAT
+        and isinstance(stored, dict)
+        and base.keys() <= stored.keys() <= known.keys()
+    ):
         changed = _differences(stored, identity)
         if changed:
             raise InputError(f"{folder} holds a store of other values: {changed}; choose another folder")
-
-
-def _report_doubts(prepared: Sequence[dict]) -> None:
-    """Logs what speaks against each case, and which cases are the same."""
-    same = collections.defaultdict(list)
-    for facts in prepared:
-        for doubt in facts["doubts"]:
-            _LOG.warning("case %s is doubtful: %s", facts["id"], doubt)
-        # Equal files, or files that differ in their compression or header alone.
-        file = facts["fingerprint"][0], repr(facts["reading"])
-        for key in (file, facts["sha256"]["axial.npy"]):
-            same[key].append(facts["id"])
-    groups = {frozenset(ids): ids for ids in same.values() if len(ids) > 1}
-    for ids in (ids for group, ids in groups.items() if not any(group < other for other in groups)):
-        _LOG.warning(
-            "%s hold the same voxels; keep one: copies in training and test make scores too good",
-            " and ".join(ids),
-        )
 
 
 def _prepare_case(
@@ -343,15 +298,21 @@ def _prepare_case(
     target: Target,
     stopping: threading.Event,
     predicted: dict[str, pathlib.Path],
+    copy: int = 0,
 ) -> dict:
-    """Writes a case into the store, unless it is there already and whole, and returns what its case.json holds."""
-    place = folder / "cases" / case.id
+    """Writes a case into the store, unless it is there already and whole, and returns what its case.json holds.
+
+    A ``copy`` from 1 has synthetic tumours, and its number in its id.
+    """
+    id = f"{case.id}_synthetic{copy}" if copy else case.id
+    place = folder / "cases" / id
     stated = {
         "format": _FORMAT,
         "identity": store_identity(options, target),
         "fingerprint": [sha256(path) for path in (case.image, case.label, predicted.get(case.id)) if path],
         "reading": [case.reading.phase, case.reading.series, list(case.reading.spacing or ())],
-        "id": case.id,
+        "id": id,
+        **({"synthetic": copy} if copy else {}),
         "patient": case.patient,
         "liver_only": case.liver_only,
         "voxel_on_voxel": case.voxel_on_voxel,
@@ -365,7 +326,7 @@ def _prepare_case(
         new.mkdir()
         facts = {
             **stated,
-            **write_arrays(case, new, place, options, target, stopping, predicted.get(case.id)),
+            **write_arrays(case, new, place, options, target, stopping, predicted.get(case.id), copy),
         }
         with naming(place / "case.json", new / "case.json"):
             write_json(new / "case.json", facts)
@@ -373,6 +334,11 @@ def _prepare_case(
             os.replace(place, old)
         os.replace(new, place)
     return facts
+
+
+def _is_healthy(facts: dict) -> bool:
+    """Returns whether a case's mask would show tumours, and shows none."""
+    return not facts["liver_only"] and not any(tumor for _, tumor in facts["counts"]["axial"])
 
 
 def _whole_case(place: pathlib.Path, stated: dict[str, object], options: Preprocess) -> dict | None:

@@ -43,6 +43,7 @@ class StoredCase:
       counts: for each view (slices, 2) pixels of liver (with tumour) and of tumour on each slice.
       shapes: for each view (slices, rows, columns).
       doubts: what speaks against the scan's intensities or the mask's volume, each a few words with the file.
+      synthetic: whether its tumours were placed by `liverjax.data.synthetic`: such a case is only for training.
       lesions_mm3: volume of each lesion in mm3, by its id from 1, in a store of boxes; None in one of scans.
     """
 
@@ -57,6 +58,7 @@ class StoredCase:
     shapes: dict[str, tuple[int, int, int]]
     doubts: tuple[str, ...] = ()
     lesions_mm3: tuple[float, ...] | None = None
+    synthetic: bool = False
 
     def image(self, view: str) -> np.memmap:
         """Returns the slices of a view, int16 (slice, row, column), as a memory map."""
@@ -204,6 +206,7 @@ def open_case(folder: pathlib.Path, identity: Mapping[str, object], options: Pre
         shapes={view: tuple(shapes[view]) for view in VIEWS},
         # Stores that were made before there were any have none.
         doubts=tuple(fact("doubts", "a list of texts", _are_texts) if "doubts" in facts else ()),
+        synthetic=bool(facts.get("synthetic")),
         lesions_mm3=tuple(fact("lesions_mm3", "volumes above 0", _are_volumes)) if boxed else None,
     )
 

@@ -27,7 +27,7 @@ from liverjax.checkpoint.runs import Checkpoints, MisfitError
 from liverjax.config import resolve
 from liverjax.data.pipeline import train_batches, validation_batches
 from liverjax.data.sampling import Sampler
-from liverjax.data.splits import Subsets, require_tumors, split_cases, usable_cases
+from liverjax.data.splits import Subsets, require_tumors, split_cases, usable_cases, validated_on_real
 from liverjax.data.store import StoredCase, open_store
 from liverjax.errors import CheckpointError, ConfigError, Interrupted, LiverjaxError, TrainingError
 from liverjax.files import local_path
@@ -105,6 +105,7 @@ def train(
                 first.doubts[0],
             )
         subsets = split_cases(usable_cases(store.cases, config.labels), config.split, config.seed)
+        subsets = validated_on_real(subsets)
         require_tumors(subsets, config.labels)
         mesh = data_mesh(config.batch.size, config.train.accumulate)
         jobs = [
