@@ -21,6 +21,9 @@ def get_config(arg: str = ""):
     config.target.region = "reference"
     config.preprocess.modality = "mr"
     config.preprocess.spacing = (2.0, 2.0, 2.0)
+    # In hepatobiliary phase the liver is the brightest organ: 2 to 8 % of it lie above the body's 99.5th percentile, at
+    # most 1.2 % above this one (seven scans).
+    config.preprocess.percentiles = (0.5, 99.9)
     config.augment.bias_field = 0.4
     config.batch.patch = (128, 128)
     config.batch.stratified = True
