@@ -223,6 +223,11 @@ class Config:
         return self.target.labels
 
     @property
+    def finds_lesions(self) -> bool:
+        """Whether the networks are to find tumours in a box around the liver: validation then counts lesions."""
+        return "tumor" in self.labels and self.target.region != "scan"
+
+    @property
     def networks(self) -> tuple[str, ...]:
         """Names of the networks that are trained: those of the views, or `liverjax.views.SHARED`."""
         return (SHARED,) if self.model.shared else self.views
@@ -238,13 +243,12 @@ class Config:
         ok = 0 < len(self.views) == len(set(self.views))
         require(ok, "views", self.views, "one or more views, each once")
         require(0 <= self.seed < 2**32, "seed", self.seed, "0 to 2**32 - 1")
-        boxed = self.target.region != "scan" and "tumor" in self.labels
         wanted = "0 without a class for tumours in a box around the liver (target.labels, target.region)"
         for name, value in (
             ("loss.lesion_power", self.loss.lesion_power),
             ("batch.mined_share", self.batch.mined_share),
         ):
-            require(boxed or not value, name, value, wanted)
+            require(self.finds_lesions or not value, name, value, wanted)
         require(self.max_minutes >= 0, "max_minutes", self.max_minutes, "0 or more")
         ok = not (self.max_minutes and self.train.restarts > 1)
         wanted = (

@@ -262,7 +262,7 @@ def validation_batches(
       over all cases.
     """
     views = config.views_of(network)
-    tumors = finds_lesions(config)
+    tumors = config.finds_lesions
     return slice_batches(
         cases, _spread_slices(cases, views, config.train.validation_slices, tumors=tumors), views, config
     )
@@ -279,7 +279,7 @@ def slice_batches(
       views: of which the batches hold the largest slice.
       config: classes, region, and the size of a batch.
     """
-    lesions = finds_lesions(config)
+    lesions = config.finds_lesions
     counted = [
         PixelWeights(config.target.dilation_mm, np.ones(len(case.lesions_mm3 or ()) + 1)) for case in cases
     ]
@@ -306,11 +306,6 @@ def slice_batches(
         label = merge_labels(batch["label"], config.labels)
         batches.append({**batch, "label": label, "weight": np.float32(np.arange(size) < len(rows))})
     return batches
-
-
-def finds_lesions(config: Config) -> bool:
-    """Returns whether a network is validated by the lesions that it finds: tumours, in a store of boxes."""
-    return "tumor" in config.labels and config.target.region != "scan"
 
 
 def _spread_slices(

@@ -29,7 +29,7 @@ _FOUND_SHARE = 0.5
 class Validation:
     """Calling it with a state's variables returns the proxy Dice of each foreground class.
 
-    Of a network for tumours in boxes (`liverjax.data.pipeline.finds_lesions`), the Dice of a class is the mean over the
+    Of a network for tumours in boxes (`Config.finds_lesions`), the Dice of a class is the mean over the
     cases whose slices hold it, so that a patient with large tumours counts no more than one with small ones; and
     "detection" stands beside: ``2 P R / (P + R)`` of the share R of lesions that are found, half of their pixels at
     least, and the share P of slices with predicted tumour that hold one, in which false alarms in healthy livers count.
