@@ -52,7 +52,7 @@ class _Batches:
         for place, row in enumerate(self._rows):
             draw = self._sampler.draw(index, row)
             case = self._cases[draw.case]
-            weights = self._weights and self._weights[draw.case]
+            weights = None if self._weights is None else self._weights[draw.case]
             try:
                 place_slice(
                     batch, place, case, draw.view, draw.slice, (draw.row, draw.column), draw.tumor, weights
@@ -102,7 +102,7 @@ def pixel_weights(cases: Sequence[StoredCase], config: Config) -> list[PixelWeig
     raw = [np.maximum(volume, floor) ** -power for volume in volumes]
     total = sum(volume.sum() for volume in volumes)
     mean = sum((volume * weight).sum() for volume, weight in zip(volumes, raw, strict=True)) / (total or 1)
-    tables = [np.float32([1, *(weight / (mean or 1))]) for weight in raw]
+    tables = [np.array([1, *(weight / (mean or 1))], np.float32) for weight in raw]
     return [PixelWeights(config.target.dilation_mm, table) for table in tables]
 
 

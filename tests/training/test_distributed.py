@@ -73,7 +73,7 @@ def _finish(started, folder):
     ]
 
 
-@pytest.mark.parametrize("boxed", [False, True])
+@pytest.mark.parametrize("boxed", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_batches_gradients_and_scores_are_the_same_whatever_the_processes_and_devices(
     tiny_config, phantom_scans, tmp_path, boxed
 ):
