@@ -210,7 +210,7 @@ def _far_tumors(case: Case, mask: Volume, grid: Grid, ids: np.ndarray, sizes: np
         return []
     largest = far[sizes[far].argmax()]
     return [
-        f"{case.label}: {far.size} of {sizes.size} tumours outside the liver, one of {sizes[largest] / 1000:.2g} ml at "
+        f"{case.label}: {far.size} of {sizes.size} tumours outside the liver, one of {sizes[largest] / 1000:.1f} ml at "
         f"{'least ' if nearest[1 + largest] == FARTHEST_MM else ''}{nearest[1 + largest]} mm from it: verify the mask"
     ]
 
@@ -224,7 +224,7 @@ def _outside(
     outside = whole - float(within.sum()) * _voxel_mm3(grid) / 1000
     if not whole or outside <= _OUTSIDE_SHARE * whole:
         return []
-    return [f"{case.label}: {outside:.2g} of {whole:.2g} ml of tumours lie outside the liver of {predicted}"]
+    return [f"{case.label}: {outside:.1f} of {whole:.1f} ml of tumours lie outside the liver of {predicted}"]
 
 
 def _save(path: pathlib.Path, array: np.ndarray) -> None:
