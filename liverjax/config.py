@@ -27,7 +27,7 @@ from typing import Any, TypeVar
 
 from ml_collections import ConfigDict
 
-from liverjax import options
+from liverjax import options, options_training
 from liverjax.errors import ConfigError, LiverjaxError, did_you_mean, shown
 from liverjax.files import local_path
 from liverjax.options import Config
@@ -210,7 +210,7 @@ def meanings() -> dict[str, str]:
 
     Groups of fields, such as ``model``, have the first line of their docstring; the whole has that of ``""``.
     """
-    lines = inspect.getsource(options).splitlines()
+    lines = [line for part in (options_training, options) for line in inspect.getsource(part).splitlines()]
     comments: dict[tuple[str, str], str] = {}
     for cls in ast.parse("\n".join(lines)).body:
         if not isinstance(cls, ast.ClassDef):

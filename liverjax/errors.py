@@ -47,6 +47,18 @@ def did_you_mean(value: str, choices: Iterable[str]) -> str:
     return f"; did you mean {near[0]!r}?" if near else f"; expected one of {', '.join(choices)}"
 
 
+def require(condition: bool, field: str, value: object, expected: str) -> None:
+    """Raises a `ConfigError` of a config's field and its value, unless the condition holds."""
+    if not condition:
+        raise ConfigError(f"{field} is {shown(value)}, expected {expected}")
+
+
+def require_choice(field: str, value: str, choices: Iterable[str]) -> None:
+    """Raises a `ConfigError` of a config's field, unless its value is one of ``choices``; the nearest is named."""
+    if value not in choices:
+        raise ConfigError(f"{field} is {shown(value)}{did_you_mean(value, choices)}")
+
+
 def printable(text: object) -> str:
     """Returns a text in one line that any terminal takes: line ends, control characters and bytes are escaped."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))

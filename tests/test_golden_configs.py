@@ -14,6 +14,7 @@ from liverjax.config import load_config, resolve, to_dict
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 SHIPPED = ["any_liver", "any_liver:small", "demo", "ct_liver", "ct_liver:small", "mr_liver", "mr_liver:small"]
+SHIPPED += ["ct_tumor", "ct_tumor:small", "mr_tumor", "mr_tumor:small"]
 
 
 @pytest.mark.parametrize("spec", SHIPPED)

@@ -6,7 +6,21 @@ import pathlib
 import pytest
 
 PACKAGE = pathlib.Path(__file__).parent.parent / "liverjax"
-MODULES = {"errors", "labels", "views", "options", "config", "files", "lazy", "sealed", "signals", "volume"}
+MODULES = {
+    *(
+        "errors",
+        "labels",
+        "views",
+        "options",
+        "options_training",
+        "config",
+        "files",
+        "lazy",
+        "sealed",
+        "signals",
+    ),
+    "volume",
+}
 SCANS = MODULES | {"scans"}
 DATASETS = SCANS | {"datasets"}
 OBJECTS = SCANS | {"objects"}
@@ -19,7 +33,7 @@ ROOMS = {
     "prediction": SCANS | {"viewer"},
     "datasets": SCANS,
     "objects": SCANS,
-    "data": DATASETS,
+    "data": DATASETS | OBJECTS,
     "models": MODULES,
     "checkpoint": MODULES | {"models"},
     "training": DATASETS | OBJECTS | {"data", "models", "checkpoint"},

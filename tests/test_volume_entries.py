@@ -16,7 +16,7 @@ from liverjax.inference import Networks, Segmenter, plausible
 from liverjax.models import build_unet
 from liverjax.report import figures
 from liverjax.report.figures import response
-from liverjax.scans import grid, nifti
+from liverjax.scans import grid, liver_box, nifti
 from liverjax.studies.calibration import sample
 from liverjax.volume import Volume, check_voxels, label_voxels, require_volume
 
@@ -61,6 +61,9 @@ ENTRIES = {
     "scans.grid.from_canonical.scan": lambda v, model, folder: grid.from_canonical(VOXELS, v),
     "scans.grid.working_grid.volume": lambda v, model, folder: grid.working_grid(v, (4, 4, 4)),
     "scans.grid.box_grid.mask": lambda v, model, folder: grid.box_grid(GRID, v),
+    "scans.liver_box.liver_grid.scan": lambda v, model, _: liver_box.liver_grid(v, SCAN, (4, 4, 4), 4.0),
+    "scans.liver_box.liver_grid.liver": lambda v, model, _: liver_box.liver_grid(SCAN, v, (4, 4, 4), 4.0),
+    "scans.liver_box.liver_distance.liver": lambda v, model, _: liver_box.liver_distance(v, GRID),
     "scans.grid.to_grid.volume": lambda v, model, folder: grid.to_grid(v, (4, 4, 4)),
     "scans.grid.to_grid.volume, labels": lambda v, model, folder: grid.to_grid(v, (4, 4, 4), labels=True),
     "scans.grid.labels_on_scan.scan": lambda v, model, _: grid.labels_on_scan(np.ones((8, 7, 6, 2)), GRID, v),
@@ -89,6 +92,7 @@ ANY_VALUE = {
     "scans.grid.to_canonical.volume",
     "scans.grid.from_canonical.scan",
     "scans.grid.working_grid.volume",
+    "scans.liver_box.liver_grid.scan",
     "scans.grid.labels_on_scan.scan",
     "scans.grid.probabilities_on_scan.scan",
     "report.figures.slices.preview.image",

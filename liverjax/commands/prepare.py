@@ -2,10 +2,11 @@
 
   liverjax prepare -i DATASET -o STORE --config=mr_liver:small [--preview]
 
-The scans are resampled to the config's grid and written as slices of each view; with --config.target.region=liver the
-box around the liver alone. Cases that are in the store already are kept, and damaged ones made again, so that the same
-call continues an interrupted one. --preview also writes STORE/preview/VIEW.png: slices with their labels, and their
-augmentations by the config.
+The scans are resampled to the config's grid and written as slices of each view; with --config.target.region=reference
+the box around the liver of the masks alone, with target.region=predicted that around the liver of --livers=FOLDER, as
+`liverjax predict` writes it. Cases that are in the store already are kept, and damaged ones made again, so that the
+same call continues an interrupted one. --preview also writes STORE/preview/VIEW.png: slices with their labels, and
+their augmentations by the config.
 """
 
 from absl import flags
@@ -23,6 +24,7 @@ def define(values: flags.FlagValues) -> None:
         "layout", "auto", "how the folder is laid out: auto, plain, nnunet, ...", flag_values=values
     )
     reading.define(values)
+    flags.DEFINE_string("livers", None, "folder of predicted liver masks", flag_values=values)
     flags.DEFINE_bool("preview", False, "write pictures of augmented slices", flag_values=values)
     flags.DEFINE_bool("quiet", False, "no progress bar", flag_values=values)
     flags.mark_flags_as_required(["input", "output", "config"], flag_values=values)
@@ -34,8 +36,9 @@ def run(args: flags.FlagValues) -> None:
     from liverjax.data.store import prepare
 
     config = override(load_config(args.config), args.override)
+    layout, choices = args.layout, reading.reading(args)
     store = prepare(
-        args.input, args.output, config, layout=args.layout, reading=reading.reading(args), quiet=args.quiet
+        args.input, args.output, config, layout=layout, reading=choices, livers=args.livers, quiet=args.quiet
     )
     if not args.quiet:
         spacing, region = " x ".join(map(str, config.preprocess.spacing)), config.target.region

@@ -70,8 +70,10 @@ def _run(args: flags.FlagValues) -> None:
             }
         results = train(config, workdir, init=init, resume=args.resume, quiet=args.quiet)
     if not args.quiet and is_first_process():
+        # Of tumours in boxes detection counts as well (`training.validation`).
+        score = "score" if config.finds_lesions else "Dice"
         for view, progress in results.items():
             print(
-                f"{view}: best validation Dice {progress.best_dice:.3f} at step {progress.best_step} "
+                f"{view}: best validation {score} {progress.best_dice:.3f} at step {progress.best_step} "
                 f"of {progress.end_step}, {progress.seconds / 60:.1f} min"
             )

@@ -6,6 +6,7 @@ Public, imported on first use:
     open_store(folder, preprocess, target) -> Store, of StoredCase
     store_identity(preprocess, target)              the fields of a config that a store depends on
     usable_cases(cases, labels), split_cases(cases, options, seed) -> Subsets
+    add_tumors(image, labels, spacing, random, ...) synthetic tumours
     Sampler(cases, views, options, seed)            which slices make the batch of a step, each a Draw
     train_batches, validation_batches               NumPy arrays, read ahead
     augmented_slices(cases, view, config) -> Preview
@@ -23,6 +24,7 @@ __getattr__, __dir__, __all__ = lazy.attach(
         "splits": ("Subsets", "split_cases", "usable_cases"),
         "sampling": ("Draw", "Sampler"),
         "pipeline": ("train_batches", "validation_batches"),
+        "synthetic": ("add_tumors",),
         "preview": ("Preview", "augmented_slices"),
     },
 )

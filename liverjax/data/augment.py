@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -53,9 +54,7 @@ def normalise(stored: jax.Array | np.ndarray, window: jax.Array | np.ndarray) ->
     return jnp.clip((stored[..., None] - (low + high) / 2) * slope, -1, 1)
 
 
-def augment(
-    key: jax.Array, images: jax.Array, labels: jax.Array, options: Augment
-) -> tuple[jax.Array, jax.Array]:
+def augment(key: jax.Array, images: jax.Array, labels: Any, options: Augment) -> tuple[jax.Array, Any]:
     """Returns slices of randomly changed place and intensity, and labels that move with them.
 
     Each row has a key of its own, made from ``key`` and its place in the global batch.
@@ -63,12 +62,12 @@ def augment(
     Args:
       key: a typed key of this step.
       images: (N, H, W, 1) float32 in [-1, 1].
-      labels: (N, H, W) integers.
+      labels: (N, H, W) integers; or several such maps of labels or weights, as a pytree. Beyond a slice they are 0.
       options: the ranges; what has range 0 is not computed at all.
     """
     keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, jnp.arange(images.shape[0]))
 
-    def one(key, image, label):
+    def one(key, image, labels):
         keys = draw_keys(key)
         if options.rotation or options.scale or options.shift or options.elastic:
             coordinates = _affine_coordinates(keys, image.shape, options)
@@ -78,11 +77,15 @@ def augment(
                     for along, name in zip(coordinates, ("elastic_rows", "elastic_columns"), strict=True)
                 )
             image = map_coordinates(image, coordinates, order=1, mode="constant", cval=AIR)
-            label = map_coordinates(label, coordinates, order=0, mode="constant", cval=0)
+            labels = jax.tree.map(
+                lambda label: map_coordinates(label, coordinates, order=0, mode="constant", cval=0), labels
+            )
         if options.flip:
             for axis, mirrored in enumerate(jax.random.bernoulli(keys["flip"], options.flip, (2,))):
                 image = jnp.where(mirrored, jnp.flip(image, axis), image)
-                label = jnp.where(mirrored, jnp.flip(label, axis), label)
+                labels = jax.tree.map(
+                    lambda label, m=mirrored, a=axis: jnp.where(m, jnp.flip(label, a), label), labels
+                )
         if options.curve:
             changed = _through_curve(keys["curve"], image)
             image = jnp.where(jax.random.bernoulli(keys["curve_chance"], options.curve), changed, image)
@@ -99,7 +102,7 @@ def augment(
         if options.low_resolution:
             factor = jnp.exp2(jax.random.uniform(keys["low_resolution"], (), maxval=options.low_resolution))
             image = _coarser(_coarser(image, factor).T, factor).T
-        return _change_intensity(keys, image, options), label
+        return _change_intensity(keys, image, options), labels
 
     images, labels = jax.vmap(one)(keys, images[..., 0], labels)
     return images[..., None], labels

@@ -12,6 +12,7 @@ import numpy as np
 from liverjax.data.augment import augment, normalise, step_keys
 from liverjax.data.pipeline import blank_batch, merge_labels, place_slice
 from liverjax.data.stored_case import StoredCase
+from liverjax.labels import TUMOR
 from liverjax.options import Config
 
 _augment = jax.jit(augment, static_argnames="options")
@@ -23,7 +24,7 @@ class Preview:
 
     Attributes:
       images: (rows, columns, H, W) float32 in [-1, 1].
-      labels: (rows, columns, H, W) classes of the network, each moved with its image.
+      labels: (rows, columns, H, W) label ids of what the network learns, each moved with its image.
       rows: name of each row: case and slice.
       columns: name of each column.
       title: the config's name, the view, and the ranges of the augmentation that are on.
@@ -55,7 +56,7 @@ def augmented_slices(
         index = int(np.argmax(tumor if keep_tumor and tumor.any() else liver))
         place_slice(batch, row, case, view, index)
         names.append(f"{case.id}\nslice {index}")
-    image, label = normalise(batch["image"], batch["window"]), merge_labels(batch["label"], keep_tumor)
+    image, label = normalise(batch["image"], batch["window"]), merge_labels(batch["label"], config.labels)
     shown = [(image, label)]
     for step in range(steps):
         key, _ = step_keys(jax.random.key(config.seed), step)
@@ -66,7 +67,8 @@ def augmented_slices(
     ranges = [f"{name} {value:g}" for name, value in dataclasses.asdict(config.augment).items() if value]
     return Preview(
         images=images[..., 0],
-        labels=labels,
+        # Label ids, by which outlines are named: without a class for the liver, the class of the tumours is 1.
+        labels=labels if "liver" in config.labels else labels * TUMOR,
         rows=names,
         columns=["as stored", *(f"step {step}" for step in range(steps))],
         title=f"{config.name}, {view}\n{textwrap.fill(', '.join(ranges) or 'no augmentation', 150)}",

@@ -10,7 +10,8 @@ from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 
-from liverjax.errors import ConfigError, did_you_mean
+from liverjax.data.stored_case import StoredCase
+from liverjax.errors import ConfigError, InputError, did_you_mean
 from liverjax.options import Split
 
 _LOG = logging.getLogger("liverjax")
@@ -49,6 +50,40 @@ def usable_cases(cases: Sequence[AnyCase], labels: Sequence[str]) -> list[AnyCas
             "not used, since their masks do not distinguish tumours from the liver: %s", ", ".join(left_out)
         )
     return [case for case in cases if case.id not in left_out]
+
+
+def validated_on_real(subsets: Subsets[StoredCase]) -> Subsets[StoredCase]:
+    """Returns the subsets without synthetic cases in validation and test; those of training patients train."""
+    validation, test = (
+        tuple(case for case in cases if not case.synthetic) for cases in (subsets.validation, subsets.test)
+    )
+    return Subsets(subsets.train, validation, test)
+
+
+def require_tumors(subsets: Subsets[StoredCase], labels: Sequence[str]) -> None:
+    """Refuses a split of which no training case, or no case that chooses the checkpoint, has a tumour to be learnt.
+
+    Raises:
+      InputError: no training case has one.
+      ConfigError: no validation case has one.
+    """
+    if "tumor" not in labels:
+        return
+
+    def any_tumor(cases: Sequence[StoredCase]) -> bool:
+        return any(case.counts["axial"][:, 1].any() for case in cases)
+
+    if not any_tumor(subsets.train):
+        raise InputError(
+            f"no tumour in any of {len(subsets.train)} training cases, expected some to learn from; train a liver "
+            "without tumours (target.labels=background,liver), or prepare scans with tumours in their masks"
+        )
+    if not any_tumor(subsets.validation):
+        raise ConfigError(
+            f"no tumour in the {len(subsets.validation)} cases that choose the checkpoint "
+            f"({', '.join(case.id for case in subsets.validation)}); expected another split.fold, or a larger "
+            "split.validation"
+        )
 
 
 def split_cases(cases: Sequence[AnyCase], options: Split, seed: int = 0) -> Subsets[AnyCase]:

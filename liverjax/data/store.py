@@ -4,6 +4,8 @@
     STORE/cases/<id>/case.json           geometry, quantiles, checksums, label counts per slice, doubts
     STORE/cases/<id>/<view>.npy          int16 (slice, row, column), unwindowed
     STORE/cases/<id>/<view>_labels.npy   uint8 (slice, row, column)
+    STORE/cases/<id>/<view>_distance.npy uint8, of boxes: mm from the liver, 0 within
+    STORE/cases/<id>/<view>_lesions.npy  uint16, of boxes: id of the lesion, 0 for none
 
 A store is identified by modality, spacing and region (`store_identity`). Intensities are stored before windowing, and
 windows are computed when it is opened, so that another window or other percentiles need no new store. A slice of any
@@ -12,7 +14,6 @@ view is one contiguous read: of a single volume in C order, a sagittal slice wou
 
 from __future__ import annotations
 
-import collections
 import concurrent.futures
 import contextlib
 import dataclasses
@@ -23,14 +24,15 @@ import pathlib
 import shutil
 import tempfile
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from liverjax.config import resolve
-from liverjax.data.case_arrays import ARRAYS, write_arrays
+from liverjax.data.case_arrays import ARRAYS, BOX_ARRAYS, array_names, write_arrays
+from liverjax.data.doubts import predicted_livers, report_doubts, report_unlabelled
 from liverjax.data.stored_case import REMEDY, StoredCase, open_case, read_facts, require
 from liverjax.datasets import dataset_json
 from liverjax.datasets.case import Case
@@ -64,11 +66,19 @@ class Store:
 
 def store_identity(preprocess: Preprocess, target: Target) -> dict[str, object]:
     """Returns the fields of a config that a store depends on, as field -> value of JSON. The others are free."""
-    return {
+    identity = {
         "preprocess.modality": preprocess.modality,
         "preprocess.spacing": list(preprocess.spacing),
         "target.region": target.region,
         "target.margin_mm": target.margin_mm if target.region != "scan" else 0.0,
+    }
+    if not target.synthetic:
+        return identity
+    return {
+        **identity,
+        "target.synthetic": target.synthetic,
+        "target.synthetic_mm": list(target.synthetic_mm),
+        "target.synthetic_seed": target.synthetic_seed,
     }
 
 
@@ -120,7 +130,7 @@ def _differences(stored: dict, wanted: dict) -> str:
 
     return ", ".join(
         f"{field} {shown(stored.get(field))}, now {shown(value)}"
-        for field, value in wanted.items()
+        for field, value in {**dict.fromkeys(stored), **wanted}.items()
         if stored.get(field) != value
     )
 
@@ -135,6 +145,7 @@ def prepare(
     *,
     layout: str = "auto",
     reading: Reading = AS_STORED,
+    livers: str | os.PathLike | None = None,
     quiet: bool = False,
 ) -> Store:
     """Writes the cases of a folder of scans and masks into a store, and returns it.
@@ -146,13 +157,16 @@ def prepare(
     Args:
       source: folder of scans and masks in one of the layouts of `liverjax.datasets.layouts`.
       folder: the store; made where missing. What else it holds stays.
-      config: its ``preprocess`` and ``target`` say what is stored. With ``target.region`` "liver", that is the box
-        around the liver of the mask.
+      config: its ``preprocess`` and ``target`` say what is stored. With ``target.region`` "reference", that is the box
+        around the liver of the mask; with "predicted", around that of a mask in ``livers``.
       layout: name of the layout, or "auto".
       reading: phase, series and spacing of all scans, where their files leave them open.
+      livers: folder of masks that a liver model predicted of the same scans, called by their cases as
+        `liverjax predict` writes them.
       quiet: show no progress bar.
 
     Raises:
+      ConfigError: ``livers`` is given and ``target.region`` is not "predicted", or the other way round.
       InputError: a scan or mask cannot be used, or the folder holds a store of another modality, spacing or region, or
         what is no store at a place where the store needs its own.
       LockedError: another process prepares this store.
@@ -161,6 +175,7 @@ def prepare(
     source, folder = local_path(source, "the data set"), local_path(folder, "the store")
     config = resolve(config)
     cases = find_cases(source, layout, labelled=True, reading=reading)
+    predicted = predicted_livers(livers, cases, config.target)
     _refuse_another_place(folder, source, cases)
     by_layout = {case.modality for case in cases if case.modality}
     if len(by_layout) > 1 and config.preprocess.modality != "any":
@@ -190,22 +205,33 @@ def prepare(
             options=config.preprocess,
             target=config.target,
             stopping=stopping,
+            predicted=predicted,
         )
-        prepared = []
+        prepared, copies = [], []
         with concurrent.futures.ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
             futures = [pool.submit(work, case) for case in cases]
             try:
                 for future in tqdm(futures, desc="prepare", unit="case", disable=quiet):
                     prepared.append(future.result())
+                # Whether a scan is free of tumours is known once its mask was read.
+                healthy = [case for case, facts in zip(cases, prepared, strict=True) if _is_healthy(facts)]
+                futures = [
+                    pool.submit(work, case, copy=copy)
+                    for case in healthy
+                    for copy in range(1, config.target.synthetic + 1)
+                ]
+                for future in tqdm(futures, desc="synthetic", unit="case", disable=quiet or not futures):
+                    copies.append(future.result()["id"])
             except BaseException:
                 stopping.set()
                 pool.shutdown(cancel_futures=True)
                 raise
-        index = {"format": _FORMAT, "identity": identity, "cases": [case.id for case in cases]}
+        index = {"format": _FORMAT, "identity": identity, "cases": [*(case.id for case in cases), *copies]}
         with naming(folder / "index.json", partial / "index.json"):
             write_json(partial / "index.json", index)
             os.replace(partial / "index.json", folder / "index.json")
-    _report_doubts(prepared)
+    report_doubts(prepared)
+    report_unlabelled(cases, config)
     return open_store(folder, config.preprocess, config.target)
 
 
@@ -235,7 +261,7 @@ def _refuse_another_place(folder: pathlib.Path, source: pathlib.Path, cases: Ite
         if own.is_symlink() or own.is_file():
             raise InputError(f"{own}: is no folder of a store; remove it, or {choose}")
         for path in sorted(own.iterdir()) if own.is_dir() else ():
-            if path.name not in ("case.json", *ARRAYS, *_STRAY) or path.is_dir():
+            if path.name not in ("case.json", *ARRAYS, *BOX_ARRAYS, *_STRAY) or path.is_dir():
                 raise InputError(f"{path}: is no file of a store; remove it, or {choose}")
     index = folder / "index.json"
     if index.is_dir():
@@ -251,28 +277,16 @@ def _refuse_another_store(folder: pathlib.Path, identity: dict[str, object]) -> 
     except InputError:
         return
     stored = index.get("identity")
-    if index.get("format") == _FORMAT and isinstance(stored, dict) and set(stored) == set(identity):
+    known = store_identity(Preprocess(), Target(region="reference", synthetic=1))
+    base = store_identity(Preprocess(), Target())
+    if (
+        index.get("format") == _FORMAT
+        and isinstance(stored, dict)
+        and base.keys() <= stored.keys() <= known.keys()
+    ):
         changed = _differences(stored, identity)
         if changed:
             raise InputError(f"{folder} holds a store of other values: {changed}; choose another folder")
-
-
-def _report_doubts(prepared: Sequence[dict]) -> None:
-    """Logs what speaks against each case, and which cases are the same."""
-    same = collections.defaultdict(list)
-    for facts in prepared:
-        for doubt in facts["doubts"]:
-            _LOG.warning("case %s is doubtful: %s", facts["id"], doubt)
-        # Equal files, or files that differ in their compression or header alone.
-        file = facts["fingerprint"][0], repr(facts["reading"])
-        for key in (file, facts["sha256"]["axial.npy"]):
-            same[key].append(facts["id"])
-    groups = {frozenset(ids): ids for ids in same.values() if len(ids) > 1}
-    for ids in (ids for group, ids in groups.items() if not any(group < other for other in groups)):
-        _LOG.warning(
-            "%s hold the same voxels; keep one: copies in training and test make scores too good",
-            " and ".join(ids),
-        )
 
 
 def _prepare_case(
@@ -283,15 +297,22 @@ def _prepare_case(
     options: Preprocess,
     target: Target,
     stopping: threading.Event,
+    predicted: dict[str, pathlib.Path],
+    copy: int = 0,
 ) -> dict:
-    """Writes a case into the store, unless it is there already and whole, and returns what its case.json holds."""
-    place = folder / "cases" / case.id
+    """Writes a case into the store, unless it is there already and whole, and returns what its case.json holds.
+
+    A ``copy`` from 1 has synthetic tumours, and its number in its id.
+    """
+    id = f"{case.id}_synthetic{copy}" if copy else case.id
+    place = folder / "cases" / id
     stated = {
         "format": _FORMAT,
         "identity": store_identity(options, target),
-        "fingerprint": [sha256(path) for path in (case.image, case.label) if path],
+        "fingerprint": [sha256(path) for path in (case.image, case.label, predicted.get(case.id)) if path],
         "reading": [case.reading.phase, case.reading.series, list(case.reading.spacing or ())],
-        "id": case.id,
+        "id": id,
+        **({"synthetic": copy} if copy else {}),
         "patient": case.patient,
         "liver_only": case.liver_only,
         "voxel_on_voxel": case.voxel_on_voxel,
@@ -303,13 +324,21 @@ def _prepare_case(
     with tempfile.TemporaryDirectory(dir=partial) as temporary:
         new, old = pathlib.Path(temporary) / "new", pathlib.Path(temporary) / "old"
         new.mkdir()
-        facts = {**stated, **write_arrays(case, new, place, options, target, stopping)}
+        facts = {
+            **stated,
+            **write_arrays(case, new, place, options, target, stopping, predicted.get(case.id), copy),
+        }
         with naming(place / "case.json", new / "case.json"):
             write_json(new / "case.json", facts)
         with contextlib.suppress(FileNotFoundError):
             os.replace(place, old)
         os.replace(new, place)
     return facts
+
+
+def _is_healthy(facts: dict) -> bool:
+    """Returns whether a case's mask would show tumours, and shows none."""
+    return not facts["liver_only"] and not any(tumor for _, tumor in facts["counts"]["axial"])
 
 
 def _whole_case(place: pathlib.Path, stated: dict[str, object], options: Preprocess) -> dict | None:
@@ -319,10 +348,14 @@ def _whole_case(place: pathlib.Path, stated: dict[str, object], options: Preproc
         if {name: facts.get(name) for name in stated} != stated or "doubts" not in facts:
             return None
         stored = open_case(place, facts["identity"], options)
+        region = facts["identity"]["target.region"]
         for view in VIEWS:
             stored.image(view)
             stored.labels(view)
-        whole = facts.get("sha256") == {name: sha256(place / name) for name in ARRAYS}
+            if region != "scan":
+                stored.distance(view)
+                stored.lesions(view)
+        whole = facts.get("sha256") == {name: sha256(place / name) for name in array_names(region)}
     except (InputError, OSError):
         return None
     return facts if whole else None

@@ -38,11 +38,13 @@ class StoredCase:
       folder: where its arrays are.
       scale: a stored integer times this is the scan's intensity.
       window: intensities that are normalised to -1 and 1.
-      fingerprint: SHA-256 of the scan's files and of the mask's.
+      fingerprint: SHA-256 of the scan's files, of the mask's, and of the predicted liver's where there is one.
       liver_only: whether the mask does not distinguish tumours from the liver.
       counts: for each view (slices, 2) pixels of liver (with tumour) and of tumour on each slice.
       shapes: for each view (slices, rows, columns).
       doubts: what speaks against the scan's intensities or the mask's volume, each a few words with the file.
+      synthetic: whether its tumours were placed by `liverjax.data.synthetic`: such a case is only for training.
+      lesions_mm3: volume of each lesion in mm3, by its id from 1, in a store of boxes; None in one of scans.
     """
 
     id: str
@@ -50,11 +52,13 @@ class StoredCase:
     folder: pathlib.Path
     scale: float
     window: tuple[float, float]
-    fingerprint: tuple[str, str]
+    fingerprint: tuple[str, ...]
     liver_only: bool
     counts: dict[str, np.ndarray]
     shapes: dict[str, tuple[int, int, int]]
     doubts: tuple[str, ...] = ()
+    lesions_mm3: tuple[float, ...] | None = None
+    synthetic: bool = False
 
     def image(self, view: str) -> np.memmap:
         """Returns the slices of a view, int16 (slice, row, column), as a memory map."""
@@ -63,6 +67,14 @@ class StoredCase:
     def labels(self, view: str) -> np.memmap:
         """Returns the labels of a view's slices, uint8 (slice, row, column), as a memory map."""
         return self._open(f"{view}_labels.npy", np.uint8, self.shapes[view])
+
+    def distance(self, view: str) -> np.memmap:
+        """Returns how far each pixel of a box lies from the liver, uint8 in mm (`scans.liver_box.liver_distance`)."""
+        return self._open(f"{view}_distance.npy", np.uint8, self.shapes[view])
+
+    def lesions(self, view: str) -> np.memmap:
+        """Returns the id of each pixel's lesion in a box, uint16: 0 for none, else from 1 as in `lesions_mm3`."""
+        return self._open(f"{view}_lesions.npy", np.uint16, self.shapes[view])
 
     def slice(self, view: str, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Returns a slice of a view and its labels (row, column), as memory maps that are being read ahead."""
@@ -170,6 +182,8 @@ def open_case(folder: pathlib.Path, identity: Mapping[str, object], options: Pre
         "those of an MR scan in rising order, and null of a CT",
         lambda v: _are_quantiles(v, options),
     )
+    boxed = identity.get("target.region") != "scan"
+    texts = 3 if identity.get("target.region") == "predicted" else 2
     shapes = fact("shapes", "slices, rows and columns of each view of one volume", _are_shapes)
     counts = fact(
         "counts",
@@ -184,12 +198,16 @@ def open_case(folder: pathlib.Path, identity: Mapping[str, object], options: Pre
             fact("scale", "1 of a CT, a number above 0 of an MR scan", lambda v: _is_scale(v, options))
         ),
         window=options.window if quantiles is None else intensity.window_from_quantiles(quantiles, options),
-        fingerprint=tuple(fact("fingerprint", "two checksums", lambda value: _are_texts(value, 2))),
+        fingerprint=tuple(
+            fact("fingerprint", f"{('two', 'three')[texts - 2]} checksums", lambda v: _are_texts(v, texts))
+        ),
         liver_only=fact("liver_only", "true or false", lambda value: isinstance(value, bool)),
         counts={view: np.array(counts[view]) for view in VIEWS},
         shapes={view: tuple(shapes[view]) for view in VIEWS},
         # Stores that were made before there were any have none.
         doubts=tuple(fact("doubts", "a list of texts", _are_texts) if "doubts" in facts else ()),
+        synthetic=bool(facts.get("synthetic")),
+        lesions_mm3=tuple(fact("lesions_mm3", "volumes above 0", _are_volumes)) if boxed else None,
     )
 
 
@@ -208,6 +226,10 @@ def _are_texts(value: object, number: int | None = None) -> bool:
         and all(isinstance(text, str) for text in value)
         and number in (None, len(value))
     )
+
+
+def _are_volumes(value: object) -> bool:
+    return isinstance(value, list) and all(_is_number(volume) and volume > 0 for volume in value)
 
 
 def _are_quantiles(value: object, options: Preprocess) -> bool:

@@ -8,6 +8,7 @@ Public, imported on first use:
     read_series(folder) -> Volume                   DICOM, with the choice of a series and a phase
     require_same_geometry(a, b)                     refuses volumes whose voxels do not coincide
     Grid, working_grid(volume, spacing), box_grid(grid, mask, margin_mm)
+    liver_grid(scan, liver, spacing, margin_mm) -> Grid, liver_distance(liver, grid)
     to_grid(volume, grid)                           scan or label map -> grid
     labels_on_scan, probabilities_on_scan           grid -> scan
     intensity_window(voxels, options), normalise(voxels, low, high)
@@ -33,6 +34,7 @@ __getattr__, _, _attached = lazy.attach(
         "nifti": ("read_mask", "require_same_geometry"),
         "dicom": ("read_series",),
         "grid": ("Grid", "box_grid", "labels_on_scan", "probabilities_on_scan", "to_grid", "working_grid"),
+        "liver_box": ("liver_distance", "liver_grid"),
         "intensity": ("intensity_window", "normalise"),
     },
 )

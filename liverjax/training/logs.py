@@ -68,9 +68,10 @@ class RunLog:
         pace = f"{values['slices_per_second']:.1f} slices/s"
         self._print(step, steps, f"loss {loss}, rate {values['learning_rate']:.3g}, {pace}{left}")
 
-    def print_validation(self, step: int, steps: int, dice: float) -> None:
+    def print_validation(self, step: int, steps: int, dice: float, detection: float | None = None) -> None:
         """Prints the result of an evaluation in a line, unless there is a progress bar."""
-        self._print(step, steps, f"validation Dice {dice:.3f}")
+        more = "" if detection is None else f", detection {detection:.3f}"
+        self._print(step, steps, f"validation Dice {dice:.3f}{more}")
 
     def _print(self, step: int, steps: int, text: str) -> None:
         if self._prints_lines and sys.stderr is not None:

@@ -27,7 +27,7 @@ from liverjax.checkpoint.runs import Checkpoints, MisfitError
 from liverjax.config import resolve
 from liverjax.data.pipeline import train_batches, validation_batches
 from liverjax.data.sampling import Sampler
-from liverjax.data.splits import Subsets, split_cases, usable_cases
+from liverjax.data.splits import Subsets, require_tumors, split_cases, usable_cases, validated_on_real
 from liverjax.data.store import StoredCase, open_store
 from liverjax.errors import CheckpointError, ConfigError, Interrupted, LiverjaxError, TrainingError
 from liverjax.files import local_path
@@ -43,6 +43,7 @@ from liverjax.training.distributed import (
     to_devices,
 )
 from liverjax.training.logs import RunLog
+from liverjax.training.mining import mine
 from liverjax.training.monitor import Monitor, Progress, peak_flops, step_flops
 from liverjax.training.optim import learning_rate
 from liverjax.training.restarts import require_selections, restart_seed, train_restarts
@@ -104,6 +105,8 @@ def train(
                 first.doubts[0],
             )
         subsets = split_cases(usable_cases(store.cases, config.labels), config.split, config.seed)
+        subsets = validated_on_real(subsets)
+        require_tumors(subsets, config.labels)
         mesh = data_mesh(config.batch.size, config.train.accumulate)
         jobs = [
             _Job(config, name, workdir / name, subsets, mesh, (init or {}).get(name), quiet)
@@ -227,15 +230,16 @@ def _train(job: _Job, stop: StopSignals, until: int | None = None) -> Progress:
             job.mesh,
             decision=config.predict.decision,
         )
-        batches = train_batches(
+        read = functools.partial(
+            train_batches,
             job.subsets.train,
             job.name,
             config,
-            first_step=progress.step,
             last_step=min(until, options.steps),
             process=jax.process_index(),
             processes=jax.process_count(),
         )
+        batches = read(first_step=progress.step, mined=progress.mined)
 
         # --- the loop
         agreement = StopAgreement(stop, job.mesh)
@@ -262,6 +266,12 @@ def _train(job: _Job, stop: StopSignals, until: int | None = None) -> Progress:
                 monitor.on_step(step, metrics, rate)
                 if step % options.validate_every == 0 or progress.finished:
                     monitor.on_validate(step, state)
+                    if config.batch.mined_share and not progress.finished:
+                        progress.mined = mine(
+                            state.chosen_variables, job.subsets.train, job.name, config, job.mesh, step
+                        )
+                        batches.close()  # What was read ahead was drawn from the slices mined before.
+                        batches = read(first_step=step, mined=progress.mined)
                 if step % options.save_every == 0 or step == until or progress.finished or stops:
                     monitor.on_save(step, state)
                 if stops and not progress.finished:

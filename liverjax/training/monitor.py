@@ -15,6 +15,7 @@ import jax
 import numpy as np
 
 from liverjax.checkpoint.runs import Checkpoints
+from liverjax.data.sampling import MinedSlice
 from liverjax.errors import CheckpointError, TrainingError
 from liverjax.options import Config, Train
 from liverjax.training.distributed import broadcast_from_first
@@ -54,10 +55,12 @@ class Progress:
       step: number of steps done.
       seconds: wall-clock time spent on this network, over all calls.
       finished: whether nothing is left to do.
-      best_dice: highest validation Dice so far, mean of the foreground classes.
+      best_dice: highest validation Dice so far, mean of the foreground classes; of tumours in boxes, the mean of that
+        and of detection (`liverjax.training.validation.Validation`).
       best_step: the step at which it was reached.
       evaluations_without_improvement: evaluations since the validation Dice last rose by ``train.min_delta``.
       skipped: steps that changed nothing because their loss or gradient was not finite (``train.on_nonfinite``).
+      mined: slices with false tumours that ``batch.mined_share`` draws from (`liverjax.training.mining`).
     """
 
     steps: int
@@ -70,6 +73,7 @@ class Progress:
     best_step: int = 0
     evaluations_without_improvement: int = 0
     skipped: int = 0
+    mined: list[MinedSlice] = dataclasses.field(default_factory=list)
 
     @classmethod
     def of_checkpoint(cls, facts: dict[str, Any], folder: pathlib.Path) -> Progress:
@@ -207,12 +211,18 @@ class Monitor:
         """Evaluates the validation slices, keeps the variables if they are the best so far, and applies `patience`."""
         options, progress = self._options, self.progress
         self._require_finite(step, state)
-        dice = {name: d for name, d in self._validation(state.chosen_variables).items() if not math.isnan(d)}
+        scores = self._validation(state.chosen_variables)
+        detection = scores.pop("detection", None)
+        dice = {name: d for name, d in scores.items() if not math.isnan(d)}
         mean = float(np.mean(list(dice.values()))) if dice else 0.0
+        others = {} if detection is None else {"validation_detection": detection}
         self._log.write(
-            step, validation_dice=mean, **{f"validation_dice_{name}": d for name, d in dice.items()}
+            step, validation_dice=mean, **{f"validation_dice_{name}": d for name, d in dice.items()}, **others
         )
-        self._log.print_validation(step, progress.end_step, mean)
+        self._log.print_validation(step, progress.end_step, mean, detection)
+        if detection is not None:  # Large tumours decide Dice, small ones detection.
+            mean = (mean + detection) / 2
+            dice["detection"] = detection
         self._log.add_images(step, *self._validation.examples)
         improves = mean >= progress.best_dice + options.min_delta
         progress.evaluations_without_improvement = (

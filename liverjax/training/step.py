@@ -176,7 +176,7 @@ def train_step(
     Args:
       state: the state before the step.
       batch: "image" (N, H, W), voxels of any real type; "window" (N, 2) float32, the two values that become -1
-        and 1; "label" (N, H, W) uint8.
+        and 1; "label" (N, H, W) uint8; of boxes "pixel_weight" (N, H, W) float32, what each pixel counts in the loss.
       rate: learning rate of this step, float32 scalar.
       key: the run's typed key, the same for all steps.
       spec: what the step does.
@@ -185,11 +185,10 @@ def train_step(
       The state after the step, and the float32 scalars "loss" and "gradient_norm".
     """
     augment_key, dropout_key = step_keys(key, state.step)
-    image, label = augment(
-        augment_key, normalise(batch["image"], batch["window"]), batch["label"], spec.augment
-    )
+    maps = {name: batch[name] for name in ("label", "pixel_weight") if name in batch}
+    image, maps = augment(augment_key, normalise(batch["image"], batch["window"]), maps, spec.augment)
 
-    def loss_fn(params, batch_stats, image, label, key):
+    def loss_fn(params, batch_stats, image, maps, key):
         logits, updates = spec.network.apply(
             {"params": params, "batch_stats": batch_stats},
             image,
@@ -197,13 +196,12 @@ def train_step(
             mutable=["batch_stats"],
             rngs={"dropout": key},
         )
-        return segmentation_loss(logits, label, spec.loss), updates.get("batch_stats", {})
+        loss = segmentation_loss(logits, maps["label"], spec.loss, maps.get("pixel_weight"))
+        return loss, updates.get("batch_stats", {})
 
     gradient_fn = jax.value_and_grad(loss_fn, has_aux=True)
     if spec.accumulate == 1:
-        (loss, batch_stats), gradient = gradient_fn(
-            state.params, state.batch_stats, image, label, dropout_key
-        )
+        (loss, batch_stats), gradient = gradient_fn(state.params, state.batch_stats, image, maps, dropout_key)
     else:
         count = spec.accumulate
 
@@ -214,7 +212,9 @@ def train_step(
             return (loss + own_loss / count, gradient, batch_stats), None
 
         # Micro-batch a holds the rows a, a + count, ..., so that each is sharded over all devices.
-        stacked = [jnp.moveaxis(x.reshape(-1, count, *x.shape[1:]), 1, 0) for x in (image, label)]
+        stacked = jax.tree.map(
+            lambda x: jnp.moveaxis(x.reshape(-1, count, *x.shape[1:]), 1, 0), (image, maps)
+        )
         zero = (jnp.float32(0), jax.tree.map(jnp.zeros_like, state.params), state.batch_stats)
         keys = jax.random.split(dropout_key, count)
         (loss, gradient, batch_stats), _ = jax.lax.scan(add_micro_batch, zero, (*stacked, keys))
@@ -258,30 +258,57 @@ def _all_finite(tree: Any) -> jax.Array:
 
 
 def overlap_counts(
-    variables: dict[str, Any], batch: dict[str, jax.Array], *, network: UNet, decision: str = "nested"
-) -> tuple[jax.Array, jax.Array]:
-    """Returns the counts from which the Dice of the foreground classes follows, and the predicted labels.
+    variables: dict[str, Any],
+    batch: dict[str, jax.Array],
+    *,
+    network: UNet,
+    decision: str = "nested",
+    cases: int = 1,
+    lesions: int | None = None,
+) -> tuple[jax.Array, jax.Array, tuple[jax.Array, jax.Array]]:
+    """Returns the counts from which Dice and detection of a batch follow, and the predicted labels.
 
     Args:
       variables: the network's parameters and running statistics.
-      batch: "image", "window" and "label" as in `train_step`, and "weight" (N,) float32: 0 for rows of padding.
+      batch: "image", "window" and "label" as in `train_step`, and "weight" (N,) float32: 0 for rows of padding. Of
+        boxes "pixel_weight": where it is 0, nothing counts. With ``lesions``, "case" and "lesion" as
+        `liverjax.data.pipeline.validation_batches` gives them; the last class is then that of the tumours.
       network: the architecture.
       decision: the rule of `liverjax.labels.decide`.
+      cases: number of cases; 1 for a batch without "case", whose rows are counted together.
+      lesions: number of lesions of all cases; None counts none.
 
     Returns:
-      (classes - 1, 2) float32: pixels of overlap, and pixels of prediction plus pixels of reference, to be summed over
-      batches; and (N, H, W) uint8.
+      - (cases, classes - 1, 3) float32: pixels of overlap, of prediction, and of reference;
+      - (N, H, W) uint8, the labels, background where nothing counts;
+      - (lesions + 1, 2) float32, for each lesion the pixels that are predicted as tumour, and all of them (id 0 stands
+        for what is no lesion); and (2,) float32, the slices with predicted tumour, and those of them with a tumour.
+        Both empty without ``lesions``.
+
+      All but the labels are to be summed over batches.
     """
     logits: Any = network.apply(variables, normalise(batch["image"], batch["window"]))
     weight = batch["weight"][:, None, None, None]
     labels = decide(list(jnp.moveaxis(jax.nn.softmax(logits), -1, 0)), decision)
+    if "pixel_weight" in batch:
+        counting = batch["pixel_weight"] > 0
+        weight, labels = weight * counting[..., None], labels * counting
     predicted = jax.nn.one_hot(labels, logits.shape[-1])[..., 1:] * weight
     reference = jax.nn.one_hot(batch["label"], logits.shape[-1])[..., 1:] * weight
-    pixels = (0, 1, 2)
-    counts = jnp.stack([(predicted * reference).sum(pixels), (predicted + reference).sum(pixels)], axis=-1)
-    return counts, labels
+    each = (predicted * reference, predicted, reference)
+    rows = jnp.stack([pixels.sum((1, 2)) for pixels in each], axis=-1)  # (N, classes - 1, 3)
+    if lesions is None:
+        return rows.sum(0)[None], labels, (jnp.zeros((0, 2)), jnp.zeros(0))
+    of_case = jax.nn.one_hot(batch["case"], cases)
+    counts = jnp.einsum("nk,ncs->kcs", of_case, rows, precision="highest")
+    tumor = predicted[..., -1]
+    each = jnp.stack([tumor, weight[..., 0]], axis=-1).reshape(-1, 2)
+    found = jnp.zeros((lesions + 1, 2)).at[batch["lesion"].reshape(-1)].add(each)
+    alarms = tumor.any((1, 2))
+    right = alarms & reference[..., -1].any((1, 2))
+    return counts, labels, (found, jnp.stack([alarms.sum(), right.sum()]).astype(jnp.float32))
 
 
 all_finite = jax.jit(_all_finite)
 jitted_train_step = jax.jit(train_step, static_argnames="spec", donate_argnames="state")
-jitted_overlap_counts = jax.jit(overlap_counts, static_argnames=("network", "decision"))
+jitted_overlap_counts = jax.jit(overlap_counts, static_argnames=("network", "decision", "cases", "lesions"))

@@ -12,7 +12,7 @@ from liverjax.commands.dispatch import main
 from liverjax.data.augment import AIR
 from liverjax.data.preview import augmented_slices
 from liverjax.data.store import open_store
-from liverjax.options import Augment
+from liverjax.options import Augment, Target
 from liverjax.scans import intensity
 
 
@@ -44,6 +44,12 @@ def test_rows_begin_with_the_slice_as_stored_and_go_on_with_changes_of_it(tiny_c
             assert np.abs(sheet.images[:, a] - sheet.images[:, b]).max() > 0.1
     assert sheet.columns == ["as stored", "step 0", "step 1", "step 2"]
     assert "coronal" in sheet.title and "rotation 15" in sheet.title and "elastic" not in sheet.title
+
+
+def test_tumours_are_shown_as_such_by_a_network_without_a_class_for_the_liver(tiny_config, cases):
+    target = Target(labels=("background", "tumor"), region="reference")
+    sheet = augmented_slices(cases[1:2], "axial", dataclasses.replace(tiny_config, target=target), steps=1)
+    assert set(np.unique(sheet.labels)) == {0, 2}
 
 
 def test_without_augmentation_all_columns_are_the_first(tiny_config, cases):

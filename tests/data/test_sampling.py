@@ -106,5 +106,7 @@ def test_a_share_without_liver_comes_from_cases_that_have_such_slices():
 
 
 def test_shares_above_one_are_refused():
-    with pytest.raises(ConfigError, match=r"batch.empty_share is \(0.3, 0.5, 0.3\), expected .* at most 1"):
+    with pytest.raises(
+        ConfigError, match=r"batch.mined_share is \(0.3, 0.5, 0.3, 0.0\), expected .* at most 1"
+    ):
         Batch(tumor_share=0.3, liver_share=0.5, empty_share=0.3)

@@ -1,6 +1,7 @@
-"""One process of several, started by test_hosts.py: ``one_process.py CONFIG.json RESULT.npz``.
+"""One process of several, started by test_distributed.py: ``one_process.py CONFIG.json RESULT.npz``.
 
-Writes its rows of the first two batches as they lie on the devices, and the gradient of the first step.
+Writes its rows of the first two batches as they lie on the devices, the gradient of the first step, and what the
+validation says after it.
 """
 
 import json
@@ -11,7 +12,7 @@ import numpy as np
 from absl import flags
 
 from liverjax.config import resolve
-from liverjax.data.pipeline import train_batches
+from liverjax.data.pipeline import train_batches, validation_batches
 from liverjax.data.splits import split_cases
 from liverjax.data.store import open_store
 from liverjax.training.distributed import (
@@ -23,6 +24,7 @@ from liverjax.training.distributed import (
     to_devices,
 )
 from liverjax.training.step import init_state, jitted_train_step, step_spec
+from liverjax.training.validation import Validation
 
 
 def batches_and_gradient(config, mesh, process, processes):
@@ -39,6 +41,9 @@ def batches_and_gradient(config, mesh, process, processes):
     state = init_state(spec, config.batch.patch, config.seed, replicated(mesh))
     key = jax.jit(lambda: jax.random.key(config.seed), out_shardings=replicated(mesh))()
     state, metrics = jitted_train_step(state, batches[0], np.float32(0.1), key, spec)
+    chosen = validation_batches(parts.validation, "axial", config)
+    scores = Validation(chosen, config.labels[1:], spec.network, mesh)(state.variables)
+    result |= {f"score {name}": np.float64(score) for name, score in scores.items()}
     for place, leaf in enumerate(jax.tree.leaves(state.opt_state)):
         result[f"gradient {place}"] = np.asarray(leaf)
     return {**result, "loss": np.asarray(metrics["loss"])}

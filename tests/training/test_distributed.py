@@ -19,7 +19,8 @@ import pytest
 from jax.sharding import AxisType, Mesh
 
 from liverjax.checkpoint.runs import Checkpoints
-from liverjax.config import to_dict
+from liverjax.config import override, to_dict
+from liverjax.data.store import prepare
 from liverjax.errors import ConfigError
 from liverjax.options import Augment, Batch, Train
 from liverjax.training.distributed import data_mesh, initialize_distributed, replicated
@@ -72,7 +73,10 @@ def _finish(started, folder):
     ]
 
 
-def test_batches_and_gradients_are_the_same_whatever_the_processes_and_devices(tiny_config, tmp_path):
+@pytest.mark.parametrize("boxed", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_batches_gradients_and_scores_are_the_same_whatever_the_processes_and_devices(
+    tiny_config, phantom_scans, tmp_path, boxed
+):
     config = dataclasses.replace(
         tiny_config,
         batch=Batch(size=4, patch=(32, 32), tumor_share=0.25),
@@ -80,6 +84,11 @@ def test_batches_and_gradients_are_the_same_whatever_the_processes_and_devices(t
         model=dataclasses.replace(tiny_config.model, dropout=0.5),
         train=Train(optimizer="sgd", momentum=0.0, clip_norm=0.0),
     )
+    if boxed:
+        target = ("target.region=reference", "target.labels=background,tumor")
+        config = override(config, (*target, "batch.stratified=true", "loss.lesion_power=0.5"))
+        config = dataclasses.replace(config, store=str(tmp_path / "boxes"))
+        prepare(phantom_scans, config.store, config, quiet=True)
     (tmp_path / "config.json").write_text(json.dumps(to_dict(config)), encoding="utf-8")
     found = {}
     for processes, devices in ((2, 2), (1, 4)):
@@ -96,7 +105,7 @@ def test_batches_and_gradients_are_the_same_whatever_the_processes_and_devices(t
         ] * processes
         for part in parts[1:]:
             np.testing.assert_array_equal(part["loss"], parts[0]["loss"])
-        rows = [name for name in parts[0] if name.startswith(("image", "window", "label"))]
+        rows = [name for name in parts[0] if name.startswith(("image", "window", "label", "pixel"))]
         found[processes] = parts[0] | {name: np.concatenate([part[name] for part in parts]) for name in rows}
 
     one_device = Mesh(np.array(jax.devices()[:1]), ("data",), axis_types=(AxisType.Auto,))
@@ -108,6 +117,11 @@ def test_batches_and_gradients_are_the_same_whatever_the_processes_and_devices(t
         for name in rows:
             np.testing.assert_array_equal(several[name], alone[name])
         np.testing.assert_allclose(several["loss"], alone["loss"], rtol=1e-5)
+        scores = {name for name in alone if name.startswith("score")}
+        assert scores == ({"score tumor", "score detection"} if boxed else {"score liver", "score tumor"})
+        for name in scores:  # A pixel may change sides by rounding.
+            np.testing.assert_allclose(several[name], alone[name], atol=1e-3)
+        assert any(name.startswith("pixel_weight") for name in alone) == boxed
         whole = np.linalg.norm([np.linalg.norm(alone[name]) for name in gradients])
         apart = np.linalg.norm([np.linalg.norm(several[name] - alone[name]) for name in gradients])
         assert apart < 1e-4 * whole

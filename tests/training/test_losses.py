@@ -81,3 +81,34 @@ def test_value_and_gradient_are_finite_whatever_the_batch(seed, scale, foregroun
     labels = jnp.asarray((random.random((2, 4, 4)) < foreground) * random.integers(1, 3, (2, 4, 4)))
     loss, gradient = jax.value_and_grad(segmentation_loss)(logits, labels, Loss())
     assert np.isfinite(loss) and loss >= 0 and np.isfinite(gradient).all()
+
+
+# --- weights of pixels --------------------------------------------------------------------------------------
+
+
+@both
+def test_weighted_terms_of_three_pixels(wrap):
+    # p = 0.5, 0.25, 0.75; t = 1, 0, 1; w = 2, 1, 0. Dice: overlap 2 x 0.5, sizes (1 + 0.25) + 2: (2 + 1) / (3.25 + 1).
+    labels, weight = jnp.array([[[1, 0, 1]]]), jnp.array([[[2.0, 1.0, 0.0]]])
+    got = wrap(soft_dice_loss)(_logits([0.5, 0.25, 0.75]), labels, weight)
+    assert float(got) == pytest.approx(1 - 3 / 4.25, abs=1e-6)
+    # Cross-entropy: (2 log 2 + log 4/3) / 3.
+    got = wrap(cross_entropy_loss)(_logits([0.5, 0.25, 0.75]), labels, weight)
+    assert float(got) == pytest.approx((2 * np.log(2) + np.log(4 / 3)) / 3, abs=1e-6)
+
+
+def test_pixels_of_weight_0_have_no_influence_and_a_batch_of_them_a_finite_loss():
+    logits = jax.random.normal(jax.random.key(0), (2, 4, 4, 2))
+    labels = jax.random.bernoulli(jax.random.key(1), shape=(2, 4, 4)).astype(jnp.uint8)
+    weight = jnp.ones((2, 4, 4)).at[:, 2:].set(0)
+    value, gradient = jax.value_and_grad(segmentation_loss)(logits, labels, Loss(), weight)
+    cut = segmentation_loss(logits[:, :2], labels[:, :2], Loss())
+    assert float(value) == pytest.approx(float(cut), abs=1e-6)
+    assert not gradient[:, 2:].any() and gradient[:, :2].any()
+    value, gradient = jax.value_and_grad(segmentation_loss)(logits, labels, Loss(), 0 * weight)
+    assert np.isfinite(value) and np.isfinite(gradient).all()
+    # Ones are no weights.
+    plain = segmentation_loss(logits, labels, Loss())
+    assert float(segmentation_loss(logits, labels, Loss(), jnp.ones((2, 4, 4)))) == pytest.approx(
+        float(plain), abs=1e-6
+    )

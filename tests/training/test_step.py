@@ -94,12 +94,12 @@ def test_rows_of_padding_do_not_count_in_the_validation_dice(plain):
     logits = plain.network.apply(state.variables, normalise(batch["image"], batch["window"]))
     bias = jnp.array([jnp.median(logits[..., 1] - logits[..., 0]), 0])  # so that half of the pixels are liver
     state.params["head"]["bias"] += bias
-    counts, predicted = overlap_counts(
+    counts, predicted, _ = overlap_counts(
         state.variables, {**batch, "weight": np.float32([1, 1, 1, 1, 0, 0])}, network=plain.network
     )
     p, r = np.asarray(predicted[:4]) == 1, batch["label"][:4] == 1
     assert (np.asarray(predicted[4:]) == 1).any() and batch["label"][4:].any()
-    np.testing.assert_array_equal(np.asarray(counts), [[(p & r).sum(), p.sum() + r.sum()]])
+    np.testing.assert_array_equal(np.asarray(counts), [[[(p & r).sum(), p.sum(), r.sum()]]])
 
 
 def test_a_network_starts_from_the_arrays_that_fit_and_names_the_others(plain):
