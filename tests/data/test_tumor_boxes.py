@@ -1,6 +1,7 @@
 """Stores of boxes around the liver: distances, lesions, predicted livers, weights of pixels, and what is refused."""
 
 import dataclasses
+import json
 import logging
 import types
 
@@ -210,3 +211,30 @@ def test_masks_without_a_value_for_tumours_are_warned_of(two_scans, tiny_config,
         )
         cases = prepare(two_scans, tmp_path / "store", config, quiet=True).cases
     assert words not in caplog.text and all(case.liver_only for case in cases)
+
+
+def test_what_is_missing_or_damaged_of_a_box_is_made_again(two_scans, tiny_config, tmp_path, contents):
+    config, store = override(tiny_config, BOXES), tmp_path / "store"
+    prepare(two_scans, store, config, quiet=True)
+    fresh = contents(store)
+    assert len(fresh) == 1 + 2 * 13
+    case = store / "cases" / "phantom_001"
+    (case / "coronal_distance.npy").unlink()
+    content = bytearray((case / "axial_lesions.npy").read_bytes())
+    content[-1] ^= 1
+    (case / "axial_lesions.npy").write_bytes(content)
+    opened = open_store(store, config.preprocess, config.target).cases[0]
+    with pytest.raises(
+        InputError, match=r"coronal_distance.npy: not readable .* run `liverjax prepare` again"
+    ):
+        opened.distance("coronal")
+    prepare(two_scans, store, config, quiet=True)
+    assert contents(store) == fresh
+    facts = json.loads((case / "case.json").read_text(encoding="utf-8"))
+    (case / "case.json").write_text(json.dumps({**facts, "lesions_mm3": [-1.0]}), encoding="utf-8")
+    with pytest.raises(
+        InputError, match=r"case.json: lesions_mm3 is \[-1.0\], expected volumes above 0; run"
+    ):
+        open_store(store, config.preprocess, config.target)
+    prepare(two_scans, store, config, quiet=True)
+    assert contents(store) == fresh
