@@ -39,16 +39,22 @@ def _require_numbers(options: object, path: str = "") -> None:
 class Target:
     """What is learnt, and where."""
 
-    #: Classes of the network, in order; without "tumor", tumours of the masks count as liver.
+    #: Classes of the network, in order; without "tumor", tumours count as liver; without "liver", it is background.
     labels: tuple[str, ...] = ("background", "liver")
-    #: Where: in the whole "scan", or in the box around the "liver" (its tumours included) with a margin in mm.
+    #: Where: in the whole "scan", or in the box around the liver of the "reference", or "predicted", with a margin.
     region: str = "scan"
     margin_mm: float = 20.0
+    #: In a box, only what lies within the liver, dilated by this many mm, is learnt and validated; at most `margin_mm`.
+    dilation_mm: float = 5.0
 
     def __post_init__(self):
-        _require(self.labels in (NAMES[:2], NAMES), "target.labels", self.labels, f"{NAMES[:2]} or {NAMES}")
-        _choose("target.region", self.region, ("scan", "liver"))
+        known = (NAMES[:2], NAMES, (NAMES[0], NAMES[2]))
+        _require(self.labels in known, "target.labels", self.labels, " or ".join(map(str, known)))
+        _choose("target.region", self.region, ("scan", "reference", "predicted"))
         _require(self.margin_mm >= 0, "target.margin_mm", self.margin_mm, "0 or more")
+        _require(0 <= self.dilation_mm <= 254, "target.dilation_mm", self.dilation_mm, "0 to 254")
+        ok = "liver" in self.labels or self.region != "scan"
+        _require(ok, "target.region", self.region, "reference or predicted, as target.labels have no liver")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -390,11 +396,5 @@ class Config:
 #: Fields that may differ between a run and its resumption: none of them changes what a step of training computes.
 #: (`predict.decision` does not count: the validation that chooses the best checkpoint decides as prediction does.)
 FIELDS_FREE_ON_RESUME = (
-    "store",
-    "max_minutes",
-    "views",
-    "batch.threads",
-    "batch.workers",
-    "batch.prefetch",
-    "predict",
-)
+    "store", "max_minutes", "views", "batch.threads", "batch.workers", "batch.prefetch", "predict"
+)  # fmt: skip

@@ -93,7 +93,7 @@ def test_fields_that_depend_on_one_another_change_together():
         ("predict.flips=true", "predict.flips is True, expected false for networks"),
         ("split.fold=5", "split.fold is 5, expected -1 to 4"),
         ("target.labels=background,kidney", "target.labels is ('background', 'kidney'), expected"),
-        ("target.region=lung", "target.region is 'lung'; expected one of liver, scan"),
+        ("target.region=lung", "target.region is 'lung'; expected one of predicted, reference, scan"),
         ("target.margin_mm=-1", "target.margin_mm is -1.0, expected 0 or more"),
     ],
 )

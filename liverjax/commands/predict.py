@@ -1,10 +1,11 @@
 """Segment a scan or a folder of scans.
 
-  liverjax predict --model=RUN -i SCAN.nii.gz -o MASK.nii.gz
+  liverjax predict --model=RUN [--tumor_model=RUN --lesion_filter=FILE] -i SCAN.nii.gz -o MASK.nii.gz
   liverjax predict --model=RUN -i DATASET -o FOLDER --subset=test --preview --save_uncertainty
 
 Masks lie voxel on voxel on their scans: 0 background, 1 liver, 2 tumour. FOLDER/manifest.json lists what was done, with
-doubts, FOLDER/volumes.csv the volumes. A scan that cannot be used is reported, and the others go on. Research use only.
+doubts, volumes.csv the volumes, and lesions.csv, of a tumour model, the lesions. A scan that cannot be used is
+reported, and the others go on. Research use only.
 """
 
 import sys
@@ -13,7 +14,7 @@ from typing import Any
 from absl import flags
 from tqdm import tqdm
 
-from liverjax.commands import reading
+from liverjax.commands import reading, tumors
 
 
 def define(values: flags.FlagValues) -> None:
@@ -23,6 +24,7 @@ def define(values: flags.FlagValues) -> None:
     string("model", None, "folder of a training run, or a bundle", **on)
     string("input", None, "scan, or folder of scans in any known layout", short_name="i", **on)
     string("output", None, "mask file for one scan, or folder", short_name="o", **on)
+    tumors.define(values)
     reading.define(values)
     choice("subset", None, ["train", "validation", "test"], "only this subset of the run's split", **on)
     boolean("skip_existing", False, "leave cases alone whose mask is there", **on)
@@ -48,14 +50,13 @@ def run(args: flags.FlagValues) -> int:
     """Runs the command; the exit status is 1 if a case failed."""
     from liverjax.datasets.layouts import find_cases
     from liverjax.inference import outputs, predict
-    from liverjax.pretrained.load import load_model
     from liverjax.pretrained.onnx import with_onnx_runtime
     from liverjax.report.figures import preview
 
     cases = found = find_cases(args.input, reading=reading.reading(args))
     outputs.is_mask_file(args.output)  # What cannot be one is refused before the model is loaded.
     changes = {name: args[name].value for name in ("fusion", "ensemble", "flips", "accumulator")}
-    model = load_model(args.model, views=args.views).with_options(None, args.override, **changes)
+    model = tumors.load(args, args.model, args.views).with_options(None, args.override, **changes)
     model = with_onnx_runtime(model) if args.runtime == "onnx" else model
     cases = predict.shard(predict.subset(model, cases, args.subset) if args.subset else cases, args.shard)
     picture = preview if args.preview else None
@@ -72,7 +73,7 @@ def run(args: flags.FlagValues) -> int:
                 if outcome.error:
                     bar.write(f"liverjax: error: {' '.join(str(outcome.error).split())}", file=sys.stderr)
     finally:  # Of an interrupted run as well.
-        line = outputs.write_manifest(args.output, args.shard, model, records, args.model)
+        line = outputs.write_manifest(args.output, args.shard, model, records, args.model, args.tumor_model)
     if not args.quiet:
         print(line)
     if (failed := sum(record["status"] == "failed" for record in records)) and len(cases) > 1:

@@ -48,7 +48,7 @@ def run(args: flags.FlagValues) -> None:
 def _run(args: flags.FlagValues) -> None:
     from liverjax.config import load_config, override
     from liverjax.files import local_path
-    from liverjax.pretrained.load import load_model
+    from liverjax.pretrained.load import load_segmenter
     from liverjax.training.distributed import initialize_distributed, is_first_process
     from liverjax.training.loop import train
 
@@ -62,7 +62,7 @@ def _run(args: flags.FlagValues) -> None:
     with initialize_distributed(args.distributed):
         init = None
         if args.init:
-            model = load_model(local_path(args.init, "--init"))
+            model = load_segmenter(local_path(args.init, "--init"))
             views = {name: view for name in config.networks for view in config.views_of(name)[:1]}
             init = {
                 name: model.trained(view)[1] for name, view in views.items() if view in model.config.views

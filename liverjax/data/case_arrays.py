@@ -75,10 +75,10 @@ def write_arrays(
     options = told
     whole = working_grid(scan, options.spacing)
     grid = whole
-    if target.region == "liver":
+    if target.region != "scan":
         if not mask.voxels.any():
             raise InputError(
-                f"{case.label}: holds no liver, expected one to store the region 'liver' of; leave the "
+                f"{case.label}: holds no liver, expected one to store the box around it; leave the "
                 "case out, or store scans (target.region=scan)"
             )
         grid = box_grid(whole, mask, target.margin_mm)

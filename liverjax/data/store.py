@@ -146,7 +146,7 @@ def prepare(
     Args:
       source: folder of scans and masks in one of the layouts of `liverjax.datasets.layouts`.
       folder: the store; made where missing. What else it holds stays.
-      config: its ``preprocess`` and ``target`` say what is stored. With ``target.region`` "liver", that is the box
+      config: its ``preprocess`` and ``target`` say what is stored. With ``target.region`` "reference", that is the box
         around the liver of the mask.
       layout: name of the layout, or "auto".
       reading: phase, series and spacing of all scans, where their files leave them open.

@@ -1,6 +1,7 @@
 """Models as they are kept and passed on.
 
-`load_model` restores one from the folder of a run or from a bundle; `write_bundle` writes a bundle, `describe` and
+`load_model` restores one from the folder of a run or from a bundle; `with_tumors` joins two to a cascade;
+`write_bundle` writes a bundle, `write_cascade` one of a cascade; `describe` and
 `read_facts` say what is in one; `export_model` writes the networks for other programs; `with_onnx_runtime` lets ONNX
 Runtime compute them.
 """
@@ -10,7 +11,8 @@ from liverjax import lazy
 __getattr__, __dir__, __all__ = lazy.attach(
     __name__,
     {
-        "load": ("load_model",),
+        "load": ("load_model", "with_tumors"),
+        "cascade_bundle": ("write_cascade",),
         "bundle": ("describe", "read_facts", "read_scores", "write_bundle"),
         "export": ("export_model",),
         "onnx": ("with_onnx_runtime",),

@@ -58,7 +58,7 @@ def _rewrite(scans, part, change, number=1):
 def test_a_case_without_liver_is_left_out_or_scans_are_stored(two_scans, tiny_config, tmp_path):
     before = {path: path.read_bytes() for path in two_scans.rglob("*.nii.gz")}
     mask = _rewrite(two_scans, "labelsTr", lambda labels: np.zeros(labels.shape, np.uint8))
-    boxes = dataclasses.replace(tiny_config, target=Target(region="liver"))
+    boxes = dataclasses.replace(tiny_config, target=Target(region="reference"))
     message = "leave the case out, or store scans .target.region=scan"
     with pytest.raises(InputError, match=f"{mask.name}: holds no liver, .*; {message}"):
         prepare(two_scans, tmp_path / "boxes", boxes, quiet=True)

@@ -140,7 +140,7 @@ def test_a_store_of_another_modality_grid_or_region_is_refused_and_not_overwritt
             r"preprocess.spacing \(8.0, 8.0, 8.0\), now \(9.0, 9.0, 9.0\)",
         ),
         (_with(tiny_config, modality="mr"), "preprocess.modality ct, now mr"),
-        (_with(tiny_config, target=Target(region="liver")), "target.region scan, now liver"),
+        (_with(tiny_config, target=Target(region="reference")), "target.region scan, now reference"),
     ):
         with pytest.raises(InputError, match=f"{message}.*; choose another folder"):
             prepare(two_scans, store, other, quiet=True)
@@ -157,7 +157,9 @@ def test_a_store_of_another_modality_grid_or_region_is_refused_and_not_overwritt
 def test_a_store_of_the_region_liver_holds_the_box_around_it_with_the_margin(
     two_scans, tiny_config, tmp_path
 ):
-    boxed = _with(tiny_config, target=dataclasses.replace(tiny_config.target, region="liver", margin_mm=16.0))
+    boxed = _with(
+        tiny_config, target=dataclasses.replace(tiny_config.target, region="reference", margin_mm=16.0)
+    )
     cases = prepare(two_scans, tmp_path / "boxes", boxed, quiet=True).cases
     whole = prepare(two_scans, tmp_path / "whole", tiny_config, quiet=True).cases
     for box, scan in zip(cases, whole, strict=True):
@@ -174,14 +176,14 @@ def test_a_store_of_the_region_liver_holds_the_box_around_it_with_the_margin(
 
 def test_the_window_of_a_box_is_that_of_the_whole_mr_scan(two_scans, tiny_config, tmp_path):
     config = _with(tiny_config, modality="mr")
-    boxed = _with(config, target=Target(region="liver"))
+    boxed = _with(config, target=Target(region="reference"))
     whole = prepare(two_scans, tmp_path / "whole", config, quiet=True).cases
     box = prepare(two_scans, tmp_path / "box", boxed, quiet=True).cases
     assert [case.window for case in whole] == [case.window for case in box]
 
 
 def test_training_on_boxes(two_scans, tiny_config, tmp_path):
-    target = dataclasses.replace(tiny_config.target, region="liver", margin_mm=8.0)
+    target = dataclasses.replace(tiny_config.target, region="reference", margin_mm=8.0)
     split = dataclasses.replace(tiny_config.split, fold=-1, validation=1)
     config = dataclasses.replace(
         tiny_config, target=target, split=split, store=str(tmp_path / "store"), views=("axial",)
@@ -198,7 +200,7 @@ def test_a_scan_without_liver_has_no_box(two_scans, tiny_config, tmp_path):
     path = two_scans / "labelsTr" / "phantom_002.nii.gz"
     mask = nib.load(path)
     nib.save(nib.Nifti1Image(np.zeros(mask.shape, np.uint8), mask.affine), path)
-    config = _with(tiny_config, target=Target(region="liver"))
+    config = _with(tiny_config, target=Target(region="reference"))
     with pytest.raises(InputError, match=r"phantom_002.nii.gz: holds no liver, expected one"):
         prepare(two_scans, tmp_path / "store", config, quiet=True)
 

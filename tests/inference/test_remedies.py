@@ -105,10 +105,13 @@ def test_a_subset_is_one_of_the_data_set_of_the_run(run, predict, phantom_scans)
 
 def test_a_model_of_the_livers_box_gives_way_to_one_of_scans(run, tiny_run, predict):
     facts = json.loads((run / "run.json").read_text(encoding="utf-8"))
-    facts["config"]["target"]["region"] = "liver"
+    facts["config"]["target"]["region"] = "reference"
     (run / "run.json").write_text(json.dumps(facts), encoding="utf-8")
     status, error = predict(run)
-    assert status == 1 and "target.region is 'liver': this model knows only the box around the liver" in error
+    assert (
+        status == 1
+        and "target.region is 'reference': this model knows only the box around the liver" in error
+    )
     assert "expected a model with target.region 'scan'" in error
     assert load_model(tiny_run).config.target.region == "scan" and predict(tiny_run) == (0, "")
 

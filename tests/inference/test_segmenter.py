@@ -247,7 +247,7 @@ def test_a_view_that_was_not_trained_is_refused(model):
 
 
 def test_a_model_of_the_livers_box_does_not_segment_a_whole_scan(model):
-    target = dataclasses.replace(CONFIG.target, region="liver")
+    target = dataclasses.replace(CONFIG.target, region="reference")
     inside = Segmenter(dataclasses.replace(CONFIG, target=target), model.networks)
-    with pytest.raises(ConfigError, match="target.region is 'liver': this model knows only the box"):
+    with pytest.raises(ConfigError, match="target.region is 'reference': this model knows only the box"):
         inside.predict(_scan())
