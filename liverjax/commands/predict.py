@@ -3,9 +3,8 @@
   liverjax predict --model=RUN [--tumor_model=RUN --lesion_filter=FILE] -i SCAN.nii.gz -o MASK.nii.gz
   liverjax predict --model=RUN -i DATASET -o FOLDER --subset=test --preview --save_uncertainty
 
-Masks lie voxel on voxel on their scans: 0 background, 1 liver, 2 tumour. FOLDER/manifest.json lists what was done, with
-doubts, volumes.csv the volumes, and lesions.csv, of a tumour model, the lesions. A scan that cannot be used is
-reported, and the others go on. Research use only.
+Masks lie voxel on voxel on their scans: 0 background, 1 liver, 2 tumour. Beside them: manifest.json (what was done, and
+doubts), volumes.csv, lesions.csv. A scan that cannot be used is reported, and the others go on. Research use only.
 """
 
 import sys

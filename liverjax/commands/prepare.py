@@ -3,8 +3,8 @@
   liverjax prepare -i DATASET -o STORE --config=mr_liver:small [--preview]
 
 The scans are resampled to the config's grid and written as slices of each view; with --config.target.region=reference
-the box around the liver alone. Cases that are in the store already are kept, and damaged ones made again, so that the same
-call continues an interrupted one. --preview also writes STORE/preview/VIEW.png: slices with their labels, and their
+the box around the liver alone. Cases that are in the store already are kept, and damaged ones made again: the same call
+continues an interrupted one. --preview also writes STORE/preview/VIEW.png: slices with their labels, and their
 augmentations by the config.
 """
 

@@ -243,12 +243,17 @@ class Cascade:
         Raises:
           ConfigError: as `Segmenter.with_options`.
         """
-        stages = []
-        for stage, model in zip(STAGES, (self.liver, self.tumor), strict=True):
+
+        def own(stage: str) -> list[str]:
             others = tuple(f"{name}." for name in STAGES if name != stage)
-            own = [text.removeprefix(f"{stage}.") for text in overrides if not text.startswith(others)]
-            stages.append(model.with_options(views, own, **changes))
-        return Cascade(*stages, self.lesion_filter)
+            return [text.removeprefix(f"{stage}.") for text in overrides if not text.startswith(others)]
+
+        liver, tumor = STAGES
+        return Cascade(
+            self.liver.with_options(views, own(liver), **changes),
+            self.tumor.with_options(views, own(tumor), **changes),
+            self.lesion_filter,
+        )
 
 
 def _require_fitting(liver: Config, tumor: Config) -> None:

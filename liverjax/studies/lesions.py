@@ -202,8 +202,9 @@ def check_held_out(predicted: Sequence[Predicted], cases: Sequence[Case]) -> lis
         )
     if not unknown:
         return []
+    first = next(iter(unknown))
     return [
-        f"{len(unknown)} of {len(predicted)} cases (the first: {next(iter(unknown))!r}) were predicted by a model that does not "
+        f"{len(unknown)} of {len(predicted)} cases (the first: {first!r}) were predicted by a model that does not "
         "list the cases that trained it: that they were held out was not checked"
     ]
 
