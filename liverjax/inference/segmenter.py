@@ -35,6 +35,9 @@ from liverjax.scans.liver_box import liver_grid
 from liverjax.volume import Volume, require_volume
 
 _LOG = logging.getLogger("liverjax")
+# Boxes around livers differ more in size than scans do: they are padded to multiples of at least this. Of 161 livers, at
+# 1 x 1 x 2 mm, 34 programs do instead of 83, for a tenth more axial pixels (docs/cascade.md).
+_BOX_RASTER = 32
 #: The most draws of dropout: the maps no longer change, and each takes the time of a prediction.
 MOST_SAMPLES = 1000
 
@@ -236,9 +239,13 @@ class Segmenter:
             raise ConfigError(
                 f"{samples} samples of dropout need jax, not another backend; leave --runtime=onnx out"
             )
+        options = self.config.predict
+        if self.config.target.region != "scan":
+            bucket = -(-_BOX_RASTER // options.bucket) * options.bucket
+            options = dataclasses.replace(options, bucket=max(options.bucket, bucket))
         return FusionPlan.of(
             self.network,
-            self.config.predict,
+            options,
             members=self.folded.members,
             samples=samples,
             member_entropy=member_entropy,

@@ -1,6 +1,7 @@
 """Liver, then tumours in the box around it: masks counted by hand, what both models' maps become, what is refused."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -35,13 +36,14 @@ TUMOR_CONFIG = dataclasses.replace(
 )
 
 
+@functools.cache
+def _variables():
+    network = build_unet(LIVER_CONFIG.model, 2, accelerator=False)
+    return network.init(jax.random.key(0), jnp.zeros((1, 16, 16, 1)))
+
+
 def _segmenter(config, backend=None, subsets=None) -> Segmenter:
-    network = build_unet(config.model, len(config.labels), accelerator=False)
-    variables = {
-        view: [network.init(jax.random.key(seed), jnp.zeros((1, 16, 16, 1)))]
-        for seed, view in enumerate(config.views)
-    }
-    model = Segmenter(config, Networks.stack(variables), subsets)
+    model = Segmenter(config, Networks.stack({view: [_variables()] for view in config.views}), subsets)
     return model.with_backend(backend) if backend else model
 
 
@@ -106,7 +108,7 @@ def test_tumours_within_the_dilated_liver_are_united_with_it(cascade):
     assert inner.probability is None
 
 
-@pytest.mark.parametrize("dilation", [0.0, 2.0, 7.9, 8.0])
+@pytest.mark.parametrize("dilation", [0.0, 2.0, 4.0, 8.0])
 def test_how_far_a_tumour_may_reach_is_the_configs(dilation):
     target = dataclasses.replace(TUMOR_CONFIG.target, dilation_mm=dilation)
     tumor = _segmenter(dataclasses.replace(TUMOR_CONFIG, target=target), _of_tumors)
@@ -204,9 +206,9 @@ def test_of_a_candidate_that_is_kept_without_a_decision_all_is_tumour(cascade):
     scan, _ = _scan()
     assert not (Cascade(cascade.liver, tumor).predict(scan).labels.voxels == 2).any()
     kept = Cascade(cascade.liver, tumor, _filter("p_max", 0.3)).predict(scan).labels.voxels
-    # The bulge is outside of the liver that the filter is given, beside which it allows 3 mm: one voxel along y, at both
-    # sides of the notch that the bulge makes in the liver.
-    assert np.count_nonzero(kept == 2) == 12 + 2 * (3 * 2)
+    # The bulge is outside of the liver that the filter is given, beside which it allows 3 mm: in the notch that the bulge
+    # makes in the liver one voxel along y at both sides (three along x), and one along x at its end; two slices each.
+    assert np.count_nonzero(kept == 2) == 12 + (2 * 3 + 1) * 2
 
 
 def test_without_a_liver_nothing_is_sought(cascade, caplog):
@@ -286,3 +288,37 @@ def test_test_cases_are_those_that_neither_model_has_seen():
     assert Cascade(_segmenter(LIVER_CONFIG), tumor).subset("test") == ["c", "d"]
     with pytest.raises(InputError, match="all 2 test cases of the tumour model trained the liver model"):
         Cascade(_segmenter(LIVER_CONFIG, subsets={"train": ["c", "d"]}), tumor).subset("test")
+
+
+def test_another_liver_within_the_raster_compiles_nothing(cascade):
+    """Networks that jax computes; the sizes of the boxes differ along every axis, and are padded alike."""
+    model = Cascade(cascade.liver, _segmenter(TUMOR_CONFIG), _filter("view_sd", views=TUMOR_CONFIG.views))
+    affine = np.diag([*SPACING, 1.0])
+    large, small = (np.full((60, 50, 40), AIR, np.int16) for _ in range(2))
+    large[8:30, 6:26, 6:26] = LIVER
+    small[20:33, 22:33, 9:21] = LIVER
+    shapes, events = [], []
+
+    def note(event, _, **__):
+        if event.startswith("/jax/core/compile"):
+            events.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(note)
+    try:
+        for voxels in (large, small):
+            found = model.predict(Volume(voxels, affine), uncertainty=True, views=True)
+            shapes.append((found.tumors.grid.shape, len(events)))
+    finally:
+        jax.monitoring.unregister_event_duration_listener(note)
+    # Liver and 8 mm on each side: 22 and 4 + 4 voxels of 2 mm, 20 and 3 + 3 of 3 mm, 20 and 2 + 2 of 4 mm.
+    assert shapes[0] == ((30, 26, 24), shapes[1][1]) and shapes[1][0] == (21, 17, 16) and events
+
+
+def test_memory_is_that_of_the_larger_stage(cascade):
+    affine = np.diag([0.8, 0.8, 2.0, 1.0])
+    need, alone = (model.memory((512, 512, 130), affine) for model in (cascade, cascade.liver))
+    assert need.slab >= alone.slab and need.accumulator >= alone.accumulator
+    assert need.scan - alone.scan == 8 * 512 * 512 * 130
+    # The box of a large liver, not the scan: 310 + 16 of 410 mm, 245 + 16 of 410 mm, and all 260 mm.
+    box = cascade.tumor.memory((512, 512, 130), affine)
+    assert box.accumulator < 0.8 * alone.accumulator
