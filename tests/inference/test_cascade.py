@@ -30,9 +30,7 @@ LIVER_CONFIG = options.Config(
 )
 TUMOR_CONFIG = dataclasses.replace(
     LIVER_CONFIG,
-    target=options.Target(
-        labels=("background", "tumor"), region="reference", margin_mm=8.0, dilation_mm=6.0
-    ),
+    target=options.Target(labels=("background", "tumor"), region="reference", margin_mm=8.0, dilation_mm=6.0),
 )
 
 
@@ -95,8 +93,8 @@ def test_tumours_within_the_dilated_liver_are_united_with_it(cascade):
     scan, places = _scan()
     found = cascade.predict(scan)
     assert isinstance(cascade, Predictor) and np.array_equal(found.labels.voxels, _expected())
-    # By hand: the bulge is no liver to the liver model, whose last voxels beside it lie at 27 along x. At 29 the farthest
-    # of its voxels is sqrt(4^2 + 4^2) = 5.7 mm from one of them, at 30 the nearest sqrt(6^2 + 3^2) = 6.7 mm.
+    # By hand: the bulge is no liver to the liver model, whose last voxels beside it lie at 27 along x. At 29 the
+    # farthest of its voxels is sqrt(4^2 + 4^2) = 5.7 mm from one of them, at 30 the nearest sqrt(6^2 + 3^2) = 6.7 mm.
     assert (found.labels.voxels[25:30, 12:15, 10:12] == 2).all()
     assert not found.labels.voxels[30:].any() and not found.labels.voxels[places["far"]].any()
     assert (found.labels.voxels[places["inner"]] == 2).all()
@@ -151,7 +149,9 @@ def test_probabilities_are_those_of_the_nested_regions(cascade):
     # expected Dice = 2 sum_M p / (|M| + sum p): nothing lies between the mask and probability 0 but the dilated rim.
     liver = 1 - probabilities[..., 0].astype(float)
     mask = liver >= 0.5
-    assert found.expected_dice() == pytest.approx(2 * liver[mask].sum() / (mask.sum() + liver.sum()), rel=1e-5)
+    assert found.expected_dice() == pytest.approx(
+        2 * liver[mask].sum() / (mask.sum() + liver.sum()), rel=1e-5
+    )
     assert found.slice_quality().shape == (26,) and found.slice_quality()[:4].min() == 1
     assert list(found.tumors.views) == list(TUMOR_CONFIG.views)
     maps = dict(found.tumor_maps())
@@ -176,7 +176,9 @@ def _filter(column="p_max", threshold=0.6, views=(), **candidates):
         "impurity": np.eye(len(names))[names.index(column)],
     }
     grown = forest.Forest(names, **{n: np.array(arrays[n], kind) for n, kind in forest.ARRAYS.items()})
-    return objects.LesionFilter(grown, 0.5, objects.CandidateOptions(**{"threshold": 0.3, **candidates}), views)
+    return objects.LesionFilter(
+        grown, 0.5, objects.CandidateOptions(**{"threshold": 0.3, **candidates}), views
+    )
 
 
 def test_a_lesion_filter_drops_candidates_and_lists_them(cascade):
@@ -195,7 +197,9 @@ def test_a_lesion_filter_drops_candidates_and_lists_them(cascade):
     assert np.array_equal(everything.labels.voxels, _expected())
     # Views: the coronal one alone is below 0.5.
     of_views = _filter("view_lowest", 0.4, views=TUMOR_CONFIG.views)
-    assert all(one.kept for one in Cascade(cascade.liver, cascade.tumor, of_views).predict(scan).tumors.lesions)
+    assert all(
+        one.kept for one in Cascade(cascade.liver, cascade.tumor, of_views).predict(scan).tumors.lesions
+    )
 
 
 def test_of_a_candidate_that_is_kept_without_a_decision_all_is_tumour(cascade):
@@ -206,8 +210,8 @@ def test_of_a_candidate_that_is_kept_without_a_decision_all_is_tumour(cascade):
     scan, _ = _scan()
     assert not (Cascade(cascade.liver, tumor).predict(scan).labels.voxels == 2).any()
     kept = Cascade(cascade.liver, tumor, _filter("p_max", 0.3)).predict(scan).labels.voxels
-    # The bulge is outside of the liver that the filter is given, beside which it allows 3 mm: in the notch that the bulge
-    # makes in the liver one voxel along y at both sides (three along x), and one along x at its end; two slices each.
+    # The bulge is outside of the liver that the filter is given, beside which it allows 3 mm: in the notch that the
+    # bulge makes in the liver one voxel along y at both sides (three along x), and one along x at its end; two slices each.
     assert np.count_nonzero(kept == 2) == 12 + (2 * 3 + 1) * 2
 
 
@@ -224,7 +228,9 @@ def test_a_tumour_that_covers_the_liver_stays():
     def everything(view, slices, member=0):
         return _softmax(np.full(slices.shape, 0.75))
 
-    found = Cascade(_segmenter(LIVER_CONFIG, _of_liver), _segmenter(TUMOR_CONFIG, everything)).predict(_scan()[0])
+    found = Cascade(_segmenter(LIVER_CONFIG, _of_liver), _segmenter(TUMOR_CONFIG, everything)).predict(
+        _scan()[0]
+    )
     assert (found.labels.voxels[8:28, 6:22, 6:18] == 2).all()
 
 
@@ -232,7 +238,11 @@ def test_a_tumour_that_covers_the_liver_stays():
     ("liver", "tumor", "message"),
     [
         (TUMOR_CONFIG, LIVER_CONFIG, "the liver model knows only the box .* are the two swapped?"),
-        (LIVER_CONFIG, LIVER_CONFIG, "the tumour model knows only background, liver, no tumour; expected a model"),
+        (
+            LIVER_CONFIG,
+            LIVER_CONFIG,
+            "the tumour model knows only background, liver, no tumour; expected a model",
+        ),
         (
             LIVER_CONFIG,
             dataclasses.replace(
@@ -258,7 +268,9 @@ def test_models_for_any_modality_go_with_all():
 
 def test_a_filter_of_views_that_the_tumour_model_lacks_is_refused(cascade):
     axial = _segmenter(dataclasses.replace(TUMOR_CONFIG, views=("axial",)), _of_tumors)
-    with pytest.raises(ConfigError, match="of the coronal view, but the tumour model has only axial; .*--noviews"):
+    with pytest.raises(
+        ConfigError, match="of the coronal view, but the tumour model has only axial; .*--noviews"
+    ):
         Cascade(cascade.liver, axial, _filter("view_sd", views=("axial", "coronal")))
     assert Cascade(cascade.liver, axial, _filter()).predict(_scan()[0]).tumors.lesions
 
