@@ -188,7 +188,6 @@ class Segmenter:
           ValueError: the liver is empty.
         """
         options, target = self.config.preprocess, self.config.target
-        told = for_scan(options, volume.voxels)
         if target.region == "scan":
             whole = on_grid = to_grid(volume, options.spacing)
         else:
@@ -196,9 +195,11 @@ class Segmenter:
                 self._require_whole_scans()
             assert liver is not None
             box = liver_grid(require_volume(volume), require_volume(liver), options.spacing, target.margin_mm)
-            on_grid = to_grid(volume, box)
+            whole = on_grid = to_grid(volume, box)
+        told = for_scan(options, volume.voxels)
+        if target.region != "scan" and told.modality != "ct":
             # The window of MR is one of the whole scan, also where the networks see only a box.
-            whole = on_grid if told.modality == "ct" else to_grid(volume, options.spacing)
+            whole = to_grid(volume, options.spacing)
         low, high = intensity_window(whole.voxels, told)
         return normalise(on_grid.voxels, low, high), Grid(on_grid.shape, on_grid.affine)
 

@@ -211,7 +211,7 @@ def test_of_a_candidate_that_is_kept_without_a_decision_all_is_tumour(cascade):
     assert not (Cascade(cascade.liver, tumor).predict(scan).labels.voxels == 2).any()
     kept = Cascade(cascade.liver, tumor, _filter("p_max", 0.3)).predict(scan).labels.voxels
     # The bulge is outside of the liver that the filter is given, beside which it allows 3 mm: in the notch that the
-    # bulge makes in the liver one voxel along y at both sides (three along x), and one along x at its end; two slices each.
+    # bulge makes in the liver one voxel along y at both sides, three along x, and one along x at its end; two slices.
     assert np.count_nonzero(kept == 2) == 12 + (2 * 3 + 1) * 2
 
 
