@@ -106,6 +106,7 @@ INTERNAL = {
     "inference.lesions.accepted.liver",
     "inference.lesions.filtered.liver",
     "inference.segmenter.Segmenter.network_input.liver",
+    "inference.segmenter.warned.scan",
     "scans.liver_box.liver_distance.liver",
     "scans.liver_box.liver_grid.liver",
     "scans.liver_box.liver_grid.scan",
