@@ -12,7 +12,7 @@ import edt
 import numpy as np
 
 from liverjax.scans.grid import Grid, box_grid, to_grid, working_grid
-from liverjax.volume import Volume
+from liverjax.volume import Volume, check_voxels
 
 #: Distances in mm from here on are stored as this.
 FARTHEST_MM = 255
@@ -29,7 +29,7 @@ def liver_grid(scan: Volume, liver: Volume, spacing: Sequence[float], margin_mm:
 
     Raises:
       ValueError: the mask is empty.
-      InputError: as `liverjax.scans.grid.working_grid`.
+      InputError: as `liverjax.scans.grid.working_grid`; values of the mask that are not finite.
     """
     return box_grid(working_grid(scan, spacing), liver, margin_mm)
 
@@ -47,7 +47,11 @@ def liver_distance(liver: Volume, grid: Grid) -> np.ndarray:
     Returns:
       (X, Y, Z) uint8, in mm rounded up: 0 within the liver, at most `FARTHEST_MM`, which all voxels have if the grid
       holds no liver.
+
+    Raises:
+      InputError: values of the mask that are not finite.
     """
+    check_voxels(liver)
     inside = to_grid(liver.with_voxels((liver.voxels != 0).astype(np.uint8)), grid, labels=True).voxels != 0
     if not inside.any():
         return np.full(inside.shape, FARTHEST_MM, np.uint8)
