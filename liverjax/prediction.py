@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Protocol, runtime_checkable
 
 import nibabel as nib
 import numpy as np
 
-from liverjax.labels import BACKGROUND
+from liverjax.labels import BACKGROUND, LIVER, TUMOR
 from liverjax.scans.grid import Grid, probabilities_on_scan
 from liverjax.scans.write import write_labels
 from liverjax.volume import Volume
 
 #: Area in mm2 that counts as right in every slice: slices with next to no liver have a high quality.
 _NEGLIGIBLE_AREA = 100.0
+# Maps that are written are rounded to multiples of this: they compress to a fraction, and are not more precise.
+_MAP_STEP = np.float32(2**-10)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +36,47 @@ class Uncertainty:
 
 
 @dataclasses.dataclass(frozen=True)
+class FoundLesion:
+    """A tumour of a mask, or a candidate that the lesion filter dropped.
+
+    Attributes:
+      ml: volume in the mask; 0 of one that was dropped.
+      candidate_ml: volume of the candidate, with the voxels of a lower probability; that in the mask without a filter.
+      diameter_mm: diameter of the sphere of the volume ``candidate_ml``.
+      centre_mm: mean place of its voxels, RAS+ in mm.
+      probability: to be a tumour, by the lesion filter; None without one.
+    """
+
+    ml: float
+    candidate_ml: float
+    diameter_mm: float
+    centre_mm: tuple[float, float, float]
+    probability: float | None = None
+
+    @property
+    def kept(self) -> bool:
+        """Whether it is in the mask."""
+        return self.ml > 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Tumors:
+    """What the tumour networks of a cascade find in the box around the liver.
+
+    Attributes:
+      probability: (X, Y, Z) float32 on ``grid``, of tumour, 0 beyond the dilated liver.
+      grid: the box of the tumour networks' working grid.
+      views: for each view likewise the mean of its softmax maps, if they were asked for.
+      lesions: those of the mask, and candidates that were dropped.
+    """
+
+    probability: np.ndarray
+    grid: Grid
+    views: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    lesions: tuple[FoundLesion, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
 class Prediction:
     """What a model finds in one scan.
 
@@ -46,6 +89,8 @@ class Prediction:
       other_mean: (X, Y, Z, C) float32, the plain mean of the softmax maps, if ``grid_probabilities`` are not that.
       seconds: wall time of the stages "read", "resample", "network", "back".
       doubts: what speaks against the scan's intensities and against the liver that was found, each in a few words.
+      tumors: of a cascade, what its tumour networks found; None if no liver was found, or of a single model. The other
+        fields are then on the working grid of the liver's networks, and combine both (`inference.cascade`).
     """
 
     labels: Volume
@@ -56,10 +101,32 @@ class Prediction:
     other_mean: np.ndarray | None = None
     seconds: Mapping[str, float] = dataclasses.field(default_factory=dict)
     doubts: tuple[str, ...] = ()
+    tumors: Tumors | None = None
 
     def probabilities(self) -> np.ndarray:
         """Returns the class probabilities (x, y, z, C) float32, voxel on voxel with the scan."""
-        return probabilities_on_scan(self.grid_probabilities, self.grid, self.scan)
+        if self.tumors is None:
+            return probabilities_on_scan(self.grid_probabilities, self.grid, self.scan)
+        return np.stack([self.probability(label) for label in (BACKGROUND, LIVER, TUMOR)], -1)
+
+    def probability(self, label: int) -> np.ndarray:
+        """Returns the probability (x, y, z) float32 of one class, voxel on voxel with the scan.
+
+        Of a cascade that of tumour is as fine as its tumour networks' grid; liver is what foreground is left beside it.
+        """
+        if self.tumors is None:
+            return self.on_scan(self.grid_probabilities[..., label]).voxels
+        tumor = probabilities_on_scan(self.tumors.probability[..., None], self.tumors.grid, self.scan)[..., 0]
+        if label == TUMOR:
+            return tumor
+        background = np.minimum(self.on_scan(self.grid_probabilities[..., BACKGROUND]).voxels, 1 - tumor)
+        return background if label == BACKGROUND else np.maximum(1 - background - tumor, 0)
+
+    def tumor_maps(self) -> Iterator[tuple[str, np.ndarray]]:
+        """Yields the name of each view and its tumour probability (x, y, z) float32, of a cascade that was asked."""
+        if self.tumors is not None:
+            for view, values in self.tumors.views.items():
+                yield view, probabilities_on_scan(values[..., None], self.tumors.grid, self.scan)[..., 0]
 
     def on_scan(self, values: np.ndarray) -> Volume:
         """Returns a map (X, Y, Z) on the working grid, such as one of `uncertainty`, voxel on voxel with the scan."""
@@ -140,6 +207,11 @@ class Prediction:
         shared = pixel * liver.sum(others, dtype=np.float64, where=mask)
         both = pixel * (np.count_nonzero(mask, axis=others) + liver.sum(others, dtype=np.float64))
         return (2 * shared + _NEGLIGIBLE_AREA) / (both + _NEGLIGIBLE_AREA)
+
+
+def rounded(values: np.ndarray) -> np.ndarray:
+    """Returns a probability map as it is written: float32 multiples of 1/1024."""
+    return np.round(values / _MAP_STEP) * _MAP_STEP
 
 
 @runtime_checkable

@@ -12,7 +12,7 @@ import pytest
 import liverjax
 from liverjax import options, planning
 from liverjax.errors import InputError
-from liverjax.inference import Networks, Segmenter, plausible
+from liverjax.inference import Cascade, Networks, Segmenter, plausible
 from liverjax.models import build_unet
 from liverjax.report import figures
 from liverjax.report.figures import response
@@ -44,6 +44,7 @@ def model() -> Segmenter:
 # Function and argument -> how it is called with a scan, a model and a folder.
 ENTRIES = {
     "inference.segmenter.Segmenter.predict.scan": lambda v, model, folder: model.predict(v),
+    "inference.cascade.Cascade.predict.scan": lambda v, model, folder: Cascade(model, model).predict(v),
     "inference.segmenter.Segmenter.network_input.volume": lambda v, model, folder: model.network_input(v),
     "inference.segmenter.Segmenter.view_probabilities.volume": lambda v, model, _: model.view_probabilities(
         v
@@ -106,6 +107,10 @@ OPTIONAL = {
 }
 #: They take what the functions beside them have just read.
 INTERNAL = {
+    "inference.lesions.accepted.liver",
+    "inference.lesions.filtered.liver",
+    "inference.segmenter.Segmenter.network_input.liver",
+    "inference.segmenter.warned.scan",
     "planning.companions.only.masks",
     "planning.companions.scan_of.mask",
     "planning.pictures.scan_on.mask",

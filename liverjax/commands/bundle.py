@@ -1,6 +1,7 @@
 """Put a trained model into one file, to be passed on.
 
   liverjax bundle --workdir=RUN -o liver.safetensors --licence=CC-BY-SA-4.0 --scores=SCORES/summary.json
+  liverjax bundle --workdir=LIVER --tumor_model=TUMOR --lesion_filter=FILE -o both.safetensors --licence=CC-BY-SA-4.0
 
 The file holds the networks and, as JSON in its metadata, config, calibration, versions, licence and, if given, scores
 and a card (docs/models.md: --card, with --held_out=NAME=SCORES/summary.json for each of its held-out groups). Its
@@ -10,10 +11,13 @@ checksum is verified whenever it is read, and nothing in it can run. It names no
 
 from absl import flags
 
+from liverjax.commands import tumors
+
 
 def define(values: flags.FlagValues) -> None:
     """Defines the command's flags."""
     flags.DEFINE_string("workdir", None, "folder of a training run", flag_values=values)
+    tumors.define(values)
     flags.DEFINE_string("output", None, "file to write", short_name="o", flag_values=values)
     flags.DEFINE_string(
         "licence",
@@ -43,9 +47,9 @@ def run(args: flags.FlagValues) -> None:
 
     from liverjax.errors import ConfigError
     from liverjax.files import output_file
-    from liverjax.pretrained import bundle
+    from liverjax.inference.cascade import Cascade
+    from liverjax.pretrained import bundle, cascade_bundle
     from liverjax.pretrained.card import read_card
-    from liverjax.pretrained.load import load_model
 
     output = output_file(args.output, "--output")
     scores = bundle.read_scores(args.scores) if args.scores else None
@@ -58,9 +62,17 @@ def run(args: flags.FlagValues) -> None:
     held_out = {name: bundle.read_scores(file) for name, file in groups.items()}
     card = read_card(args.card, held_out) if args.card else None
     # As a path, not as a name: what is shipped is not bundled again.
-    model = load_model(pathlib.Path(args.workdir)).with_options(ensemble=args.ensemble)
-    bundle.write_bundle(
-        output, model, licence=args.licence, credit=args.credit, scores=scores, card=card, dtype=args.dtype
-    )
+    model = tumors.load(args, pathlib.Path(args.workdir)).with_options(ensemble=args.ensemble)
+    facts = {
+        "licence": args.licence,
+        "credit": args.credit,
+        "scores": scores,
+        "card": card,
+        "dtype": args.dtype,
+    }
+    if isinstance(model, Cascade):
+        cascade_bundle.write_cascade(output, model, **facts)
+    else:
+        bundle.write_bundle(output, model, **facts)
     if not args.quiet:
-        print(bundle.describe(output))
+        print(cascade_bundle.describe(output))

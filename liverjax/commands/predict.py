@@ -1,11 +1,12 @@
 """Segment a scan or a folder of scans.
 
   liverjax predict -i SCAN.nii.gz -o MASK.nii.gz
+  liverjax predict --model=RUN [--tumor_model=RUN --lesion_filter=FILE] -i SCAN.nii.gz -o MASK.nii.gz
   liverjax predict --model=RUN -i DATASET -o FOLDER --subset=test --preview --save_uncertainty
 
 Without --model, a shipped model for the modality of each scan is taken, and named (`liverjax models` lists them).
-Masks lie voxel on voxel on their scans: 0 background, 1 liver, 2 tumour. FOLDER/manifest.json lists what was done, with
-doubts, FOLDER/volumes.csv the volumes. A scan that cannot be used is reported, and the others go on. Research use only.
+Masks lie voxel on voxel on their scans: 0 background, 1 liver, 2 tumour. Beside them: manifest.json (what was done, and
+doubts), volumes.csv, lesions.csv. A scan that cannot be used is reported, and the others go on. Research use only.
 """
 
 import sys
@@ -13,7 +14,7 @@ from typing import Any
 
 from absl import flags
 
-from liverjax.commands import reading
+from liverjax.commands import reading, tumors
 from liverjax.commands.segmenting import segment
 
 
@@ -25,6 +26,7 @@ def define(values: flags.FlagValues) -> None:
     string("input", None, "scan, or folder of scans in any known layout", short_name="i", **on)
     string("output", None, "mask file for one scan, or folder", short_name="o", **on)
     choice("format", "nifti", ["nifti", "dicom-seg", "rtstruct"], "of the masks", **on)
+    tumors.define(values)
     reading.define(values)
     choice("subset", None, ["train", "validation", "test"], "only this subset of the run's split", **on)
     boolean("skip_existing", False, "leave cases alone whose mask is there", **on)
@@ -54,18 +56,19 @@ def run(args: flags.FlagValues) -> int:
     outputs.check_output(args.output, cases, args.format)  # Before a model is loaded.
     chosen = registry.for_cases(cases, args.input) if args.model is None else {args.model: cases}
     if len(chosen) > 1:
-        outputs.mask_paths(cases, args.output, format=args.format)  # Several models never write one file in turn.
+        outputs.mask_paths(
+            cases, args.output, format=args.format
+        )  # Several models never write one file in turn.
     return max(_predict(args, model, of_model, cases) for model, of_model in chosen.items())
 
 
 def _predict(args: flags.FlagValues, source: str, cases: Any, found: Any) -> int:
     from liverjax.inference import predict
-    from liverjax.pretrained.load import load_model
     from liverjax.pretrained.onnx import with_onnx_runtime
     from liverjax.report.figures import preview
 
     changes = {name: args[name].value for name in ("fusion", "ensemble", "flips", "accumulator")}
-    model = load_model(source, views=args.views).with_options(None, args.override, **changes)
+    model = tumors.load(args, source, args.views).with_options(None, args.override, **changes)
     model = with_onnx_runtime(model) if args.runtime == "onnx" else model
     cases = predict.shard(predict.subset(model, cases, args.subset) if args.subset else cases, args.shard)
     picture = preview if args.preview else None

@@ -12,16 +12,16 @@ if TYPE_CHECKING:
     from absl import flags
 
     from liverjax.datasets.case import Case
-    from liverjax.inference import Segmenter
+    from liverjax.inference import Cascade, Segmenter
 
 
 def segment(
-    args: flags.FlagValues, model: Segmenter, source: str, cases: Sequence[Case], **settings: Any
+    args: flags.FlagValues, model: Segmenter | Cascade, source: str, cases: Sequence[Case], **settings: Any
 ) -> int:
     """Segments cases and writes the manifest, also of an interrupted run; returns 1 if a case failed, else 0.
 
     Args:
-      args: flags of `liverjax predict`: --output, --shard, --quiet.
+      args: flags of `liverjax predict`: --output, --shard, --tumor_model, --quiet.
       model: the model.
       source: where it is from, for the manifest.
       cases: the cases.
@@ -39,7 +39,7 @@ def segment(
                 if outcome.error:
                     bar.write(f"liverjax: error: {' '.join(str(outcome.error).split())}", file=sys.stderr)
     finally:
-        line = outputs.write_manifest(args.output, args.shard, model, records, source)
+        line = outputs.write_manifest(args.output, args.shard, model, records, source, args.tumor_model)
     if not args.quiet:
         print(line)
     if (failed := sum(record["status"] == "failed" for record in records)) and len(cases) > 1:

@@ -48,7 +48,7 @@ def run(args: flags.FlagValues) -> None:
 def _run(args: flags.FlagValues) -> None:
     from liverjax.config import load_config, override
     from liverjax.files import local_path
-    from liverjax.pretrained.load import load_model
+    from liverjax.pretrained.load import load_segmenter
     from liverjax.training.distributed import initialize_distributed, is_first_process
     from liverjax.training.loop import train
 
@@ -63,7 +63,7 @@ def _run(args: flags.FlagValues) -> None:
         init = None
         if args.init:
             local_path(args.init, "--init")  # An address is refused by the name of the flag.
-            model = load_model(args.init)
+            model = load_segmenter(args.init)
             views = {name: view for name in config.networks for view in config.views_of(name)[:1]}
             init = {
                 name: model.trained(view)[1] for name, view in views.items() if view in model.config.views

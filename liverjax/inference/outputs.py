@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import fcntl
 import logging
 import os
@@ -16,10 +15,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from liverjax.checkpoint import manifest
-from liverjax.config import to_dict
 from liverjax.datasets.case import Case
 from liverjax.errors import InputError
 from liverjax.files import local_path, make_folder, read_json, write_json
+from liverjax.inference.cascade import Cascade
+from liverjax.inference.lesion_table import write_lesions
 from liverjax.inference.segmenter import Segmenter
 from liverjax.inference.volumes import write_volumes
 from liverjax.labels import TUMOR
@@ -44,6 +44,9 @@ _EXTRAS = ("probabilities", "uncertainty")
 _PARTIAL = re.compile(r"\.partial-[0-9a-f]{16}(\..*)?")
 _LEFT_AFTER_S = 24 * 3600
 _MANIFEST_FACTS = ("format", "versions", "machine", "model", "config", "members", "calibration", "seconds")
+
+# Of some models, or of newer manifests.
+_MORE_FACTS = ("tumor_model", "lesion_probability", "without_liver")
 
 
 def is_mask_file(output: str | os.PathLike) -> bool:
@@ -181,14 +184,16 @@ def _remove_leftovers(folder: pathlib.Path) -> None:
 def write_manifest(
     output: str | os.PathLike,
     shard: str,
-    model: Segmenter,
+    model: Segmenter | Cascade,
     records: Sequence[dict],
     source: str | os.PathLike,
+    tumor_source: str | os.PathLike | None = None,
 ) -> str:
     """Writes ``manifest.json`` into the output folder: what was predicted, from what, with what and how fast.
 
-    And ``labels.json``, the names of the label ids, and ``volumes.csv`` (`volumes.write_volumes`); beside the mask of a
-    single case that is ``<name>_volumes.csv``.
+    And ``labels.json``, the names of the label ids, ``volumes.csv`` (`volumes.write_volumes`), and of a cascade
+    ``lesions.csv`` (`lesion_table.write_lesions`); beside the mask of a single case the tables are
+    ``<name>_volumes.csv`` and ``<name>_lesions.csv``.
     "cases" are those of this run. What an earlier manifest says of masks that are still as they were stays, in the list
     "earlier" of its runs: of cases that this run did not have, and of masks that it skipped, or failed to write anew.
 
@@ -197,12 +202,18 @@ def write_manifest(
       shard: as for `predict.shard`; each has a manifest of its own.
       model: that predicted.
       records: of `predict.Outcome.record`; if there are none, no manifest is written.
-      source: the folder or file that the model was loaded from.
+      source: the folder or file that the model, or that of the liver, was loaded from.
+      tumor_source: likewise of the tumour model, if it is another.
 
     Returns:
       A line on the time that each stage took.
     """
-    tumors = len(model.config.labels) > TUMOR
+    tumors = len(model.labels) > TUMOR
+    # As numbers alone: there can be thousands.
+    cases = [{**record, "lesions": _counted(record.get("lesions", []))} for record in records]
+    if not isinstance(model, Cascade):
+        cases = [{name: value for name, value in record.items() if name != "lesions"} for record in records]
+    without_liver = sum(r["status"] == "done" and not r["millilitres"]["liver"] for r in records)
     total = {name: round(sum(r["seconds"].get(name, 0) for r in records), 3) for name in STAGES}
     if records and not is_mask_file(output):
         name = "manifest.json" if shard == "1/1" else f"manifest_{shard.replace('/', '_of_')}.json"
@@ -212,19 +223,29 @@ def write_manifest(
             manifest.write_manifest(
                 path,
                 model=str(source),
-                config=to_dict(model.config),
-                members=model.networks.members,
-                calibration=dataclasses.asdict(model.calibration),
+                **({"tumor_model": str(tumor_source)} if tumor_source else {}),
+                **model.facts(),
                 seconds=total,
-                cases=list(records),
+                without_liver=without_liver,
+                cases=cases,
                 earlier=_earlier(path, records),
             )
             write_volumes(path.parent / "volumes.csv", records, tumors)
-            write_json(path.parent / "labels.json", write.label_names(len(model.config.labels)))
+            write_json(path.parent / "labels.json", write.label_names(len(model.labels)))
+            if isinstance(model, Cascade):
+                write_lesions(path.parent / "lesions.csv", records)
     elif records:
         mask = pathlib.Path(output)
         write_volumes(mask.with_name(f"{stem(mask)}_volumes.csv"), records, tumors)
-    return "seconds: " + ", ".join(f"{name} {seconds:.1f}" for name, seconds in total.items())
+        if isinstance(model, Cascade):
+            write_lesions(mask.with_name(f"{stem(mask)}_lesions.csv"), records)
+    line = "seconds: " + ", ".join(f"{name} {seconds:.1f}" for name, seconds in total.items())
+    return line + (f"; no liver found in {without_liver} of {len(records)} scans" if without_liver else "")
+
+
+def _counted(lesions: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    kept = sum(one["kept"] for one in lesions)
+    return {"kept": kept, "dropped": len(lesions) - kept}
 
 
 def _earlier(path: pathlib.Path, records: Sequence[dict]) -> list[dict]:
@@ -234,7 +255,11 @@ def _earlier(path: pathlib.Path, records: Sequence[dict]) -> list[dict]:
     now = {record["id"]: record["status"] for record in records}
     try:
         facts = read_json(path)
-        runs = [{name: facts[name] for name in (*_MANIFEST_FACTS, "cases")}, *facts.get("earlier", [])]
+        more = {name: facts[name] for name in _MORE_FACTS if name in facts}
+        runs = [
+            {**{name: facts[name] for name in (*_MANIFEST_FACTS, "cases")}, **more},
+            *facts.get("earlier", []),
+        ]
         for run in runs:
             run["cases"] = [record for record in run["cases"] if _stays(record, now)]
     except (InputError, LookupError, TypeError, AttributeError) as error:

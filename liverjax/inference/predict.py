@@ -20,6 +20,7 @@ import time
 import typing
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor
+from typing import Any
 
 import jax
 import numpy as np
@@ -28,16 +29,17 @@ from liverjax.datasets.case import Case
 from liverjax.errors import InputError, LiverjaxError
 from liverjax.files import replacing
 from liverjax.inference import memory, outputs
+from liverjax.inference.cascade import Cascade
+from liverjax.inference.lesion_table import as_json
 from liverjax.inference.segmenter import Devices, Segmenter
-from liverjax.prediction import Prediction
+from liverjax.labels import TUMOR
+from liverjax.prediction import Prediction, rounded
 from liverjax.scans import nifti, nifti_header, write
 
 _LOG = logging.getLogger("liverjax")
 # Cases that are read or written while every device is busy with one: more would only cost memory.
 _WAITING = 2
 _MOST_SHARDS = 1_000_000
-# Maps are rounded to multiples of this: they compress to a fraction, and are not more precise.
-_MAP_STEP = np.float32(2**-10)
 # Matplotlib draws for one thread at a time.
 _DRAWING = threading.Lock()
 
@@ -47,7 +49,8 @@ class Extras:
     """What is written beside the masks, in folders of their own: ``probabilities/``, ``uncertainty/``.
 
     Attributes:
-      probabilities: the probability of each class but the background, voxel on voxel with the scan, float32.
+      probabilities: the probability of each class but the background, voxel on voxel with the scan, float32; of a
+        cascade also that of tumour by each view, if there are several: what a lesion filter is trained on.
       uncertainty: maps of entropy and mutual information, likewise, and the quality of each slice as a table, the
         worst first.
       mc_samples: number of draws of dropout that the uncertainty rests on; above 0 it is written in any case.
@@ -98,6 +101,7 @@ class Outcome:
     def record(self) -> dict:
         """Returns the outcome as JSON takes it."""
         volumes = self.prediction.volumes() if self.prediction else {}
+        tumors = self.prediction.tumors if self.prediction else None
         return {
             "id": self.case.id,
             "status": self.status,
@@ -108,10 +112,11 @@ class Outcome:
             "expected_dice": round(self.prediction.expected_dice(), 4) if self.prediction else None,
             "doubts": list(self.prediction.doubts) if self.prediction else [],
             "error": str(self.error) if self.error else None,
+            "lesions": as_json(tumors.lesions) if tumors else [],
         }
 
 
-def subset(model: Segmenter, cases: Sequence[Case], name: str) -> list[Case]:
+def subset(model: Segmenter | Cascade, cases: Sequence[Case], name: str) -> list[Case]:
     """Returns the cases of a subset of the model's split: "train", "validation" or "test".
 
     Raises:
@@ -149,7 +154,7 @@ def _is_number(text: str) -> bool:
 
 
 def predict_cases(
-    model: Segmenter,
+    model: Segmenter | Cascade,
     cases: Sequence[Case],
     output: str | os.PathLike,
     *,
@@ -179,12 +184,19 @@ def predict_cases(
       InputError: as `outputs.check_output`, `outputs.mask_paths` and `outputs.make_ready`, before anything is computed.
       ConfigError: as `Segmenter.plan`, likewise.
     """
-    model.plan(member_entropy=extras.uncertainty, samples=extras.mc_samples)
+    model.check(uncertainty=extras.uncertainty, samples=extras.mc_samples)
     outputs.check_output(output, cases, format)
     paths = outputs.mask_paths(cases, output, found, format)
-    made = {"classes": len(model.config.labels), "algorithm": f"liverjax {model.config.name}"}
+    stages = (model.liver, model.tumor) if isinstance(model, Cascade) else (model,)
+    made = {
+        "classes": len(model.labels),
+        "algorithm": "liverjax " + " + ".join(stage.config.name for stage in stages),
+    }
     outputs.make_ready(path for path in paths if not (skip_existing and path.exists()))
     devices = default_devices() if devices is None else devices
+    asked: dict[str, Any] = {"uncertainty": extras.uncertainty, "mc_samples": extras.mc_samples}
+    if isinstance(model, Cascade):
+        asked["views"] = extras.probabilities
     shared, count = Devices(devices), len(devices) + _WAITING
     # As many threads write at once as there are: who holds all of it knows that none does.
     writing, stopped = threading.Semaphore(count), threading.Event()
@@ -193,19 +205,13 @@ def predict_cases(
         if skip_existing and path.exists():
             return Outcome(case, path)
         try:
-            prediction = model.predict(
-                case.image,
-                reading=case.reading,
-                uncertainty=extras.uncertainty,
-                mc_samples=extras.mc_samples,
-                devices=shared,
-            )
+            prediction = model.predict(case.image, reading=case.reading, devices=shared, **asked)
             with writing:
                 if stopped.is_set():
                     raise CancelledError
                 start = time.perf_counter()
                 outcome = Outcome(case, path, prediction, seconds=dict(prediction.seconds))
-                _write_extras(outcome, prediction, extras, model.config.labels)
+                _write_extras(outcome, prediction, extras, model.labels)
                 # Last of all: where there is a mask, its extras are complete.
                 write.write_labels(path, prediction.labels, format=format, **made)
                 outcome.seconds["write"] = time.perf_counter() - start
@@ -248,7 +254,7 @@ def default_devices() -> list[jax.Device]:
     return jax.local_devices() if jax.default_backend() != "cpu" else jax.local_devices()[:1]
 
 
-def describe(model: Segmenter, cases: Sequence[Case], extras: Extras = MASKS_ONLY) -> str:
+def describe(model: Segmenter | Cascade, cases: Sequence[Case], extras: Extras = MASKS_ONLY) -> str:
     """Returns a line that says how many cases, which devices, and how much memory the largest case takes.
 
     Only headers are read; files that cannot be read are skipped, and reported when they are predicted.
@@ -291,16 +297,17 @@ def _write_extras(outcome: Outcome, prediction: Prediction, extras: Extras, name
     folder, stem = outcome.path.parent, outcome.stem
 
     def write_map(kind: str, name: str, values: np.ndarray) -> None:
-        on_scan = prediction.on_scan(values)
-        rounded = on_scan.with_voxels(np.round(on_scan.voxels / _MAP_STEP) * _MAP_STEP)
-        nifti.write(folder / kind / f"{stem}_{name}.nii.gz", rounded, dtype=np.float32)
+        on_scan = prediction.scan.with_voxels(rounded(values))
+        nifti.write(folder / kind / f"{stem}_{name}.nii.gz", on_scan, dtype=np.float32)
 
     if extras.probabilities:
         for label, name in list(enumerate(names))[1:]:
-            write_map("probabilities", name, prediction.grid_probabilities[..., label])
-    if prediction.uncertainty:
-        write_map("uncertainty", "entropy", prediction.uncertainty.entropy)
-        write_map("uncertainty", "mutual_information", prediction.uncertainty.mutual_information)
+            write_map("probabilities", name, prediction.probability(label))
+        for view, values in prediction.tumor_maps():
+            write_map("probabilities", f"{names[TUMOR]}_{view}", values)
+    if found := prediction.uncertainty:
+        write_map("uncertainty", "entropy", prediction.on_scan(found.entropy).voxels)
+        write_map("uncertainty", "mutual_information", prediction.on_scan(found.mutual_information).voxels)
         quality = prediction.slice_quality()
         rows = [f"{index},{quality[index]:.4f}" for index in np.argsort(quality, kind="stable")]
         with replacing(folder / "uncertainty" / f"{stem}_quality.csv") as temporary:

@@ -17,7 +17,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from liverjax.config import differences, override
+from liverjax.config import differences, override, to_dict
 from liverjax.errors import ConfigError, InputError
 from liverjax.inference import memory, plausible
 from liverjax.inference.calibration import UNCALIBRATED, Calibration
@@ -31,9 +31,13 @@ from liverjax.prediction import Prediction
 from liverjax.scans import AS_STORED, Reading
 from liverjax.scans.grid import Grid, labels_on_scan, to_grid, working_grid
 from liverjax.scans.intensity import doubts, for_scan, intensity_window, normalise
+from liverjax.scans.liver_box import liver_grid
 from liverjax.volume import Volume, require_volume
 
 _LOG = logging.getLogger("liverjax")
+# Boxes around livers differ more in size than scans do: they are padded to multiples of at least this. For 161 livers
+# at 1 x 1 x 2 mm 34 programs do instead of 83, with 7 % more axial pixels (docs/cascade.md).
+_BOX_RASTER = 32
 #: The most draws of dropout: the maps no longer change, and each takes the time of a prediction.
 MOST_SAMPLES = 1000
 
@@ -144,49 +148,68 @@ class Segmenter:
         """
         if not isinstance(scan, str | os.PathLike):
             require_volume(scan, "the path of a scan or a liverjax.Volume")
-        plan = self.plan(member_entropy=uncertainty)
-        plan_of_samples = self.plan(member_entropy=True, samples=mc_samples)
+        self.check(uncertainty=uncertainty, samples=mc_samples)
         seconds: dict[str, float] = {}
-        with _timed(seconds, "read"):
+        with timed(seconds, "read"):
             volume = scan if isinstance(scan, Volume) else reading.read(scan)
-        with _timed(seconds, "resample"):
+        with timed(seconds, "resample"):
             voxels, grid = self.network_input(volume)
         modality = for_scan(self.config.preprocess, volume.voxels).modality
-        unusual = _warned(doubts(volume.voxels, modality), volume)
-        with (devices or Devices(jax.local_devices()[:1])).one() as device, _timed(seconds, "network"):
-            fused = sampled = self._fused(voxels, plan, device)
-            if uncertainty and mc_samples:
-                sampled = self._fused(voxels, plan_of_samples, device)
-        with _timed(seconds, "back"):
+        unusual = warned(doubts(volume.voxels, modality), volume)
+        with (devices or Devices(jax.local_devices()[:1])).one() as device, timed(seconds, "network"):
+            fused, sampled = self.fused(voxels, device, uncertainty=uncertainty, mc_samples=mc_samples)
+        with timed(seconds, "back"):
             options = self.config.predict
             labels = labels_on_scan(fused.probabilities, grid, volume, decision=options.decision)
             found = labels.voxels
             labels = labels.with_voxels(clean(found, labels.spacing.tolist(), options))
-            maps = sampled.uncertainty() if uncertainty else None
+            maps = sampled.uncertainty() if sampled else None
             prediction = Prediction(
                 labels, volume, fused.probabilities, grid, maps, fused.other_mean, seconds, tuple(unusual)
             )
             # What lies above the window's lower end: of a CT all but air and lung, of MR what counts as the body.
             seen = plausible.evidence(labels, found, voxels > -1, grid.affine, prediction.expected_dice())
-            unusual += _warned(plausible.doubts(seen), volume)
+            unusual += warned(plausible.doubts(seen), volume)
         return dataclasses.replace(prediction, doubts=tuple(unusual))
 
-    def network_input(self, volume: Volume) -> tuple[np.ndarray, Grid]:
-        """Returns what the networks see: (X, Y, Z) float32 in [-1, 1], and the working grid it lies on.
+    def network_input(self, volume: Volume, liver: Volume | None = None) -> tuple[np.ndarray, Grid]:
+        """Returns what the networks see: (X, Y, Z) float32 in [-1, 1], and the grid it lies on.
+
+        That is the working grid of the scan or, of networks that know only the box around the liver, this box, as the
+        store of their training had it.
+
+        Args:
+          volume: the scan.
+          liver: its liver, any value but 0, voxel on voxel; not used by networks of whole scans.
 
         Raises:
           InputError: as `liverjax.scans.to_grid`.
-          ConfigError: the networks were trained on the liver's box, which is not known of a scan alone.
+          ConfigError: the networks know only the box around the liver, and none is given.
+          ValueError: the liver is empty.
         """
+        options, target = self.config.preprocess, self.config.target
+        if target.region == "scan":
+            whole = on_grid = to_grid(volume, options.spacing)
+        else:
+            if liver is None:
+                self._require_whole_scans()
+            assert liver is not None
+            box = liver_grid(require_volume(volume), require_volume(liver), options.spacing, target.margin_mm)
+            whole = on_grid = to_grid(volume, box)
+        told = for_scan(options, volume.voxels)
+        if target.region != "scan" and told.modality != "ct":
+            # The window of MR is one of the whole scan, also where the networks see only a box.
+            whole = to_grid(volume, options.spacing)
+        low, high = intensity_window(whole.voxels, told)
+        return normalise(on_grid.voxels, low, high), Grid(on_grid.shape, on_grid.affine)
+
+    def _require_whole_scans(self) -> None:
         if self.config.target.region != "scan":
             raise ConfigError(
                 f"target.region is {self.config.target.region!r}: this model knows only the box around the liver, and "
-                "cannot segment a whole scan; expected a model with target.region 'scan'"
+                "cannot segment a whole scan; expected a model with target.region 'scan', and this one beside it "
+                "(--model=LIVER --tumor_model=THIS)"
             )
-        on_grid = to_grid(volume, self.config.preprocess.spacing)
-        options = for_scan(self.config.preprocess, volume.voxels)
-        low, high = intensity_window(on_grid.voxels, options)
-        return normalise(on_grid.voxels, low, high), Grid(on_grid.shape, on_grid.affine)
 
     def view_probabilities(self, volume: Volume) -> tuple[dict[str, list[np.ndarray]], Grid]:
         """Returns the softmax (X, Y, Z, C) of each view's networks, without calibration, and the working grid."""
@@ -217,13 +240,26 @@ class Segmenter:
             raise ConfigError(
                 f"{samples} samples of dropout need jax, not another backend; leave --runtime=onnx out"
             )
+        options = self.config.predict
+        if self.config.target.region != "scan":
+            bucket = -(-_BOX_RASTER // options.bucket) * options.bucket
+            options = dataclasses.replace(options, bucket=max(options.bucket, bucket))
         return FusionPlan.of(
             self.network,
-            self.config.predict,
+            options,
             members=self.folded.members,
             samples=samples,
             member_entropy=member_entropy,
         )
+
+    def check(self, *, uncertainty: bool = False, samples: int = 0) -> None:
+        """Refuses, before a scan is read, what no scan can be predicted with.
+
+        Raises:
+          ConfigError: the networks know only the box around the liver, or as `plan`.
+        """
+        self._require_whole_scans()
+        self.plan(member_entropy=uncertainty, samples=samples)
 
     def memory(self, shape: Sequence[int], affine: np.ndarray, *, uncertainty: bool = False) -> memory.Memory:
         """Returns an estimate of what the prediction of a scan of this geometry takes.
@@ -234,8 +270,25 @@ class Segmenter:
           uncertainty: the maps of uncertainty are made too.
         """
         nothing = Volume(np.broadcast_to(np.int16(0), shape), affine)
-        grid = working_grid(nothing, self.config.preprocess.spacing)
-        return memory.estimate(shape, grid.shape, self.plan(member_entropy=uncertainty))
+        grid, options = working_grid(nothing, self.config.preprocess.spacing), self.config
+        on_grid = grid.shape
+        if options.target.region != "scan":
+            box = memory.largest_box(options.preprocess.spacing, options.target.margin_mm)
+            on_grid = [min(size, most) for size, most in zip(grid.shape, box, strict=True)]
+        return memory.estimate(shape, on_grid, self.plan(member_entropy=uncertainty))
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names of the classes of a prediction, in order of their ids."""
+        return self.config.labels
+
+    def facts(self) -> dict[str, Any]:
+        """Returns what a manifest says of the model, as JSON takes it."""
+        return {
+            "config": to_dict(self.config),
+            "members": self.networks.members,
+            "calibration": dataclasses.asdict(self.calibration),
+        }
 
     def subset(self, name: str) -> Sequence[str]:
         """Returns the ids of the cases that trained, chose the checkpoint ("validation"), or were held out ("test").
@@ -289,27 +342,57 @@ class Segmenter:
         other._backend = backend
         return other
 
-    def _fused(self, voxels: np.ndarray, plan: FusionPlan, device: jax.Device) -> Fused:
-        networks = self.folded
+    def fused(
+        self,
+        voxels: np.ndarray,
+        device: jax.Device,
+        *,
+        uncertainty: bool = False,
+        mc_samples: int = 0,
+    ) -> tuple[Fused, Fused | None]:
+        """Returns the fusion of all networks on what they see, and the one that its uncertainty rests on, if asked for.
+
+        Args:
+          voxels: of `network_input`.
+          device: where to compute.
+          uncertainty: as of `predict`.
+          mc_samples: likewise.
+        """
+        fused = self._run(self.folded, voxels, self.plan(member_entropy=uncertainty), device)
+        if not uncertainty:
+            return fused, None
+        if not mc_samples:
+            return fused, fused
+        return fused, self._run(
+            self.folded, voxels, self.plan(member_entropy=True, samples=mc_samples), device
+        )
+
+    def each_view(self, voxels: np.ndarray, device: jax.Device) -> dict[str, np.ndarray]:
+        """Returns for each view the plain mean (X, Y, Z, C) of the calibrated softmax maps of its members."""
+        plan = dataclasses.replace(self.plan(), fusion="mean")
+        views = {view: self.folded.select([view]) for view in self.config.views}
+        return {view: self._run(own, voxels, plan, device).probabilities for view, own in views.items()}
+
+    def _run(self, networks: Networks, voxels: np.ndarray, plan: FusionPlan, device: jax.Device) -> Fused:
         if not self._backend:
             with self._lock:
                 if device not in self._on_device:
-                    self._on_device[device] = jax.device_put(networks, device)
-                networks = self._on_device[device]
+                    self._on_device[device] = jax.device_put(self.folded, device)
+                networks = self._on_device[device].select(networks.views)
         return orthomean(
             networks, voxels, plan, calibration=self.calibration, device=device, backend=self._backend
         )
 
 
 @contextlib.contextmanager
-def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
+def timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
     """Notes the wall time of a stage."""
     start = time.perf_counter()
     yield
     seconds[stage] = time.perf_counter() - start
 
 
-def _warned(found: list[str], scan: Volume) -> list[str]:
+def warned(found: list[str], scan: Volume) -> list[str]:
     """Logs doubts about a scan in one line, and returns them."""
     if found:
         _LOG.warning("%s: %s", scan.name, "; ".join(found))

@@ -81,7 +81,7 @@ def _rows_of(path: pathlib.Path) -> dict[str, dict[str, Any]]:
 
 def _row(id: str, mask: str, millilitres: Mapping[str, float]) -> dict[str, Any]:
     liver, tumor = millilitres["liver"], millilitres.get("tumor")
-    row: dict[str, Any] = {"case": _cell(id), "mask": _cell(mask), "liver_ml": f"{liver:.3f}", "use": USE}
+    row: dict[str, Any] = {"case": cell(id), "mask": cell(mask), "liver_ml": f"{liver:.3f}", "use": USE}
     if tumor is not None:
         row["tumor_ml"] = f"{tumor:.3f}"
         # Of the rounded values, so that the columns add up.
@@ -90,7 +90,7 @@ def _row(id: str, mask: str, millilitres: Mapping[str, float]) -> dict[str, Any]
     return row
 
 
-def _cell(text: str) -> str:
+def cell(text: str) -> str:
     """Returns a text with an apostrophe before what a spreadsheet would run, as in the tables of an evaluation."""
     return f"'{text}" if text.startswith(("=", "+", "-", "@", "'")) else text
 

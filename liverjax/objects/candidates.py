@@ -7,6 +7,7 @@ scan's own axes lie), in the box of the liver. So candidates and their features 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import edt
 import nibabel as nib
@@ -72,6 +73,14 @@ class Frame:
         if array.shape != self.shape:
             raise InputError(f"an array of shape {array.shape}, expected {self.shape} as the liver mask")
         return np.ascontiguousarray(_turned(array, self.order, self.flipped)[self.box])
+
+    def index_on_scan(self, index: Sequence[float]) -> np.ndarray:
+        """Returns the voxel index (3,) on the scan, fractions included, of one (3,) in the box."""
+        place = np.zeros(3)
+        for along, axis, flip, inside in zip(index, self.order, self.flipped, self.box, strict=True):
+            placed = along + inside.start
+            place[axis] = self.shape[axis] - 1 - placed if flip else placed
+        return place
 
     def on_scan(self, mask: np.ndarray) -> np.ndarray:
         """Returns a mask (X, Y, Z) of the box as a mask (x, y, z) on the scan's voxels, False outside the box."""

@@ -45,6 +45,13 @@ def write_filter(path: str | os.PathLike, lesion_filter: LesionFilter) -> None:
       InputError: the path is an address, such as ``gs://bucket/filter``.
     """
     path = local_path(path, "the lesion filter")
+    arrays, facts = contents(lesion_filter)
+    with replacing(path) as temporary:
+        temporary.write_bytes(sealed.serialised(arrays, facts))
+
+
+def contents(lesion_filter: LesionFilter) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Returns the arrays and the facts that a file of a filter holds."""
     grown = lesion_filter.forest
     facts = {
         "format": _FORMAT,
@@ -56,9 +63,7 @@ def write_filter(path: str | os.PathLike, lesion_filter: LesionFilter) -> None:
         "lesion_probability": lesion_filter.lesion_probability,
         "facts": dict(lesion_filter.facts),
     }
-    arrays = {name: np.ascontiguousarray(getattr(grown, name)) for name in forest.ARRAYS}
-    with replacing(path) as temporary:
-        temporary.write_bytes(sealed.serialised(arrays, facts))
+    return {name: np.ascontiguousarray(getattr(grown, name)) for name in forest.ARRAYS}, facts
 
 
 def read_filter(path: str | os.PathLike) -> LesionFilter:
@@ -73,19 +78,31 @@ def read_filter(path: str | os.PathLike) -> LesionFilter:
         raise CheckpointError(f"{path}: no file, expected a lesion filter of `liverjax train-filter`")
     with sealed.opened(path, "lesion filter", f"; {_AGAIN}") as file:
         metadata = file.metadata() or {}
-        facts = _facts(metadata, path)
-        odd = sorted(set(forest.ARRAYS) ^ set(file.keys()))
-        if odd:
-            raise CheckpointError(
-                f"{path}: array {odd[0]!r} is missing or unknown, expected those of a forest; {_AGAIN}"
-            )
-        for name, kind in forest.ARRAYS.items():
-            found = file.get_slice(name).get_dtype()
-            if found != _STORED[kind]:
-                raise CheckpointError(f"{path}: {name} is {found}, expected {_STORED[kind]}; {_AGAIN}")
-        arrays = {name: file.get_tensor(name) for name in forest.ARRAYS}
+        facts = checked(metadata, path)
+        arrays = read_arrays(file, path)
     if sealed.digest(metadata, arrays) != facts["sha256"]:
         raise CheckpointError(f"{path}: not as it was written (checksum); copy it again, or {_AGAIN}")
+    return assembled(facts, arrays, path)
+
+
+def read_arrays(file: Any, path: str | os.PathLike) -> dict[str, np.ndarray]:
+    """Reads the arrays of an opened file, all of which must be a forest's; types are checked before any is read."""
+    odd = sorted(set(forest.ARRAYS) ^ set(file.keys()))
+    if odd:
+        raise CheckpointError(
+            f"{path}: array {odd[0]!r} is missing or unknown, expected those of a forest; {_AGAIN}"
+        )
+    for name, kind in forest.ARRAYS.items():
+        found = file.get_slice(name).get_dtype()
+        if found != _STORED[kind]:
+            raise CheckpointError(f"{path}: {name} is {found}, expected {_STORED[kind]}; {_AGAIN}")
+    return {name: file.get_tensor(name) for name in forest.ARRAYS}
+
+
+def assembled(
+    facts: Mapping[str, Any], arrays: Mapping[str, np.ndarray], path: str | os.PathLike
+) -> LesionFilter:
+    """Returns the filter of facts that were `checked` and arrays; raises `CheckpointError` if they are no forest."""
     grown = forest.Forest(tuple(facts["features"]), **arrays)
     if wrong := forest.fault(grown):
         raise CheckpointError(f"{path}: holds no forest ({wrong}); {_AGAIN}")
@@ -98,7 +115,8 @@ def read_filter(path: str | os.PathLike) -> LesionFilter:
         raise CheckpointError(f"{path}: no lesion filter of this version ({error}); {_AGAIN}") from None
 
 
-def _facts(metadata: Mapping[str, str], path: os.PathLike) -> dict[str, Any]:
+def checked(metadata: Mapping[str, str], path: str | os.PathLike) -> dict[str, Any]:
+    """Returns the fields of a filter's metadata; raises `CheckpointError` if they are none of this version."""
     facts = {
         name: parse_json(text, f"{path}: {shown(name)} in its metadata", error=CheckpointError)
         for name, text in metadata.items()

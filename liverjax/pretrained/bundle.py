@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import reprlib
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -85,6 +85,24 @@ def write_bundle(
     path = local_path(path, "the bundle")
     if card is not None:
         cards.check_card(card, path)
+    arrays, facts = contents(
+        path, model, licence=licence, credit=credit, scores=scores, card=card, dtype=dtype
+    )
+    with replacing(path) as temporary:
+        temporary.write_bytes(sealed.serialised(arrays, facts))
+
+
+def contents(
+    path: str | os.PathLike,
+    model: Segmenter,
+    *,
+    licence: str,
+    credit: str,
+    scores: dict | None,
+    card: dict | None,
+    dtype: str,
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Returns the arrays and the facts that a file of a model holds; see `write_bundle`, also for what it raises."""
     if dtype not in DTYPES:
         raise ConfigError(f"dtype is {dtype!r}, expected one of {', '.join(DTYPES)}")
     config = to_dict(model.config)
@@ -111,8 +129,44 @@ def write_bundle(
         for view in model.networks.views
         for name, array in _named(model.networks.variables[view]).items()
     }
-    with replacing(path) as temporary:
-        temporary.write_bytes(sealed.serialised(arrays, facts))
+    return arrays, facts
+
+
+class Read(NamedTuple):
+    """What is read of a model in a file, checked but for the checksum.
+
+    Attributes:
+      arrays: as they are stored, by name.
+      calibration: of the networks.
+      facts: of the metadata.
+      tree: shapes and types of a view's variables, members stacked.
+    """
+
+    arrays: dict[str, np.ndarray]
+    calibration: Calibration
+    facts: Mapping[str, Any]
+    tree: Any
+
+    def networks(self) -> Networks:
+        """Returns the networks as float32 NumPy arrays."""
+        variables = {
+            view: jax.tree_util.tree_map_with_path(
+                lambda keys, like, view=view: self.arrays[f"{view}/{_name(keys)}"].astype(like.dtype),
+                self.tree,
+            )
+            for view in self.facts["config"].views
+        }
+        return Networks(variables, self.facts["members"])
+
+
+def read_arrays(
+    file: Any, facts: Mapping[str, Any], template: Callable[[Config], dict], path: str | os.PathLike
+) -> Read:
+    """Reads the arrays of an opened file, all of which must be a model's; `read_bundle` says what is raised."""
+    calibration, tree = _described(facts, len(file.keys()), template, path)
+    views = facts["config"].views
+    shapes = {f"{view}/{name}": like.shape for view in views for name, like in _named(tree).items()}
+    return Read(_arrays(file, shapes, DTYPES[facts["dtype"]], path), calibration, facts, tree)
 
 
 def read_bundle(
@@ -132,22 +186,11 @@ def read_bundle(
     """
     with sealed.opened(path, "model bundle") as file:
         metadata = file.metadata() or {}
-        facts = _facts(metadata, path)
-        calibration, tree = _described(facts, len(file.keys()), template, path)
-        config: Config = facts["config"]
-        shapes = {
-            f"{view}/{name}": like.shape for view in config.views for name, like in _named(tree).items()
-        }
-        arrays = _arrays(file, shapes, DTYPES[facts["dtype"]], path)
-    if sealed.digest(metadata, arrays) != facts["sha256"]:
+        facts = checked(metadata, path)
+        read = read_arrays(file, facts, template, path)
+    if sealed.digest(metadata, read.arrays) != facts["sha256"]:
         raise CheckpointError(f"{path}: not as it was written (checksum)")
-    variables = {
-        view: jax.tree_util.tree_map_with_path(
-            lambda keys, like, view=view: arrays[f"{view}/{_name(keys)}"].astype(like.dtype), tree
-        )
-        for view in config.views
-    }
-    return config, Networks(variables, facts["members"]), calibration, facts
+    return facts["config"], read.networks(), read.calibration, facts
 
 
 def _described(
@@ -206,12 +249,16 @@ def read_facts(path: str | os.PathLike) -> dict[str, Any]:
       CheckpointError: it is no bundle, or of a newer version.
     """
     with sealed.opened(path, "model bundle") as file:
-        return _facts(file.metadata() or {}, path)
+        return checked(file.metadata() or {}, path)
 
 
 def describe(path: str | os.PathLike) -> str:
     """Returns lines on a bundle: what it finds in what, size, cases, scores, licence. Raises as `read_facts`."""
-    facts = read_facts(path)
+    return "\n".join(described(read_facts(path), path))
+
+
+def described(facts: Mapping[str, Any], path: str | os.PathLike) -> list[str]:
+    """Returns the lines of `describe` from the facts of a model."""
     config: Config = facts["config"]
     spacing = " x ".join(f"{value:g}" for value in config.preprocess.spacing)
     members = f", {facts['members']} networks each" if facts["members"] > 1 else ""
@@ -227,7 +274,7 @@ def describe(path: str | os.PathLike) -> str:
     if facts["card"]:
         lines += [f"held out, Dice: {line}" for line in cards.held_out(facts["card"])]
     credit = f"; credit {facts['credit']}" if facts["credit"] else ""
-    return "\n".join([*lines, f"licence {facts['licence']}{credit}"])
+    return [*lines, f"licence {facts['licence']}{credit}"]
 
 
 def read_scores(path: str | os.PathLike) -> dict:
@@ -258,7 +305,8 @@ def _are_scores(scores: Mapping[str, Any]) -> bool:
     )
 
 
-def _facts(metadata: Mapping[str, str], path: str | os.PathLike) -> dict[str, Any]:
+def checked(metadata: Mapping[str, str], path: str | os.PathLike) -> dict[str, Any]:
+    """Returns the fields of a model's metadata, "config" as a `Config`; raises as `read_facts`."""
     facts = {
         name: parse_json(
             text, f"{path}: no model bundle: {reprlib.repr(name)} in its metadata", error=CheckpointError

@@ -16,6 +16,7 @@ from liverjax.config import to_dict
 from liverjax.errors import ConfigError
 from liverjax.files import local_path, replacing, sha256, write_json
 from liverjax.inference.calibration import to_json
+from liverjax.inference.cascade import STAGES, Cascade
 from liverjax.inference.segmenter import Segmenter
 from liverjax.models import UNet
 from liverjax.pretrained.onnx import onnx_graph, package
@@ -51,14 +52,15 @@ _STEPS = {
 }
 
 
-def export_model(model: Segmenter, folder: str | os.PathLike, format: str) -> list[pathlib.Path]:
+def export_model(model: Segmenter | Cascade, folder: str | os.PathLike, format: str) -> list[pathlib.Path]:
     """Writes each network, from normalised slices to probabilities, and ``model.json`` with all around it.
 
     StableHLO files are read by `jax.export.deserialize`; they map (N, H, W, 1) to (N, H, W, C). ONNX graphs map
     (N, 1, H, W) to (N, C, H, W). N, H and W are free, H and W multiples of what ``model.json`` says.
 
     Args:
-      model: the model.
+      model: the model; of a cascade each stage goes into a folder of its own, ``liver`` and ``tumor``. A lesion filter
+        is not exported.
       folder: is made.
       format: one of `FORMATS`.
 
@@ -72,6 +74,9 @@ def export_model(model: Segmenter, folder: str | os.PathLike, format: str) -> li
     if format not in FORMATS:
         raise ConfigError(f"format is {format!r}, expected one of {', '.join(FORMATS)}")
     folder = local_path(folder, "the output")
+    if isinstance(model, Cascade):
+        liver, tumor = (export_model(getattr(model, stage), folder / stage, format) for stage in STAGES)
+        return [*liver, *tumor]
     networks = {}
     for view, member, variables in model.folded.each():
         temperature = model.calibration.temperature.get(view, 1.0)

@@ -15,21 +15,26 @@ from liverjax.checkpoint.manifest import read_manifest
 from liverjax.checkpoint.restarts import kept_folders
 from liverjax.checkpoint.runs import CHECKSUMS, restore_parameters
 from liverjax.config import resolve
-from liverjax.errors import ConfigError
+from liverjax.errors import ConfigError, InputError
 from liverjax.files import local_path, sha256
 from liverjax.inference.calibration import UNCALIBRATED, Checkpoint, read_calibration
+from liverjax.inference.cascade import Cascade
 from liverjax.inference.network import Networks
 from liverjax.inference.segmenter import Segmenter
 from liverjax.models import build_unet
+from liverjax.objects.filter_file import read_filter
 from liverjax.options import Config
 from liverjax.pretrained.bundle import read_bundle
+from liverjax.pretrained.cascade_bundle import is_cascade, read_cascade
 from liverjax.pretrained.registry import bundle_of
 
 
 def load_model(
     path: str | os.PathLike, *, views: Sequence[str] | None = None, calibrated: bool = True
-) -> Segmenter:
+) -> Segmenter | Cascade:
     """Returns a model: a shipped one, that of a bundle, or of the folder of a training run the best checkpoints.
+
+    A bundle of a liver and a tumour model is a `Cascade`.
 
     Of a run with several restarts those that were kept last, each with its best checkpoint; while views are still
     being trained, as many of each as the view has that has the fewest.
@@ -50,6 +55,8 @@ def load_model(
     with bundle_of(path) as bundle:
         if bundle is None:
             return _of_run(folder, views, calibrated)
+        if is_cascade(bundle):
+            return read_cascade(bundle, _template).with_options(views)
         config, networks, calibration, about = read_bundle(bundle, _template)
     chosen = _choose(config, views)
     return Segmenter(chosen, networks.select(chosen.views), None, calibration, about)
@@ -87,6 +94,65 @@ def _of_run(path: pathlib.Path, views: Sequence[str] | None, calibrated: bool) -
     }
     calibration = read_calibration(path, config, about["checkpoints"]) if calibrated else UNCALIBRATED
     return Segmenter(chosen, networks, subsets, calibration, about)
+
+
+def load_segmenter(path: str | os.PathLike, **options: Any) -> Segmenter:
+    """Returns a model of one stage; takes and raises what `load_model` does.
+
+    Raises:
+      ConfigError: it is a cascade.
+    """
+    model = load_model(path, **options)
+    if isinstance(model, Cascade):
+        raise ConfigError(
+            f"{path}: holds a liver and a tumour model, expected one; give the run or the bundle of one of them"
+        )
+    return model
+
+
+def with_tumors(
+    model: Segmenter | Cascade,
+    tumor_model: str | os.PathLike | None,
+    lesion_filter: str | os.PathLike | None = None,
+    lesion_probability: float | None = None,
+    *,
+    views: Sequence[str] | None = None,
+) -> Segmenter | Cascade:
+    """Returns the cascade of a liver model and what else is given; without any of it the model as it is.
+
+    Args:
+      model: a liver model; or a cascade, whose filter and operating point are replaced by those that are given.
+      tumor_model: folder of a run, or a bundle.
+      lesion_filter: file of `liverjax train-filter`.
+      lesion_probability: another operating point of the filter, 0 to 1; 0 keeps every candidate.
+      views: as of `load_model`, of the tumour model.
+
+    Raises:
+      ConfigError: models or filter do not go together, or there is nothing to filter.
+      InputError: a tumour model is given to a cascade.
+      CheckpointError: as `load_model` and `read_filter`.
+    """
+    if tumor_model is not None:
+        if isinstance(model, Cascade):
+            raise InputError(
+                f"--tumor_model={tumor_model}: the model has tumour networks of its own; leave it out, or give as "
+                "--model the run or the bundle of the liver alone"
+            )
+        model = Cascade(model, load_segmenter(tumor_model, views=views))
+    if lesion_filter is None and lesion_probability is None:
+        return model
+    if not isinstance(model, Cascade):
+        raise ConfigError(
+            "a lesion filter needs tumour networks, but the model is of one stage; give --tumor_model too"
+        )
+    kept = model.lesion_filter if lesion_filter is None else read_filter(lesion_filter)
+    if kept is None:
+        raise ConfigError(
+            f"lesion_probability is {lesion_probability}, but there is no lesion filter; give --lesion_filter too"
+        )
+    if lesion_probability is not None:
+        kept = dataclasses.replace(kept, lesion_probability=lesion_probability)
+    return Cascade(model.liver, model.tumor, kept)
 
 
 def _choose(config: Config, views: Sequence[str] | None) -> Config:

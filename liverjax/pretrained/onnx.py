@@ -20,6 +20,7 @@ import jax
 import numpy as np
 
 from liverjax.errors import ConfigError, InputError
+from liverjax.inference.cascade import Cascade
 from liverjax.inference.network import Networks
 from liverjax.inference.segmenter import Segmenter
 from liverjax.models import UNet
@@ -73,8 +74,14 @@ class OnnxNetworks:
         return found.transpose(0, 2, 3, 1)
 
 
-def with_onnx_runtime(model: Segmenter) -> Segmenter:
+def with_onnx_runtime(model: Segmenter | Cascade) -> Segmenter | Cascade:
     """Returns a model whose networks ONNX Runtime computes, on the CPU; the members that it has now."""
+    if isinstance(model, Cascade):
+        return Cascade(_with_onnx(model.liver), _with_onnx(model.tumor), model.lesion_filter)
+    return _with_onnx(model)
+
+
+def _with_onnx(model: Segmenter) -> Segmenter:
     return model.with_backend(OnnxNetworks(model.network, model.folded, model.calibration.temperature))
 
 

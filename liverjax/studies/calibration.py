@@ -21,8 +21,9 @@ from liverjax import labels as label_ids
 from liverjax.datasets.layouts import Case, find_cases, natural_key
 from liverjax.errors import InputError
 from liverjax.inference.calibration import Calibration, write_calibration
+from liverjax.inference.cascade import Cascade
 from liverjax.inference.segmenter import Segmenter
-from liverjax.pretrained.load import load_model
+from liverjax.pretrained.load import load_segmenter
 from liverjax.scans import AS_STORED, Reading
 from liverjax.scans.grid import to_grid
 from liverjax.scoring.summary import make_folder
@@ -96,7 +97,7 @@ def calibrate(
     workdir = pathlib.Path(workdir)
     if workdir.is_file():
         raise InputError(f"{workdir}: is a file, expected the folder of a run (bundle it after calibration)")
-    model = load_model(workdir, calibrated=False).with_options(ensemble=ensemble)
+    model = load_segmenter(workdir, calibrated=False).with_options(ensemble=ensemble)
     make_folder(workdir)
     cases, samples = [], []
     for case, scan, mask in labelled_scans(model, source, "validation", reading=reading, quiet=quiet):
@@ -126,7 +127,7 @@ def calibrate(
 
 
 def labelled_scans(
-    model: Segmenter,
+    model: Segmenter | Cascade,
     source: str | os.PathLike,
     subset: str,
     *,

@@ -50,12 +50,14 @@ class Predicted:
       tumor: file of the tumour probability.
       views: file of each view's tumour probability, where there are some.
       model: run that predicted it, as the manifest names it; "" where nothing is known.
+      tumor_model: likewise the run of the tumour networks of a cascade; "" of a single model.
     """
 
     pair: Pair
     tumor: pathlib.Path
     views: Mapping[str, pathlib.Path]
     model: str
+    tumor_model: str = ""
 
     @property
     def case(self) -> Case:
@@ -161,7 +163,7 @@ def find_predicted(
                     f"case {case.id!r} is in {found[case.id].tumor.parent.parent} and in {folder}, expected each case "
                     "once"
                 )
-            found[case.id] = Predicted(one, tumor, views, models.get(mask.name, ""))
+            found[case.id] = Predicted(one, tumor, views, *models.get(mask.name, ("", "")))
     return sorted(found.values(), key=lambda one: natural_key(one.case.id))
 
 
@@ -180,17 +182,19 @@ def check_held_out(predicted: Sequence[Predicted], cases: Sequence[Case]) -> lis
     """
     patients = {case.id: case.patient for case in cases}
     trained: dict[str, set[str] | None] = {}
-    wrong, unknown = [], []
+    wrong: dict[str, str] = {}
+    unknown: dict[str, None] = {}
     for one in predicted:
-        if one.model not in trained:
-            trained[one.model] = _trained_on(one.model, patients)
-        known = trained[one.model]
-        if known is None:
-            unknown.append(one.case.id)
-        elif one.case.patient in known or one.case.id in known:
-            wrong.append((one.case.id, one.model))
+        for model in (one.model, *([one.tumor_model] if one.tumor_model else [])):
+            if model not in trained:
+                trained[model] = _trained_on(model, patients)
+            known = trained[model]
+            if known is None:
+                unknown[one.case.id] = None
+            elif one.case.patient in known or one.case.id in known:
+                wrong.setdefault(one.case.id, model)
     if wrong:
-        first, model = wrong[0]
+        first, model = next(iter(wrong.items()))
         raise InputError(
             f"{len(wrong)} of {len(predicted)} cases were predicted by a network that trained on their patients (the "
             f"first: {first!r} by {model}), expected held-out cases; predict these of each fold "
@@ -198,8 +202,9 @@ def check_held_out(predicted: Sequence[Predicted], cases: Sequence[Case]) -> lis
         )
     if not unknown:
         return []
+    first = next(iter(unknown))
     return [
-        f"{len(unknown)} of {len(predicted)} cases (the first: {unknown[0]!r}) were predicted by a model that does not "
+        f"{len(unknown)} of {len(predicted)} cases (the first: {first!r}) were predicted by a model that does not "
         "list the cases that trained it: that they were held out was not checked"
     ]
 
@@ -216,8 +221,8 @@ def _trained_on(model: str, patients: Mapping[str, str]) -> set[str] | None:
     return {*ids, *(patients[id] for id in ids if id in patients)}
 
 
-def _models(folder: pathlib.Path) -> dict[str, str]:
-    """Returns the model of each mask, by its file name, as the manifests of a folder name it."""
+def _models(folder: pathlib.Path) -> dict[str, tuple[str, str]]:
+    """Returns the model of each mask and its tumour model, by file name, as the manifests of a folder name them."""
     models = {}
     for file in sorted(folder.glob("manifest*.json")):
         try:
@@ -231,7 +236,8 @@ def _models(folder: pathlib.Path) -> dict[str, str]:
             records = run.get("cases") if isinstance(run, dict) else None
             for record in records if isinstance(records, list) else []:
                 if isinstance(record, dict) and record.get("status") == "done":
-                    models[pathlib.Path(str(record.get("mask"))).name] = str(run.get("model") or "")
+                    names = str(run.get("model") or ""), str(run.get("tumor_model") or "")
+                    models[pathlib.Path(str(record.get("mask"))).name] = names
     return models
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from typing import Any
 
 import jax
 import optax
@@ -33,7 +34,7 @@ def _build(name: str, clip_norm: float, weight_decay: float, momentum: float) ->
     return optax.chain(clip, optax.scale_by_adam())
 
 
-def _matrices(params: dict) -> dict:
+def _matrices(params: Any) -> Any:
     """Returns how Muon reads each array as a matrix; None, and Adam, for norms, biases, the stem and the head.
 
     A convolution (rows, columns, in, out) maps all it sees to its output channels (Bernstein 2024).

@@ -129,6 +129,15 @@ def test_cases_that_trained_their_network_are_refused(folders, tiny_run, tmp_pat
     (predictions[0] / f"{IDS[0]}.nii.gz").unlink()
     _, notes = lesions.train_filter(predictions, data, tmp_path / "out", quiet=True)
     assert len(notes) == 1 and notes[0].startswith("3 of 5 cases (the first: 'case_1')")
+    # The tumour model of a cascade, whose liver model is unknown.
+    _manifest(predictions[0], tmp_path / "a.safetensors", IDS[:3:2], tumor_model=str(run))
+    assert lesions.find_predicted(predictions, data)[1].tumor_model == str(run)
+    away = (predictions[0] / f"{IDS[2]}.nii.gz").read_bytes()
+    (predictions[0] / f"{IDS[0]}.nii.gz").write_bytes(away)
+    with pytest.raises(InputError, match=r"1 of 6 cases .* \(the first: 'case_0' by .*run\)"):
+        lesions.train_filter(predictions, data, tmp_path / "out", quiet=True)
+    (predictions[0] / f"{IDS[0]}.nii.gz").unlink()
+    _manifest(predictions[0], run, IDS[::2])
     # Another case of a patient that trained.
     (data / "cases.json").write_text(json.dumps({"patients": {IDS[0]: "p", IDS[2]: "p"}}))
     with pytest.raises(InputError, match=r"1 of 5 cases .* \(the first: 'case_2' by "):
