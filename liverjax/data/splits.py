@@ -12,7 +12,7 @@ import numpy as np
 
 from liverjax.data.stored_case import StoredCase
 from liverjax.errors import ConfigError, InputError, did_you_mean
-from liverjax.options import Split
+from liverjax.options import Config, Split
 
 _LOG = logging.getLogger("liverjax")
 
@@ -60,14 +60,16 @@ def validated_on_real(subsets: Subsets[StoredCase]) -> Subsets[StoredCase]:
     return Subsets(subsets.train, validation, test)
 
 
-def require_tumors(subsets: Subsets[StoredCase], labels: Sequence[str]) -> None:
-    """Refuses a split of which no training case, or no case that chooses the checkpoint, has a tumour to be learnt.
+def require_tumors(subsets: Subsets[StoredCase], config: Config) -> None:
+    """Refuses a split of which no training case has a tumour to be learnt.
+
+    Where lesions choose the checkpoint (`Config.finds_lesions`), a validation case has to have some as well.
 
     Raises:
       InputError: no training case has one.
       ConfigError: no validation case has one.
     """
-    if "tumor" not in labels:
+    if "tumor" not in config.labels:
         return
 
     def any_tumor(cases: Sequence[StoredCase]) -> bool:
@@ -78,7 +80,7 @@ def require_tumors(subsets: Subsets[StoredCase], labels: Sequence[str]) -> None:
             f"no tumour in any of {len(subsets.train)} training cases, expected some to learn from; train a liver "
             "without tumours (target.labels=background,liver), or prepare scans with tumours in their masks"
         )
-    if not any_tumor(subsets.validation):
+    if config.finds_lesions and not any_tumor(subsets.validation):
         raise ConfigError(
             f"no tumour in the {len(subsets.validation)} cases that choose the checkpoint "
             f"({', '.join(case.id for case in subsets.validation)}); expected another split.fold, or a larger "

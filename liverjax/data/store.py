@@ -158,7 +158,8 @@ def prepare(
       source: folder of scans and masks in one of the layouts of `liverjax.datasets.layouts`.
       folder: the store; made where missing. What else it holds stays.
       config: its ``preprocess`` and ``target`` say what is stored. With ``target.region`` "reference", that is the box
-        around the liver of the mask; with "predicted", around that of a mask in ``livers``.
+        around the liver of the mask; with "predicted", around that of a mask in ``livers``. With ``target.synthetic``,
+        each scan without tumours has so many copies with synthetic ones (`liverjax.data.synthetic`).
       layout: name of the layout, or "auto".
       reading: phase, series and spacing of all scans, where their files leave them open.
       livers: folder of masks that a liver model predicted of the same scans, called by their cases as

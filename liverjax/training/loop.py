@@ -106,7 +106,7 @@ def train(
             )
         subsets = split_cases(usable_cases(store.cases, config.labels), config.split, config.seed)
         subsets = validated_on_real(subsets)
-        require_tumors(subsets, config.labels)
+        require_tumors(subsets, config)
         mesh = data_mesh(config.batch.size, config.train.accumulate)
         jobs = [
             _Job(config, name, workdir / name, subsets, mesh, (init or {}).get(name), quiet)

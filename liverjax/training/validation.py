@@ -97,7 +97,7 @@ class Validation:
         NaN for a class in neither mask.
         """
         counts = np.zeros((self._cases, len(self._names), 3))
-        found, alarms = np.zeros(((self._lesions or -1) + 1, 2)), np.zeros(2)
+        found, alarms = np.zeros((0 if self._lesions is None else self._lesions + 1, 2)), np.zeros(2)
         for place, batch in enumerate(self._batches):
             count, predicted, (of_lesions, of_slices) = self._counts(variables, batch)
             counts += np.asarray(count, np.float64)

@@ -180,7 +180,7 @@ def test_without_tumours_in_training_or_validation_it_is_refused_and_the_remedie
     ].finished
     for remedy in ("split.fold=1", "split.validation=3"):
         better = override(boxed, (remedy,))
-        require_tumors(split_cases(cases, better.split), better.labels)
+        require_tumors(split_cases(cases, better.split), better)
 
 
 def test_labels_and_regions_that_do_not_fit_are_refused_and_the_remedies_work(tiny_config):
