@@ -10,6 +10,7 @@ from liverjax.planning import variability
 from liverjax.planning.course import Finding, Part, Visit
 from liverjax.planning.raters import compare_raters
 from liverjax.planning.variability import RaterCourse, fleiss_kappa, kappa, simulate_raters
+from liverjax.scoring.rater_agreement import limits_of_agreement
 
 #: Fourteen psychiatrists, ten patients, five diagnoses: published kappa 0.210.
 FLEISS = [
@@ -100,7 +101,7 @@ def test_the_choice_of_lesions_makes_the_difference():
 
 def test_limits_of_agreement_by_hand():
     rows = [{"x": 10.0, "y": 12.0}, {"x": 20.0, "y": 20.0}, {"x": 30.0, "y": 34.0}, {"x": 7.0, "y": math.nan}]
-    pair, any_two = variability.limits_of_agreement(rows, ["x", "y"])
+    pair, any_two = limits_of_agreement(rows, ["x", "y"])
     # Differences -2, 0, -4: mean -2, sd 2.
     assert (pair["raters"], pair["n"], pair["bias"], pair["sd"]) == ("x - y", 3, -2, 2)
     assert (pair["lower"], pair["upper"]) == pytest.approx((-5.92, 1.92))
