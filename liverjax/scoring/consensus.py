@@ -1,8 +1,8 @@
 """Consensus of several masks of one case: majority, STAPLE, and agreement voxel by voxel.
 
 What R readers say of a voxel is a *pattern*: a number with bit i set if reader i has the voxel in the mask. All that
-follows depends on how often each pattern occurs, so that 2^R counts stand for the voxels of a scan, however many: STAPLE
-of a whole CT takes milliseconds, and no memory.
+follows depends on how often each pattern occurs, so that 2^R counts stand for the voxels of a scan, however many they
+are: STAPLE of a whole CT takes milliseconds, and no memory.
 """
 
 from __future__ import annotations
@@ -19,8 +19,7 @@ from liverjax.scoring import rater_agreement
 
 #: Readers that a pattern can hold.
 MOST_READERS = 16
-#: STAPLE ends when no performance changes by more, as ITK's, or after so many steps. Of two readers it is not
-#: determined (three free counts for four performances), and where it ends depends on where it starts.
+#: STAPLE ends when no performance changes by more, as ITK's, or after so many steps.
 _TOLERANCE, _MOST_STEPS = 1e-7, 10_000
 
 
@@ -140,6 +139,36 @@ def staple(counts: np.ndarray, prior: float | None = None) -> Staple:
 def _share(weights: np.ndarray, decisions: np.ndarray) -> np.ndarray:
     total = weights.sum()
     return (weights * decisions).sum(1) / total if total > 0 else np.full(len(decisions), math.nan)
+
+
+def decide(found: np.ndarray, readers: int, near: np.ndarray, spacing: Spacing) -> np.ndarray:
+    """Returns the consensus of the readers, (x, y, z) bool: what STAPLE finds likelier than not.
+
+    What all readers say stays. STAPLE of two is not determined (three free counts for four performances): their
+    consensus is the surface midway, the mean of the two signed distances (Rohlfing and Maurer 2007, shape-based
+    averaging). That of one is the mask.
+
+    Args:
+      found: (x, y, z) patterns.
+      readers: their number.
+      near: (2^R,) counts of the patterns in the `band`.
+      spacing: voxel size in mm.
+    """
+    if readers == 2 and near[1:3].any():
+        distance = _signed(found & 1 != 0, spacing) + _signed(found & 2 != 0, spacing)
+        return ((distance < 0) | (found == 3)) & (found != 0)
+    inside = staple(near).probability >= 0.5 if readers > 2 and near.any() else np.zeros(near.size, bool)
+    inside[0], inside[-1] = False, True
+    return inside[found]
+
+
+def _signed(mask: np.ndarray, spacing: Spacing) -> np.ndarray:
+    """Returns the distance in mm to the surface between voxels, negative inside; of an empty mask, infinity."""
+    if not mask.any():
+        return np.full(mask.shape, np.inf, np.float32)
+    sizes = tuple(np.asarray(spacing, float))
+    inner, outer = (np.ascontiguousarray(one).view(np.uint8) for one in (mask, ~mask))
+    return edt.edt(outer, anisotropy=sizes) - edt.edt(inner, anisotropy=sizes)
 
 
 def majority(readers: int) -> np.ndarray:

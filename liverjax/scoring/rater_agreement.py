@@ -40,7 +40,8 @@ def icc(values: npt.ArrayLike, confidence: float = 0.95) -> dict[str, tuple[floa
     table = np.asarray(values, float)
     table = table[np.isfinite(table).all(axis=1)]
     cases, raters = table.shape
-    undefined = {"ICC(2,1)": (math.nan,) * 3, "ICC(3,1)": (math.nan,) * 3}
+    nothing_known = (math.nan, math.nan, math.nan)
+    undefined = {"ICC(2,1)": nothing_known, "ICC(3,1)": nothing_known}
     if cases < 2 or raters < 2:
         return undefined
     total = float(((table - table.mean()) ** 2).sum())

@@ -3,7 +3,7 @@
 `calibrate` fits temperatures and fusion weights and measures calibration (`fit`, `reliability`,
 `negative_log_likelihood`, `expected_calibration_error`); `held_out_slices` and `ranking` ask whether slice quality
 finds the slices that need correction; `train_filter` makes a lesion filter of predictions (`fit_filter` of measured
-candidates).
+candidates). `study_observers` asks how much observers differ.
 """
 
 from liverjax import lazy
@@ -24,6 +24,7 @@ __getattr__, __dir__, __all__ = lazy.attach(
         ),
         "forest_fit": ("FilterFit", "fit_filter"),
         "lesions": ("train_filter",),
+        "observers": ("Observers", "study_observers", "variability"),
         "quality": ("Slices", "held_out_slices", "ranking", "scored_slices", "table"),
     },
 )

@@ -24,9 +24,7 @@ def table(index):
     cases, raters = draw.randint(3, 25), draw.randint(2, 5)
     noise, bias = draw.choice((5, 40, 300)), [draw.randint(-100, 100) for _ in range(raters)]
     truth = [draw.randint(0, 1000) for _ in range(cases)]
-    return np.array(
-        [[one + own + draw.randint(-noise, noise) for own in bias] for one in truth], float
-    )
+    return np.array([[one + own + draw.randint(-noise, noise) for own in bias] for one in truth], float)
 
 
 def classes(index):
@@ -81,7 +79,8 @@ def _icc(values):
         found = pingouin.intraclass_corr(frame, "case", "rater", "value").set_index("Type")
     names = {"ICC(2,1)": "ICC(A,1)", "ICC(3,1)": "ICC(C,1)"}
     return {
-        own: [float(found.loc[name, "ICC"]), *map(float, found.loc[name, "CI95"])] for own, name in names.items()
+        own: [float(found.loc[name, "ICC"]), *map(float, found.loc[name, "CI95"])]
+        for own, name in names.items()
     }
 
 
@@ -106,11 +105,14 @@ def _staple(found):
     result = step.Execute([SimpleITK.GetImageFromArray(mask) for mask in found])
     probability = SimpleITK.GetArrayFromImage(result)
     pattern = sum(mask.astype(int) << bit for bit, mask in enumerate(found))
-    places = {int(one): np.unravel_index(np.flatnonzero(pattern == one)[0], pattern.shape) for one in np.unique(pattern)}
+    places = {
+        int(one): np.unravel_index(np.flatnonzero(pattern == one)[0], pattern.shape)
+        for one in np.unique(pattern)
+    }
     return {
         "sensitivity": list(step.GetSensitivity()),
         "specificity": list(step.GetSpecificity()),
-        "probability": {one: float(probability[place]) for one, place in places.items()},
+        "probability": {one: float(probability.ravel()[place]) for one, place in first.items()},
     }
 
 

@@ -13,7 +13,6 @@ from liverjax.scoring import consensus
 from liverjax.scoring.rater_agreement import fleiss_kappa, icc, krippendorff_alpha
 
 
-
 def _load(name):
     path = pathlib.Path(__file__).with_name(f"{name}.py")
     spec = importlib.util.spec_from_file_location(name, path)
@@ -127,7 +126,7 @@ def test_agreement_of_identical_readers_is_not_defined_by_an_empty_band():
 
 
 def test_staple_finds_the_reader_who_is_worse():
-    """2000 voxels, a quarter in the structure; readers with known sensitivity and specificity, independent of another."""
+    """40,000 voxels, a quarter in the structure; readers with known performance, independent of one another."""
     rng = np.random.default_rng(1)
     truth = rng.random(40_000) < 0.25
     sensitivity, specificity = np.array([0.95, 0.9, 0.7]), np.array([0.9, 0.95, 0.8])

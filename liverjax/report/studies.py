@@ -1,0 +1,86 @@
+"""Reports of studies: pictures first, one figure a question, tables below."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from liverjax.report import figures
+from liverjax.report.html import Page
+from liverjax.volume import Volume
+
+#: Cases of which slices are shown, and pairs of readers of which there is a Bland-Altman plot.
+_SLICES, _PLOTS = 4, 3
+_METHOD = (
+    "Inter-observer variability: mean over pairs of readers of the absolute difference of relative volume errors, "
+    "then over patients (PLoS ONE 2019, 14:e0217228). ICC(2,1): absolute agreement, ICC(3,1): consistency (Shrout and "
+    "Fleiss 1979; intervals of McGraw and Wong 1996). Fleiss' kappa and Krippendorff's alpha count the voxels within a "
+    "band around disagreement: with all the background of a scan both would be near 1. Consensus: STAPLE within that "
+    "band (Warfield 2004); of two masks the surface midway. Intervals of means: bootstrap over patients (BCa, 95 %). "
+    "Tests between modes: paired by patient, permutation, adjusted for their number (Holm)."
+)
+
+#: Gives the scan of a case, if there is one, and each reader's mask by name.
+ReadCase = Callable[[str], tuple[Volume | None, Mapping[str, Volume]]]
+
+
+def observers_report(
+    path: str | os.PathLike,
+    *,
+    region: str,
+    readers: Sequence[str],
+    tables: Mapping[str, Sequence[Mapping[str, Any]]],
+    summary: Sequence[Mapping[str, str]],
+    tests: Sequence[Mapping[str, str]],
+    notes: Sequence[str],
+    read: ReadCase,
+) -> pathlib.Path:
+    """Writes the report of how observers differ as one HTML file.
+
+    Args:
+      path: the file.
+      region: of which the masks are.
+      readers: their names.
+      tables: rows by name: "cases", "pairs", "readers", "limits".
+      summary: the figures as rows of text.
+      tests: likewise the tests between modes.
+      notes: what a reader should know.
+      read: gives scan and masks of a case.
+    """
+    cases, each = tables["cases"], tables["readers"]
+    page = Page(f"How observers differ: {region}").text(f"Readers: {', '.join(readers)}.")
+    for note in notes:
+        page.text(note)
+    page.section("Where do they differ?")
+    share = {row["case"]: row["disagreement_ml"] / (row["consensus_ml"] or 1) for row in cases}
+    for case in sorted(share, key=lambda one: -share[one])[:_SLICES]:
+        scan, masks = read(case)
+        caption = (
+            f"{case}: slices with most disagreement; {100 * share[case]:.1f} % of the consensus is disputed"
+        )
+        page.figure(figures.reader_slices(scan, masks, case), caption)
+    page.section("How much do their volumes differ?").figure(
+        figures.reader_volumes(each, readers, "relative volume error [%]"),
+        "Each dot is a reader's mask of a case",
+    )
+    page.section("How well does each agree with the others?").figure(
+        figures.score_distribution(
+            {name: [row["dice_others"] for row in each if row["reader"] == name] for name in readers},
+            "Dice with the others' consensus",
+        ),
+        "Each dot is a case; lines: median and quartiles",
+    )
+    if len(cases) > 1:
+        page.section("Is there a bias between readers?")
+        for a, b in [(a, b) for i, a in enumerate(readers) for b in readers[i + 1 :]][:_PLOTS]:
+            own = ([row[f"{name}_ml"] for row in cases] for name in (a, b))
+            page.figure(figures.bland_altman(*own, "ml", (a, b)), f"Bland-Altman, {a} - {b}")
+    page.section("Figures").table(summary)
+    if tests:
+        page.section("Modes of reading").table(tests)
+    page.section("Limits of agreement of volumes [ml]").table(tables["limits"])
+    page.section("Readers").table(each).section("Pairs").table(tables["pairs"]).section("Cases").table(cases)
+    page.section("Method").text(_METHOD)
+    return page.write(path)
