@@ -1,55 +1,37 @@
 """Studies on a group's own masks, with figures, intervals and a report.
 
   liverjax study observers --readers=READER1,READER2,READER3 -o OUT
-  liverjax study observers --readers=manual/A=MASKS1,manual/B=MASKS2,corrected/A=MASKS3,corrected/B=MASKS4 -o OUT
+  liverjax study observers --readers=manual/A=MASKS1,manual/B=MASKS2,corrected/C=MASKS3,corrected/D=MASKS4 -o OUT
+  liverjax study corrections --automatic=MASKS --corrected=MASKS2 --times=TIMES.csv -o OUT
 
 observers: how much readers differ. READER is a folder of masks named by case, NAME=FOLDER, or MODE/NAME=FOLDER; modes
-are compared in pairs. Volumes relate to the readers' consensus, or to --reference. Writes CSV tables, observers.json,
-maps of votes and of the consensus, and report.html. Research use only. Definitions: docs/studies.md.
+are compared in pairs. corrections: how much of automatic masks was corrected, in slices, volume, contour and minutes.
+Each writes CSV and JSON tables and report.html. Research use only. Definitions: docs/studies.md.
 """
-
-from typing import Any
 
 from absl import flags
 
+from liverjax.commands import study_flags
+
 POSITIONAL = "kind"
-
-
-def define(values: flags.FlagValues) -> None:
-    """Defines the flags of this command."""
-    on: dict[str, Any] = {"flag_values": values}
-    flags.DEFINE_enum("kind", None, ["observers"], "which study: the first word", **on)
-    flags.DEFINE_list("readers", None, "folders of masks, as NAME=FOLDER or MODE/NAME=FOLDER", **on)
-    flags.DEFINE_string("output", None, "folder for the results", short_name="o", **on)
-    flags.DEFINE_enum(
-        "region", "liver", ["liver", "tumor"], "the liver with its tumours, or the tumours", **on
-    )
-    flags.DEFINE_list("values", [], "values of the masks that are the region (default: 1,2 or 2)", **on)
-    flags.DEFINE_string("reference", None, "folder of masks to which volumes relate", **on)
-    flags.DEFINE_string("scans", None, "data set of the scans, for patients and pictures", **on)
-    flags.DEFINE_list("cases", None, "ids of the cases (default: all)", **on)
-    flags.DEFINE_float("band_mm", 5.0, "how far around disagreement voxels are counted", **on)
-    flags.DEFINE_integer("seed", 0, "of the bootstrap", lower_bound=0, upper_bound=2**32 - 1, **on)
-    flags.DEFINE_bool("quiet", False, "no progress bar, no table", **on)
-    flags.mark_flags_as_required(["kind", "readers", "output"], **on)
+define = study_flags.define
 
 
 def run(args: flags.FlagValues) -> None:
-    """Compares the readers, writes the results and the report, prints the figures."""
-    from liverjax.report.studies import observers_report
-    from liverjax.studies import observers, observers_tables
-    from liverjax.studies.readers import label_values, read_all, scan_of
+    """Compares the masks, writes the results and the report, prints the figures."""
+    from liverjax.studies.readers import label_values
 
-    values = label_values(args.values)
-    names = ("region", "reference", "scans", "cases", "band_mm", "seed", "quiet")
-    settings = {name: args[name].value for name in names}
-    found = observers.study_observers(args.readers, args.output, values=values, **settings)
+    settings, values = study_flags.settings(args), label_values(args.values)
+    table, report = (_observers if args.kind == "observers" else _corrections)(args, settings, values)
+    if not args.quiet:
+        print(f"{table}\n\nreport: {report}")
 
-    def read(case: str):
-        masks = read_all(found.readers, case, found.region, values)
-        named = {reader.name: mask for reader, mask in zip(found.readers, masks, strict=True)}
-        return scan_of(args.scans, case, masks[0]), named
 
+def _observers(args, settings, values):
+    from liverjax.report import observers_report
+    from liverjax.studies import observers_tables, study_observers
+
+    found = study_observers(values=values, **settings)
     report = observers_report(
         f"{args.output}/report.html",
         region=found.region,
@@ -58,7 +40,34 @@ def run(args: flags.FlagValues) -> None:
         summary=observers_tables.shown(found.summary),
         tests=observers_tables.shown_tests(found.tests),
         notes=found.notes,
-        read=read,
+        read=_reading(args, found.readers, values),
     )
-    if not args.quiet:
-        print(f"{found.table()}\n\nreport: {report}")
+    return found.table(), report
+
+
+def _corrections(args, settings, values):
+    from liverjax.report import corrections_report
+    from liverjax.studies import observers_tables, study_corrections
+
+    found = study_corrections(values=values, **settings)
+    report = corrections_report(
+        f"{args.output}/report.html",
+        region=found.region,
+        cases=found.cases,
+        curves=found.curves,
+        summary=observers_tables.shown(found.summary),
+        notes=found.notes,
+        read=_reading(args, [found.automatic, *found.readers], values),
+    )
+    return found.table(), report
+
+
+def _reading(args, readers, values):
+    from liverjax.studies.readers import read_all, scan_of
+
+    def read(case: str):
+        masks = read_all(readers, case, args.region, values)
+        named = {reader.name: mask for reader, mask in zip(readers, masks, strict=True)}
+        return scan_of(args.scans, case, masks[0]), named
+
+    return read

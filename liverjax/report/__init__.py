@@ -8,6 +8,7 @@ volumetry_report       of volumes
 worksheet_report       of SIRT
 lesion_filter_report   of a lesion filter
 observers_report       of how observers differ
+corrections_report     of what correcting takes
 Page                   sections, tables and pictures in one file
 figures                the pictures, one by one
 """
@@ -22,7 +23,7 @@ __getattr__, __dir__, __all__ = lazy.attach(
         "response": ("raters_report", "response_report"),
         "planning": ("volumetry_report", "worksheet_report"),
         "lesions": ("lesion_filter_report",),
-        "studies": ("observers_report",),
+        "studies": ("corrections_report", "observers_report"),
         "html": ("Page",),
     },
 )

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from liverjax.report import figures
 from liverjax.report.html import Page
@@ -83,4 +86,68 @@ def observers_report(
     page.section("Limits of agreement of volumes [ml]").table(tables["limits"])
     page.section("Readers").table(each).section("Pairs").table(tables["pairs"]).section("Cases").table(cases)
     page.section("Method").text(_METHOD)
+    return page.write(path)
+
+
+_CORRECTED = (
+    "Slices are those with the region before or after; a slice of a view is changed if a voxel in it was edited "
+    "(farther than the tolerance from its side of the automatic contour, if there is one). Added path length: contour "
+    "of the corrected mask that is new, slice by slice (Vaassen 2020). Surface moved: ASSD and HD95 of the two masks. "
+    "Simulated corrector: the first slices of an order are replaced by the corrected ones; most edited first is near "
+    "the best that any order can do. Intervals: bootstrap over patients, 95 % (BCa for means, percentiles for curves "
+    "and AUROC)."
+)
+
+
+def corrections_report(
+    path: str | os.PathLike,
+    *,
+    region: str,
+    cases: Sequence[Mapping[str, Any]],
+    curves: Mapping[str, Sequence[Mapping[str, float]]],
+    summary: Sequence[Mapping[str, str]],
+    notes: Sequence[str],
+    read: ReadCase,
+) -> pathlib.Path:
+    """Writes the report of what correcting took as one HTML file.
+
+    Args:
+      path: the file.
+      region: of which the masks are.
+      cases: a row per case and reader.
+      curves: for each order of correction the Dice by the share of slices.
+      summary: the figures as rows of text.
+      notes: what a reader should know.
+      read: gives scan and masks of a case.
+    """
+    page = Page(f"What correcting takes: {region}")
+    for note in notes:
+        page.text(note)
+    page.section("What was corrected?")
+    most = sorted(cases, key=lambda row: -np.nan_to_num(row["edited_percent"]))
+    for case in list(dict.fromkeys(row["case"] for row in most))[:_SLICES]:
+        scan, masks = read(case)
+        share = max(row["edited_percent"] for row in cases if row["case"] == case)
+        page.figure(figures.reader_slices(scan, masks, case), f"{case}: {share:.1f} % of the volume edited")
+    views = ("axial", "coronal", "sagittal")
+    page.section("How many slices were changed?").figure(
+        figures.score_distribution(
+            {view: [row[f"changed_{view}_percent"] for row in cases] for view in views}, "slices changed [%]"
+        ),
+        "Each dot is a corrected mask; lines: median and quartiles",
+    )
+    if curves:
+        page.section("Which slices are worth correcting first?").figure(
+            figures.correction_curves(curves), "A simulated corrector; shaded: 95 % interval over patients"
+        )
+    times = {
+        name: [row.get(f"minutes_{name}", math.nan) for row in cases]
+        for name in ("manual", "corrected", "saved")
+    }
+    if np.isfinite(times["saved"]).any():
+        page.section("How long did it take?").figure(
+            figures.score_distribution(times, "minutes"), "Each dot is a mask"
+        )
+    page.section("Figures").table(summary).section("Cases").table(cases)
+    page.section("Method").text(_CORRECTED)
     return page.write(path)

@@ -3,7 +3,8 @@
 `calibrate` fits temperatures and fusion weights and measures calibration (`fit`, `reliability`,
 `negative_log_likelihood`, `expected_calibration_error`); `held_out_slices` and `ranking` ask whether slice quality
 finds the slices that need correction; `train_filter` makes a lesion filter of predictions (`fit_filter` of measured
-candidates). `study_observers` asks how much observers differ.
+candidates). `study_observers` asks how much observers differ, `study_corrections`
+what correcting automatic masks takes.
 """
 
 from liverjax import lazy
@@ -22,6 +23,7 @@ __getattr__, __dir__, __all__ = lazy.attach(
             "negative_log_likelihood",
             "reliability",
         ),
+        "corrections": ("Corrections", "study_corrections"),
         "forest_fit": ("FilterFit", "fit_filter"),
         "lesions": ("train_filter",),
         "observers": ("Observers", "study_observers", "variability"),

@@ -13,14 +13,23 @@ from typing import Any
 import numpy as np
 import tqdm
 
-from liverjax.datasets import layouts
-from liverjax.errors import ConfigError, InputError
+from liverjax.errors import ConfigError
 from liverjax.labels import REGIONS
 from liverjax.scans import nifti
 from liverjax.scoring import rater_agreement, statistics
 from liverjax.studies import observers_tables
 from liverjax.studies.observer_case import ReadCase
-from liverjax.studies.readers import Reader, by_patient, find_readers, patients_of, read_all
+from liverjax.studies.readers import (
+    Reader,
+    by_patient,
+    figure_row,
+    find_readers,
+    mean_row,
+    open_folder,
+    patients_of,
+    read_all,
+    reference_masks,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,8 +105,8 @@ def study_observers(
     if not 0 < band_mm < math.inf:
         raise ConfigError(f"band_mm is {band_mm}, expected a distance in mm above 0")
     found, ids = find_readers(readers, cases)
-    truth = _reference(reference, ids)
-    folder = None if output is None else observers_tables.open_folder(output, found, region, ids)
+    truth = reference_masks(reference, ids)
+    folder = None if output is None else open_folder(output, "observers", found, region, ids)
     patients = patients_of(scans, ids)
     rows, pairs, each = [], [], []
     for id in tqdm.tqdm(ids, desc="observers", unit="case", disable=quiet):
@@ -124,18 +133,6 @@ def study_observers(
     if folder is not None:
         result.save(folder)
     return result
-
-
-def _reference(place: str | os.PathLike | None, ids: Sequence[str]) -> Reader | None:
-    if place is None:
-        return None
-    files, labels = layouts.mask_files(place)
-    missing = [id for id in ids if id not in files]
-    if missing:
-        raise InputError(
-            f"{place}: no reference mask of {', '.join(missing)}, expected one of every case, named as the readers'"
-        )
-    return Reader("reference", "", pathlib.Path(place), files, labels.map if labels else None)
 
 
 # --- over all cases -----------------------------------------------------------------------------------------
@@ -165,7 +162,7 @@ def _over_cases(readers, rows, pairs, each, seed):
     volumes = np.array([[row[f"{name}_ml"] for name in names] for row in rows])
     base = np.array([row["base_ml"] for row in rows])
     summary = [
-        _figure(
+        mean_row(
             "inter-observer variability, mean |difference of RVE| [%]",
             variability(volumes, base),
             patients,
@@ -175,41 +172,33 @@ def _over_cases(readers, rows, pairs, each, seed):
     # One row of each patient: the mean volume of the patient's cases.
     table = np.stack([by_patient(column, patients) for column in volumes.T], axis=1)
     for name, (value, low, high) in rater_agreement.icc(table).items():
-        summary.append(_row(f"{name} of the volume", value, low, high, len(table)))
+        summary.append(figure_row(f"{name} of the volume", value, low, high, len(table)))
     for name, label in (
         ("kappa", "Fleiss' kappa, voxels in the band"),
         ("alpha", "Krippendorff's alpha, voxels in the band"),
     ):
-        summary.append(_figure(label, [row[name] for row in rows], patients, seed))
+        summary.append(mean_row(label, [row[name] for row in rows], patients, seed))
     for a, b in itertools.combinations(names, 2):
         own = [row for row in pairs if (row["a"], row["b"]) == (a, b)]
         for metric, label in (("dice", "Dice"), ("assd", "ASSD [mm]")):
-            summary.append(_figure(f"{label}, {a} - {b}", [row[metric] for row in own], patients, seed))
+            summary.append(mean_row(f"{label}, {a} - {b}", [row[metric] for row in own], patients, seed))
     for name in names:
         own = [row for row in each if row["reader"] == name]
         summary.append(
-            _figure(
+            mean_row(
                 f"Dice, {name} - consensus of the others", [row["dice_others"] for row in own], patients, seed
             )
         )
         if "lesions_others" in own[0]:
             found, all_ = (sum(row[key] for row in own) for key in ("lesions_found", "lesions_others"))
             label = f"lesions of the others' consensus that {name} found ({found} of {all_})"
-            summary.append(_row(label, found / all_ if all_ else math.nan, math.nan, math.nan, len(table)))
+            summary.append(
+                figure_row(label, found / all_ if all_ else math.nan, math.nan, math.nan, len(table))
+            )
     limits = rater_agreement.limits_of_agreement(
         [dict(zip(names, row, strict=True)) for row in table.tolist()], names
     )
     return summary, limits, _mode_tests(readers, rows, pairs, each, seed)
-
-
-def _figure(label: str, values: Any, patients: Sequence[str], seed: int) -> dict[str, Any]:
-    means = by_patient(values, patients)
-    found = statistics.describe(means)
-    return _row(label, found["mean"], *statistics.confidence_interval(means, seed=seed), int(found["n"]))
-
-
-def _row(label: str, value: float, low: float, high: float, n: int) -> dict[str, Any]:
-    return {"figure": label, "value": value, "ci_low": low, "ci_high": high, "patients": n}
 
 
 def _mode_tests(readers, rows, pairs, each, seed) -> list[dict[str, Any]]:

@@ -9,40 +9,13 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from liverjax import __version__, files
-from liverjax.errors import InputError
 from liverjax.scoring import tables
 from liverjax.scoring.summary import cell, make_folder
-from liverjax.studies.readers import Reader
 
 if TYPE_CHECKING:
     from liverjax.studies.observers import Observers
 
 USE = "research use only"
-
-
-def open_folder(
-    output: str | os.PathLike, readers: Sequence[Reader], region: str, cases: Sequence[str]
-) -> pathlib.Path:
-    """Makes the folder of a study and notes in ``study.json`` what it is of.
-
-    Raises:
-      InputError: it cannot be written to, or holds another study.
-    """
-    folder = make_folder(output)
-    facts = {
-        "study": "observers",
-        "region": region,
-        "readers": {reader.name: str(reader.folder.resolve()) for reader in readers},
-        "cases": list(cases),
-    }
-    path = folder / "study.json"
-    if path.exists() and files.read_json(path) != facts:
-        raise InputError(
-            f"{folder}: holds a study of other readers, cases or another region, with which this one would be mixed; "
-            "choose another --output"
-        )
-    files.write_json(path, facts)
-    return folder
 
 
 def save(found: Observers, folder: str | os.PathLike) -> pathlib.Path:

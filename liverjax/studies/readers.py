@@ -6,17 +6,21 @@ import dataclasses
 import os
 import pathlib
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from liverjax import files
 from liverjax.datasets import layouts
 from liverjax.datasets.case import read_labels
 from liverjax.datasets.names import natural_key
 from liverjax.errors import ConfigError, InputError
 from liverjax.labels import REGIONS
 from liverjax.scans import nifti
+from liverjax.scoring import statistics
 from liverjax.scoring.consensus import MOST_READERS
+from liverjax.scoring.summary import make_folder
 from liverjax.volume import Volume
 
 
@@ -165,3 +169,80 @@ def label_values(words: Sequence[str]) -> tuple[int, ...]:
     ):
         raise ConfigError(f"--values is {','.join(words)!r}, expected whole numbers of 1 to 255, as 1,2")
     return tuple(map(int, words))
+
+
+def reference_masks(place: str | os.PathLike | None, ids: Sequence[str]) -> Reader | None:
+    """Returns the masks of a folder that is no reader's; None of None.
+
+    Raises:
+      InputError: a case has none.
+    """
+    if place is None:
+        return None
+    files, labels = layouts.mask_files(place)
+    missing = [id for id in ids if id not in files]
+    if missing:
+        raise InputError(
+            f"{place}: no reference mask of {', '.join(missing)}, expected one of every case, named as the readers'"
+        )
+    return Reader("reference", "", pathlib.Path(place), files, labels.map if labels else None)
+
+
+def open_folder(
+    output: str | os.PathLike, study: str, readers: Sequence[Reader], region: str, cases: Sequence[str]
+) -> pathlib.Path:
+    """Makes the folder of a study and notes in ``study.json`` what it is of.
+
+    Raises:
+      InputError: it cannot be written to, or holds another study.
+    """
+    folder = make_folder(output)
+    facts = {
+        "study": study,
+        "region": region,
+        "readers": {reader.name: str(reader.folder.resolve()) for reader in readers},
+        "cases": list(cases),
+    }
+    path = folder / "study.json"
+    if path.exists() and files.read_json(path) != facts:
+        raise InputError(
+            f"{folder}: holds a study of other readers, cases or another region, with which this one would be mixed; "
+            "choose another --output"
+        )
+    files.write_json(path, facts)
+    return folder
+
+
+def mean_row(label: str, values: npt.ArrayLike, patients: Sequence[str], seed: int) -> dict[str, Any]:
+    """Returns the mean over patients of a value of each case, with its interval (bootstrap, BCa)."""
+    means = by_patient(values, patients)
+    found = statistics.describe(means)
+    return figure_row(
+        label, found["mean"], *statistics.confidence_interval(means, seed=seed), int(found["n"])
+    )
+
+
+def figure_row(label: str, value: float, low: float, high: float, n: int) -> dict[str, Any]:
+    """Returns a figure as a row."""
+    return {"figure": label, "value": value, "ci_low": low, "ci_high": high, "patients": n}
+
+
+def find_corrected(
+    automatic: str | os.PathLike, corrected: Sequence[str | os.PathLike], cases: Sequence[str] | None = None
+) -> tuple[Reader, list[Reader], list[str]]:
+    """Finds automatic masks, and those of each reader who corrected them.
+
+    Args:
+      automatic: folder of the masks before.
+      corrected: for each reader a folder, FOLDER or NAME=FOLDER.
+      cases: ids; by default those of the corrected masks.
+
+    Raises:
+      InputError: as `find_readers`.
+    """
+    named = [f"automatic={os.fspath(automatic)}", *map(os.fspath, corrected)]
+    if cases is None:
+        # Not every automatic mask was corrected.
+        cases = sorted({id for word in named[1:] for id in _reader(word).files}, key=natural_key)
+    (before, *readers), ids = find_readers(named, cases)
+    return before, readers, ids

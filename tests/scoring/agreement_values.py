@@ -105,10 +105,7 @@ def _staple(found):
     result = step.Execute([SimpleITK.GetImageFromArray(mask) for mask in found])
     probability = SimpleITK.GetArrayFromImage(result)
     pattern = sum(mask.astype(int) << bit for bit, mask in enumerate(found))
-    places = {
-        int(one): np.unravel_index(np.flatnonzero(pattern == one)[0], pattern.shape)
-        for one in np.unique(pattern)
-    }
+    first = {int(one): np.flatnonzero(pattern == one)[0] for one in np.unique(pattern)}
     return {
         "sensitivity": list(step.GetSensitivity()),
         "specificity": list(step.GetSpecificity()),

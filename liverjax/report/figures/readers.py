@@ -49,7 +49,9 @@ def reader_slices(scan: Volume | None, masks: Mapping[str, Volume], title: str) 
         name: to_canonical(mask.with_voxels(mask.voxels.astype(np.uint8))) for name, mask in masks.items()
     }
     grid = next(iter(placed.values()))
-    votes = np.sum([mask.voxels for mask in placed.values()], axis=0, dtype=np.uint8)
+    votes = np.zeros(grid.shape, np.uint8)
+    for mask in placed.values():
+        votes += mask.voxels
     image = votes.astype(np.float32) if scan is None else to_canonical(scan).voxels
     low, high = (0.0, float(len(masks))) if scan is None else window_of(image)
     differ, spacing = (votes > 0) & (votes < len(masks)), np.asarray(grid.spacing)
@@ -118,5 +120,25 @@ def reader_volumes(rows: Sequence[Mapping], readers: Sequence[str], unit: str) -
     axes.set_xlim(-0.6, len(cases) - 0.4)
     axes.set_ylabel(unit, parse_math=False)
     figure.legend(loc="outside right upper", frameon=False, fontsize=8)
+    plain(axes)
+    return png(figure)
+
+
+def correction_curves(curves: Mapping[str, Sequence[Mapping[str, float]]]) -> bytes:
+    """Draws the Dice after a share of the slices was corrected, for each order of correction.
+
+    Args:
+      curves: for each order rows of `share`, `dice` and its interval `low`, `high`, of which NaN is not drawn.
+    """
+    figure = new_figure(7, 3.8)
+    axes = figure.subplots()
+    for (name, rows), color in zip(curves.items(), (BLUE, ORANGE, GREEN), strict=False):
+        share, dice, low, high = (
+            np.array([row[key] for row in rows]) for key in ("share", "dice", "low", "high")
+        )
+        axes.plot(100 * share, dice, color=color, linewidth=1.8, label=name)
+        axes.fill_between(100 * share, low, high, color=color, alpha=0.2, linewidth=0)
+    axes.set(xlabel="slices corrected [%]", ylabel="Dice with the corrected mask", xlim=(0, 100))
+    axes.legend(frameon=False, fontsize=8, loc="lower right")
     plain(axes)
     return png(figure)
