@@ -40,11 +40,15 @@ class Slices:
         """Returns the slices of rows of `corrections.Corrections`."""
         names = [(row["case"], row["reader"]) for row in rows]
         numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
-        counts = (np.array([row[name] for row in rows], float) for name in ("automatic", "corrected", "both"))
+        before, after, both = (
+            np.array([row[name] for row in rows], float) for name in ("automatic", "corrected", "both")
+        )
         return cls(
             np.array([numbers[name] for name in names], int),
             np.array([row["patient"] for row in rows], dtype=object),
-            *counts,
+            before,
+            after,
+            both,
             np.array([row["changed"] for row in rows], bool),
             np.array([row.get("expected_dice", math.nan) for row in rows], float),
         )

@@ -240,7 +240,7 @@ def find_corrected(
     Raises:
       InputError: as `find_readers`.
     """
-    named = [f"automatic={os.fspath(automatic)}", *map(os.fspath, corrected)]
+    named = [f"automatic={os.fspath(automatic)}", *(os.fspath(word) for word in corrected)]
     if cases is None:
         # Not every automatic mask was corrected.
         cases = sorted({id for word in named[1:] for id in _reader(word).files}, key=natural_key)
