@@ -6,13 +6,23 @@ from typing import Any
 
 from absl import flags
 
-KINDS = ("observers", "corrections")
+from liverjax.commands import study_curve_flags
+
+KINDS = ("observers", "corrections", "learning-curve")
 #: Flags of one study only, with those that it must have first.
 _OWN = {
     "observers": ("readers", "reference", "band_mm"),
     "corrections": ("automatic", "corrected", "tolerance_mm", "times", "quality"),
+    "learning-curve": study_curve_flags.NAMES,
 }
-_NEEDED = {"observers": ("readers",), "corrections": ("automatic", "corrected")}
+_MASKS = ("output", "region", "values", "scans", "cases", "quiet")
+_NEEDED = {"observers": ("output", "readers"), "corrections": ("output", "automatic", "corrected")}
+_NEEDED["learning-curve"] = study_curve_flags.NAMES[:4]
+_EXPECTED = {
+    **dict.fromkeys(("output", "dataset", "workdir"), "a folder"),
+    "config": "a config, as --config=ct_liver:small",
+    "sizes": "numbers of training patients, as --sizes=2,4,8,16",
+}
 
 
 def define(values: flags.FlagValues) -> None:
@@ -37,26 +47,34 @@ def define(values: flags.FlagValues) -> None:
     string("quality", None, "corrections: folder uncertainty/ of liverjax predict --uncertainty", **on)
     flags.DEFINE_integer("seed", 0, "of the bootstrap", lower_bound=0, upper_bound=2**32 - 1, **on)
     flags.DEFINE_bool("quiet", False, "no progress bar, no table", **on)
-    flags.mark_flags_as_required(["kind", "output"], **on)
+    study_curve_flags.define(values)
+    flags.mark_flag_as_required("kind", **on)
 
 
-def settings(args: flags.FlagValues) -> dict[str, Any]:
-    """Returns the arguments of the study that the flags state, beside the values of the masks.
-
-    Raises:
-      ConfigError: a flag that the study needs is missing, or one belongs to another study.
-    """
+def check(args: flags.FlagValues) -> None:
+    """Refuses, by a ConfigError, flags of other studies, which would have no effect, and a missing one."""
     from liverjax.errors import ConfigError
 
-    for kind, names in _OWN.items():
+    masks = {"observers": _MASKS} if args.kind == "learning-curve" else {}
+    for kind, names in [*_OWN.items(), *masks.items()]:
         for name in names:
             if kind != args.kind and args[name].present:
                 raise ConfigError(
                     f"--{name} has no effect on {args.kind}, expected it with `liverjax study {kind}`"
                 )
+    for name in _MASKS if args.kind == "learning-curve" else ():
+        if args[name].present:
+            raise ConfigError(
+                f"--{name} has no effect on learning-curve, expected it with `liverjax study observers`"
+            )
     for name in _NEEDED[args.kind]:
         if not args[name].value:
-            expected = "a folder of masks" if name == "automatic" else "folders of masks"
-            raise ConfigError(f"--{name} is missing, expected {expected}, as --{name}=FOLDER")
+            raise ConfigError(
+                f"--{name} is missing, expected {_EXPECTED.get(name, f'masks, as --{name}=FOLDER')}"
+            )
+
+
+def settings(args: flags.FlagValues) -> dict[str, Any]:
+    """Returns the arguments of a study of masks that the flags state, beside the values of the masks."""
     shared = ("output", "region", "scans", "cases", "seed", "quiet")
     return {name: args[name].value for name in (*_OWN[args.kind], *shared)}

@@ -151,3 +151,37 @@ def corrections_report(
     page.section("Figures").table(summary).section("Cases").table(cases)
     page.section("Method").text(_CORRECTED)
     return page.write(path)
+
+
+_CURVES = (
+    "Subsets are nested: of one seed, the patients of a smaller size are among those of a larger one. Red: mean over "
+    "seeds and test patients, with the 95 % interval over these patients; grey: each of them. Blue: the law that "
+    "fits better by AICc, and the range of draws over patients and seeds, each of which follows a law by its Akaike "
+    "weight. What lies beyond the largest size is an extrapolation by these two laws; beyond four times of it nothing "
+    "is said. The range holds for this network, this training and patients like these."
+)
+
+
+def learning_curve_report(
+    path: str | os.PathLike, about: str, metric: str, regions: Mapping[str, Mapping[str, Any]]
+) -> pathlib.Path:
+    """Writes the report of a learning curve as one HTML file.
+
+    Args:
+      path: the file.
+      about: what was trained, on which data.
+      metric: what the score is called.
+      regions: for each region "rows", "patients", "fit" (as `figures.learning_curve` takes it), "needed" and "notes".
+    """
+    page = Page("How many cases are enough?").text(about)
+    for region, found in regions.items():
+        page.section(f"{metric} of the {region}").figure(
+            figures.learning_curve(found["rows"], found["patients"], metric, found["fit"]),
+            "Score of held-out patients by the number of training patients",
+        )
+        for text in [row["text"] for row in found["needed"]] + list(found["notes"]):
+            page.text(text)
+        page.table(found["rows"])
+        page.section(f"Which patients gain most? ({region})").table(found["patients"])
+    page.section("Method").text(_CURVES)
+    return page.write(path)

@@ -81,16 +81,18 @@ class CurveFit:
         low, high = np.quantile(patients[1:], (0.025, 0.975), method="inverted_cdf")
         limit = REACH * float(self.sizes.max())
         said = bool(high <= limit)
-        return Needed(score, float(patients[0]), float(min(low, limit)), float(high) if said else math.inf, said)
+        return Needed(
+            score, float(patients[0]), float(min(low, limit)), float(high) if said else math.inf, said
+        )
 
 
 def fit_curve(sizes: np.ndarray, scores: np.ndarray, *, seed: int = 0) -> CurveFit | None:
     """Fits both laws to scores; intervals by a bootstrap over patients and seeds.
 
-    Patients and seeds are drawn each for itself, all sizes together, as the sizes are nested. Of m patients or seeds the
-    deviations from the mean are enlarged by sqrt(m / (m - 1)), without which the variance is too small by (m - 1) / m,
-    and those of seeds as far as Student's distribution is wider than the normal one: of three seeds the variance is
-    hardly known.
+    Patients and seeds are drawn each for itself, all sizes together, as the sizes are nested. Of m patients or seeds
+    the deviations from the mean are enlarged by sqrt(m / (m - 1)), without which the variance is too small by that
+    square, and those of seeds as far as Student's distribution is wider than the normal one: of three seeds the
+    variance is hardly known.
 
     Args:
       sizes: (k,) numbers of training patients, rising.
@@ -104,9 +106,14 @@ def fit_curve(sizes: np.ndarray, scores: np.ndarray, *, seed: int = 0) -> CurveF
       ValueError: shapes do not fit, sizes do not rise, or a score is not finite or above 1.
     """
     sizes, scores = np.asarray(sizes, float), np.asarray(scores, float)
-    if scores.ndim != 3 or sizes.shape != scores.shape[:1] or (np.diff(sizes) <= 0).any() or (sizes < 1).any():
+    if (
+        scores.ndim != 3
+        or sizes.shape != scores.shape[:1]
+        or (np.diff(sizes) <= 0).any()
+        or (sizes < 1).any()
+    ):
         raise ValueError(f"sizes {sizes.tolist()} and scores of shape {scores.shape}, expected rising sizes")
-    if not (np.isfinite(scores).all() and scores.max() <= 1):
+    if not (np.isfinite(scores).all() and (scores <= 1).all()):
         raise ValueError("a score is not finite or above 1, expected scores of at most 1")
     _, seeds, patients = scores.shape
     if len(sizes) < FEWEST_SIZES or seeds < 2 or patients < 3:

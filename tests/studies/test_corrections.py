@@ -166,7 +166,7 @@ def test_bad_input_is_one_line_with_a_remedy(folders, tmp_path, capsys):
     code, line = status(*both, f"--quality={tmp_path}")
     assert code == 1 and "no such file, expected the folder uncertainty/" in line
     code, line = status(f"--automatic={auto}")
-    assert code == 1 and "--corrected is missing, expected folders of masks, as --corrected=FOLDER" in line
+    assert code == 1 and "--corrected is missing, expected masks, as --corrected=FOLDER" in line
     code, line = status(*both, f"--readers={auto}")
     assert (
         code == 1
