@@ -27,7 +27,7 @@ def run(args: flags.FlagValues) -> int:
     if args.slurm is not None:
         given = ("config", "dataset", "workdir", "seeds", "equal", "metric")
         words = [f"--{key}={args[key].value}" for key in given] + [f"--override={t}" for t in args.override]
-        words += [f"--{key}={','.join(args[key].value)}" for key in ("sizes", "targets", "folds")]
+        words += [f"--{key}={','.join(args[key].value or [])}" for key in ("sizes", "targets", "folds")]
         print(slurm.submit(sweep, words, args.slurm, ("study", "learning-curve")))
         return 0
     chains = sweep.chains() if args.task is None else slurm.chains_of(sweep, args.task)
@@ -49,8 +49,9 @@ def run(args: flags.FlagValues) -> int:
 def _numbers(args: flags.FlagValues, name: str, kind: type) -> list:
     from liverjax.errors import ConfigError
 
+    words = args[name].value or []
     try:
-        return [kind(word) for word in args[name].value]
+        return [kind(word) for word in words]
     except ValueError:
         expected = "whole numbers, as 2,4,8,16" if kind is int else "scores, as 0.9,0.95"
-        raise ConfigError(f"--{name} is {','.join(args[name].value)!r}, expected {expected}") from None
+        raise ConfigError(f"--{name} is {','.join(words)!r}, expected {expected}") from None

@@ -143,7 +143,7 @@ def fit_curve(sizes: np.ndarray, scores: np.ndarray, *, seed: int = 0) -> CurveF
         high,
         names[int(second[0])],
         dict(zip(names, criterion[0].tolist(), strict=True)),
-        (float(plateau[0]), *(float(value) for value in np.percentile(plateau[1:], (2.5, 97.5)))),
+        (float(plateau[0]), float(np.percentile(plateau[1:], 2.5)), float(np.percentile(plateau[1:], 97.5))),
         np.column_stack([second.astype(float), chosen]),
     )
 

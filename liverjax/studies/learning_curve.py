@@ -168,7 +168,7 @@ def _curve(sweep: Sweep, scored, left: int, region: str, targets: Sequence[float
     for (i, size), (j, number) in itertools.product(enumerate(sizes), enumerate(seeds)):
         for k, patient in enumerate(tested):
             table[i, j, k] = statistics.describe(values[size, number].get(patient, []))["mean"]
-    complete = np.isfinite(table).all((0, 1))
+    complete: np.ndarray = np.asarray(np.isfinite(table).all(axis=(0, 1)))
     notes = [f"Test patients: {int(complete.sum())}; seeds: {len(seeds)}; sizes: {len(sizes)}."]
     if left:
         notes.append(

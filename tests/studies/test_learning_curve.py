@@ -1,6 +1,7 @@
 """Learning curves as they are planned, read and reported; their laws are tested in `test_curve_fit.py`."""
 
 import csv
+import os
 import re
 import shlex
 
@@ -139,6 +140,31 @@ def test_bad_input_is_one_line_with_a_remedy(scans, tmp_path, capsys):
     assert "expected dice, iou or nsd_2mm" in status("--sizes=2,4", "--metric=assd")[1]
     assert status("--sizes=2,4", "--metric=nsd_2mm")[0] == 0
     assert "--output has no effect on learning-curve" in status("--sizes=2", f"-o={tmp_path}")[1]
+
+
+def test_slurm_gets_the_same_words(scans, tmp_path, capsys, monkeypatch):
+    """A stand-in for sbatch, which prints the number of a job."""
+    (tmp_path / "sbatch").write_text("#!/bin/sh\necho 7\n", encoding="utf-8")
+    (tmp_path / "sbatch").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    words = [
+        "study",
+        "learning-curve",
+        "--config=demo",
+        f"--dataset={scans}",
+        f"--workdir={tmp_path / 'work'}",
+    ]
+    words += ["--sizes=1,2,4,7", "--seeds=2", "--config.split.folds=2"]
+    assert main([*words, "--slurm=--partition=gpu"]) == 0
+    assert "8 of 8 trainings are left" in capsys.readouterr().out
+    script = next((tmp_path / "work").rglob("job.sh")).read_text(encoding="utf-8")
+    (line,) = [line for line in script.splitlines() if "liverjax.commands.dispatch" in line]
+    of_job = shlex.split(line.removesuffix(" &"))
+    again = of_job[of_job.index("study") : -1]
+    # What a job plans is what was submitted: its table needs no training.
+    _score(plan_curve("demo", scans, tmp_path / "work", sizes=[1, 2, 4, 7], seeds=2, overrides=HALF))
+    assert main([*again, "--task=table"]) == 0
+    assert "patients needed for Dice 0.9" in capsys.readouterr().out
 
 
 def test_fits_refuse_what_is_no_curve():
