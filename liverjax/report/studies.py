@@ -78,7 +78,7 @@ def observers_report(
     if len(cases) > 1:
         page.section("Is there a bias between readers?")
         for a, b in [(a, b) for i, a in enumerate(readers) for b in readers[i + 1 :]][:_PLOTS]:
-            own = ([row[f"{name}_ml"] for row in cases] for name in (a, b))
+            own = ([row[f"reader_{name}_ml"] for row in cases] for name in (a, b))
             page.figure(figures.bland_altman(*own, "ml", (a, b)), f"Bland-Altman, {a} - {b}")
     page.section("Figures").table(summary)
     if tests:

@@ -82,7 +82,7 @@ class ReadCase:
             "case": self.id,
             "patient": self.patient,
             "readers_with_mask": sum(bool(mask.any()) for mask in self._masks),
-            **{f"{name}_ml": volume for name, volume in volumes.items()},
+            **{f"reader_{name}_ml": volume for name, volume in volumes.items()},
             "base_ml": self._base_ml,
             "consensus_ml": float(self.consensus.sum() * self._ml),
             "majority_ml": float(self.counts[consensus.majority(readers)].sum() * self._ml),

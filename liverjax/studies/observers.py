@@ -159,7 +159,7 @@ def variability(volumes: np.ndarray, base: np.ndarray) -> np.ndarray:
 def _over_cases(readers, rows, pairs, each, seed):
     names = [reader.name for reader in readers]
     patients = [row["patient"] for row in rows]
-    volumes = np.array([[row[f"{name}_ml"] for name in names] for row in rows])
+    volumes = np.array([[row[f"reader_{name}_ml"] for name in names] for row in rows])
     base = np.array([row["base_ml"] for row in rows])
     summary = [
         mean_row(

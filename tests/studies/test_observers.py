@@ -50,7 +50,7 @@ def test_figures_by_hand(folders):
     found = study_observers(folders, quiet=True)
     a, b = found.cases
     # A slab of length 1 is 8 x 6 voxels of 20 mm3: 0.96 ml. Majority: length 11, as two of three have it.
-    assert a["x_ml"] == pytest.approx(9.6) and a["majority_ml"] == pytest.approx(11 * 0.96)
+    assert a["reader_x_ml"] == pytest.approx(9.6) and a["majority_ml"] == pytest.approx(11 * 0.96)
     assert a["consensus_ml"] == a["base_ml"] == pytest.approx(11 * 0.96)
     assert a["disagreement_ml"] == pytest.approx(2 * 0.96)
     # Differences of 1, 2 and 1 of 11.
@@ -81,6 +81,16 @@ def test_two_readers_meet_midway(tmp_path):
     assert np.flatnonzero(consensus[:, 8, 5]).tolist() == list(range(3, 13))
     assert 8 * 0.96 < found.cases[0]["consensus_ml"] < 10 * 0.96
     assert math.isnan(found.each[0]["sensitivity"])
+
+
+def test_a_reader_may_be_called_as_a_column_is(folders):
+    words = [
+        f"{name}={folder}" for name, folder in zip(("base", "consensus", "majority"), folders, strict=True)
+    ]
+    found, other = study_observers(words, quiet=True), study_observers(folders, quiet=True)
+    assert [row["value"] for row in found.summary] == pytest.approx(
+        [row["value"] for row in other.summary], nan_ok=True
+    )
 
 
 def test_modes_are_compared_in_pairs(tmp_path):
