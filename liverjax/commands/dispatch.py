@@ -46,6 +46,7 @@ COMMANDS = {
     "calibrate": "make a run's probabilities true on its validation cases",
     "train-filter": "train a filter that removes false tumours from predictions",
     "quality": "judge on held-out cases whether slice quality finds the poor slices",
+    "study": "how much observers differ, what correcting takes, how many cases are enough",
     "sweep": "run an ablation, on this machine or on SLURM, and compare its variants",
     "bundle": "put a trained model into one file",
     "export": "write a model's networks for other programs, as StableHLO or ONNX",

@@ -83,7 +83,7 @@ def compare(sweep: Sweep, *, seed: int = 0) -> Comparison:
       InputError: no trial of the baseline is scored.
     """
     scored = {
-        trial: _read_scores(trial, sweep.metric)
+        trial: read_scores(trial, sweep.metric)
         for trial in sweep.trials
         if (trial.scores / "cases.csv").exists()
     }
@@ -128,7 +128,8 @@ def compare(sweep: Sweep, *, seed: int = 0) -> Comparison:
     return Comparison(tables.name(sweep.metric), rows, scores, trials)
 
 
-def _read_scores(trial: Trial, metric: str) -> Scores:
+def read_scores(trial: Trial, metric: str) -> Scores:
+    """Returns the scores of a trial by region and case."""
     with open(trial.scores / "cases.csv", encoding="utf-8", newline="") as file:
         # An apostrophe before an id is none of it; see `scoring.summary.cell`.
         return {

@@ -29,7 +29,7 @@ from liverjax.data.splits import split_cases, usable_cases
 from liverjax.data.store import store_identity
 from liverjax.datasets.layouts import Case, find_cases
 from liverjax.errors import ConfigError
-from liverjax.experiments.ablation import load_ablation
+from liverjax.experiments.ablation import Ablation, load_ablation
 from liverjax.experiments.runner import Command
 from liverjax.files import local_path, sha256, write_json
 from liverjax.options import FIELDS_FREE_ON_RESUME, Config, Predict
@@ -155,7 +155,7 @@ class Sweep:
 
 
 def plan_sweep(
-    ablation: str,
+    ablation: str | Ablation,
     spec: str,
     dataset: str | os.PathLike,
     workdir: str | os.PathLike,
@@ -170,7 +170,8 @@ def plan_sweep(
     Files of the data set are read whole where their checksum is not known yet.
 
     Args:
-      ablation: name of a function of ``configs/ablations.py``, or ``FILE.py:name``.
+      ablation: name of a function of ``configs/ablations.py``, or ``FILE.py:name``, or an ablation itself. It is asked
+        anew for each fold and seed, and must give the same names.
       spec: the config that is varied, as for `liverjax.config.load_config`.
       dataset: folder of scans and masks.
       workdir: folder for everything; several ablations of one data set may share it, and their common trials.
@@ -193,7 +194,7 @@ def plan_sweep(
     spec = f"{pathlib.Path(file).resolve() if file.endswith('.py') else file}{colon}{argument}"
     base = resolve(load_config(spec))
     config = override(base, overrides)
-    varied = load_ablation(ablation)
+    varied = load_ablation(ablation) if isinstance(ablation, str) else ablation
     variants = varied.variants(config)
     if config.split.test_cases and len(folds) > 1:
         raise ConfigError(
@@ -203,7 +204,9 @@ def plan_sweep(
         (name, _checked(override(base, [*overrides, f"split.fold={fold}", f"seed={seed}", *changes])))
         for seed in range(config.seed, config.seed + seeds)
         for fold in dict.fromkeys(folds or (config.split.fold,))
-        for name, changes in variants.items()
+        for name, changes in varied.variants(
+            override(base, [*overrides, f"split.fold={fold}", f"seed={seed}"])
+        ).items()
     ]
     cases = find_cases(dataset, labelled=True)
 
@@ -239,6 +242,13 @@ def plan_sweep(
         variants=tuple(variants),
         trials=tuple(trial(*named, test) for named, test in zip(configs, tested, strict=True)),
     )
+
+
+def training_patients(cases: Sequence[Case], config: Config) -> int:
+    """Returns how many patients there are to train a config with, whatever its `split.train_share`."""
+    whole = dataclasses.replace(config.split, train_share=1.0)
+    train = split_cases(usable_cases(cases, config.labels), whole, config.seed).train
+    return len({case.patient for case in train})
 
 
 def _checked(config: Config) -> Config:

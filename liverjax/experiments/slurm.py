@@ -29,33 +29,34 @@ exit $status
 """
 
 
-def submit(sweep: Sweep, words: Sequence[str], options: str) -> str:
+def submit(sweep: Sweep, words: Sequence[str], options: str, command: Sequence[str] = ("sweep",)) -> str:
     """Submits the jobs that are left to run, and returns what was submitted in a line.
 
     Args:
       sweep: as planned.
-      words: as they are typed after ``liverjax sweep``; each job adds its ``--task``.
+      words: as they are typed after ``command``; each job adds its ``--task``.
       options: of sbatch, as they are typed.
+      command: the words after ``liverjax`` that plan this sweep.
 
     Raises:
       LiverjaxError: sbatch failed.
     """
     folder = sweep.folder / "slurm"
     script = folder / "job.sh"
-    program = shlex.join([sys.executable, "-m", "liverjax.commands.dispatch", "sweep", *words])
+    program = shlex.join([sys.executable, "-m", "liverjax.commands.dispatch", *command, *words])
     with replacing(script) as temporary:
         temporary.write_text(_JOB.format(folder=shlex.quote(os.getcwd()), program=program), encoding="utf-8")
     common = [f"--job-name={sweep.name}", f"--output={folder}/%j.out", "--requeue", "--signal=B:TERM@120"]
     common += shlex.split(options)
 
     def job(*more: str, task: str = "") -> str:
-        command = ["sbatch", "--parsable", *common, *more, str(script), task]
+        sbatch = ["sbatch", "--parsable", *common, *more, str(script), task]
         try:
-            done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+            done = subprocess.run(sbatch, stdout=subprocess.PIPE, text=True)
         except FileNotFoundError:
             raise LiverjaxError("sbatch is not on the PATH, expected SLURM's command") from None
         if done.returncode:
-            raise LiverjaxError(f"sbatch failed with exit status {done.returncode}: {shlex.join(command)}")
+            raise LiverjaxError(f"sbatch failed with exit status {done.returncode}: {shlex.join(sbatch)}")
         return done.stdout.strip().partition(";")[0]
 
     chains = sweep.chains()

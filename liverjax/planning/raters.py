@@ -23,6 +23,7 @@ from liverjax.planning.tracking import follow
 from liverjax.planning.variability import RaterCourse
 from liverjax.scans import nifti
 from liverjax.scoring import tables
+from liverjax.scoring.rater_agreement import limits_of_agreement
 from liverjax.scoring.summary import make_folder
 from liverjax.volume import Volume
 
@@ -202,7 +203,7 @@ def compare_raters(courses: Sequence[RaterCourse], seed: int = 0) -> Agreement:
         volumes=volumes,
         sums=sums,
         limits={
-            name: variability.limits_of_agreement(rows, raters)
+            name: limits_of_agreement(rows, raters)
             for name, rows in (("diameters", diameters), ("sums", sums), ("volumes", volumes))
         },
         choices=variability.choice_rows(cases) if followed else [],

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -19,11 +18,10 @@ from liverjax.errors import InputError
 from liverjax.planning.course import Finding, Part, Visit, assess
 from liverjax.planning.recist import Candidate, propose_targets
 from liverjax.scoring import statistics
+from liverjax.scoring.rater_agreement import fleiss_kappa
 
 #: Response classes, in the order in which they are drawn.
 CLASSES = ("CR", "PR", "SD", "non-CR/non-PD", "PD", "NE", "none")
-#: Most raters of whom each pair has limits of agreement of its own.
-MOST_IN_PAIRS = 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,22 +103,6 @@ def class_rows(cases: Mapping[str, Mapping[str, RaterCourse]]) -> list[dict[str,
     return rows
 
 
-def fleiss_kappa(counts: np.ndarray) -> float:
-    """Returns Fleiss' kappa (Fleiss 1971): agreement beyond chance of any number of raters.
-
-    Args:
-      counts: (cases, classes) how many raters gave each class; the same number of raters, at least two, in each case.
-
-    Returns:
-      1 for full agreement, 0 for that of chance; NaN if all raters gave one class in all cases.
-    """
-    counts = np.asarray(counts, float)
-    raters = counts[0].sum()
-    agreement = float(((counts**2).sum(1) - raters).mean() / (raters * (raters - 1)))
-    by_chance = float(((counts.sum(0) / counts.sum()) ** 2).sum())
-    return (agreement - by_chance) / (1 - by_chance) if by_chance < 1 else math.nan
-
-
 def kappa(rows: Sequence[Mapping[str, Any]], seed: int = 0) -> dict[str, float]:
     """Returns Fleiss' kappa of rows of `class_rows` of one time point, with a 95 % bootstrap interval over cases.
 
@@ -179,61 +161,6 @@ def sum_rows(cases: Mapping[str, Mapping[str, RaterCourse]]) -> list[dict[str, A
             values = {rater: of_rater[index] for rater, of_rater in sums.items()}
             rows.append({"case": case, "time_point": visit.name, **values})
     return rows
-
-
-def limits_of_agreement(rows: Sequence[Mapping[str, Any]], raters: Sequence[str]) -> list[dict[str, Any]]:
-    """Returns Bland and Altman's limits of agreement: of each pair of raters, and over all of them.
-
-    Of more than `MOST_IN_PAIRS` raters, whose pairs nobody can read, each is compared with the mean of all others.
-    The last row is of any two raters: the within-lesion standard deviation s is that of a one-way analysis of variance,
-    and the difference of two raters lies within 1.96 sqrt(2) s in 95 % (Bland and Altman 1999), a bias between raters
-    included.
-
-    Args:
-      rows: with a value of each rater by name; NaN is left out.
-      raters: their names.
-
-    Returns:
-      Rows with `raters`, `n`, `bias`, `sd`, `lower`, `upper`.
-    """
-    table = np.array([[row[rater] for rater in raters] for row in rows], float).reshape(-1, len(raters))
-    if len(raters) <= MOST_IN_PAIRS:
-        compared = {
-            f"{raters[a]} - {raters[b]}": (table[:, a], table[:, b])
-            for a, b in itertools.combinations(range(len(raters)), 2)
-        }
-    else:
-        known = np.isfinite(table)
-        total, count = np.where(known, table, 0).sum(1), known.sum(1)
-        compared = {
-            f"{rater} - mean of the others": (
-                own,
-                np.divide(
-                    total - own, count - 1, out=np.full(len(table), math.nan), where=known[:, i] & (count > 1)
-                ),
-            )
-            for i, (rater, own) in enumerate(zip(raters, table.T, strict=True))
-        }
-    found = []
-    for name, (a, b) in compared.items():
-        pair = statistics.agreement(a, b)
-        found.append({"raters": name, **{key: pair[key] for key in ("n", "bias", "sd", "lower", "upper")}})
-    values = [of_row[np.isfinite(of_row)] for of_row in table]
-    several = [of_row for of_row in values if of_row.size > 1]
-    freedom = sum(of_row.size - 1 for of_row in several)
-    squares = sum(float(((of_row - of_row.mean()) ** 2).sum()) for of_row in several)
-    sd = math.sqrt(2 * squares / freedom) if freedom else math.nan
-    found.append(
-        {
-            "raters": "any two",
-            "n": len(several),
-            "bias": 0.0,
-            "sd": sd,
-            "lower": -1.96 * sd,
-            "upper": 1.96 * sd,
-        }
-    )
-    return found
 
 
 # --- choice of lesions --------------------------------------------------------------------------------------

@@ -7,6 +7,9 @@ raters_report          of how raters agree on it
 volumetry_report       of volumes
 worksheet_report       of SIRT
 lesion_filter_report   of a lesion filter
+observers_report       of how observers differ
+corrections_report     of what correcting takes
+learning_curve_report  of a learning curve
 Page                   sections, tables and pictures in one file
 figures                the pictures, one by one
 """
@@ -21,6 +24,7 @@ __getattr__, __dir__, __all__ = lazy.attach(
         "response": ("raters_report", "response_report"),
         "planning": ("volumetry_report", "worksheet_report"),
         "lesions": ("lesion_filter_report",),
+        "studies": ("corrections_report", "learning_curve_report", "observers_report"),
         "html": ("Page",),
     },
 )

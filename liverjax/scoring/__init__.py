@@ -5,6 +5,7 @@
     hd95_max_of_directed, hd95_area_weighted              other definitions of HD95
     miccai_score, lesion_detection                        scores of a liver, and of its lesions
     confidence_interval, compare, holm, agreement         statistics over cases
+    icc, fleiss_kappa, krippendorff_alpha, staple         agreement and consensus of readers
     evaluate                                              two folders of masks -> tables
 
     >>> import numpy as np
@@ -28,6 +29,8 @@ __getattr__, __dir__, __all__ = lazy.attach(
         ),
         "lits": ("Detection",),
         "statistics": ("agreement", "compare", "confidence_interval", "holm"),
+        "rater_agreement": ("fleiss_kappa", "icc", "krippendorff_alpha"),
+        "consensus": ("staple",),
         "cohort": ("evaluate",),
         "summary": ("Evaluation",),
     },

@@ -54,3 +54,13 @@ def test_predict_shows_masks_uncertainty_and_times(tmp_path):
     assert len(re.findall(r"slice \d+: expected Dice [01]\.\d\d", printed)) == 5
     masks = list((tmp_path / "predict_output" / "masks").iterdir())
     assert len(re.findall(r"phantom_\d+: \d+ ml liver; seconds: read", printed)) == len(masks) > 0
+
+
+def test_studies_compares_observers_and_draws_a_curve(tmp_path):
+    words = '"views=axial", "model.features=4,8", "batch.patch=48,48", "batch.size=4", "preprocess.spacing=8,8,8", '
+    smaller = _COARSE | {"12, 200": "6, 4", '"views=axial", ': words, "sizes=[1, 2, 4]": "sizes=[1, 2]"}
+    pictures, printed = _execute("studies.ipynb", smaller, tmp_path)
+    assert len(pictures) == 2 and all(picture.startswith(b"\x89PNG") for picture in pictures)
+    assert "inter-observer variability" in printed and "ICC(2,1) of the volume" in printed
+    assert "patients needed for Dice 0.9: cannot be said from this; 4 sizes" in printed
+    assert len(list((tmp_path / "studies_output" / "observers" / "consensus").iterdir())) == 6

@@ -13,6 +13,7 @@ from liverjax.planning.course import Finding, Part, Visit
 from liverjax.planning.raters import compare_raters
 from liverjax.planning.variability import RaterCourse, fleiss_kappa, kappa, simulate_raters
 from liverjax.report import raters_report
+from liverjax.scoring.rater_agreement import limits_of_agreement
 
 #: Fourteen psychiatrists, ten patients, five diagnoses: published kappa 0.210.
 FLEISS = [
@@ -103,7 +104,7 @@ def test_the_choice_of_lesions_makes_the_difference():
 
 def test_limits_of_agreement_by_hand():
     rows = [{"x": 10.0, "y": 12.0}, {"x": 20.0, "y": 20.0}, {"x": 30.0, "y": 34.0}, {"x": 7.0, "y": math.nan}]
-    pair, any_two = variability.limits_of_agreement(rows, ["x", "y"])
+    pair, any_two = limits_of_agreement(rows, ["x", "y"])
     # Differences -2, 0, -4: mean -2, sd 2.
     assert (pair["raters"], pair["n"], pair["bias"], pair["sd"]) == ("x - y", 3, -2, 2)
     assert (pair["lower"], pair["upper"]) == pytest.approx((-5.92, 1.92))
@@ -170,7 +171,7 @@ def test_many_raters_are_each_compared_with_the_mean_of_the_others():
     """Three rows by hand, of which the first rater lacks the second; all 21 others say 10, but the last 12."""
     raters = [f"r{i}" for i in range(22)]
     rows = [dict.fromkeys(raters, 10.0) | {"r0": first, "r21": 12.0} for first in (14.0, math.nan, 11.0)]
-    found = variability.limits_of_agreement(rows, raters)
+    found = limits_of_agreement(rows, raters)
     assert [row["raters"] for row in found] == [f"{r} - mean of the others" for r in raters] + ["any two"]
     # Of r0: 14 and 11 against (20 * 10 + 12) / 21.
     others = 212 / 21
@@ -178,9 +179,9 @@ def test_many_raters_are_each_compared_with_the_mean_of_the_others():
     assert found[0]["sd"] == pytest.approx(np.std([14 - others, 11 - others], ddof=1))
     assert (found[21]["n"], found[1]["n"]) == (3, 3)
     # With 20 raters or fewer every pair is there.
-    pairs = variability.limits_of_agreement(rows, raters[:20])
+    pairs = limits_of_agreement(rows, raters[:20])
     assert len(pairs) == 20 * 19 // 2 + 1
-    assert pairs[-1] == variability.limits_of_agreement(rows, raters[:20])[-1]
+    assert pairs[-1] == limits_of_agreement(rows, raters[:20])[-1]
 
 
 def test_four_hundred_raters_take_seconds_and_a_small_page(tmp_path):

@@ -7,6 +7,9 @@ variants                                                  chart of an ablation
 training_curves                                           chart of a training
 lesion_slice, lesion_course                               a lesion with its diameters over time
 sums_of_diameters, class_shares                           charts of response, and of its raters
+reader_slices, reader_volumes                             several readers of a case, and of all
+learning_curve                                            score by the number of training patients
+correction_curves                                         Dice by the share of corrected slices
 """
 
 from liverjax import lazy
@@ -23,6 +26,8 @@ __getattr__, __dir__, __all__ = lazy.attach(
             "training_curves",
             "variants",
         ),
+        "curves": ("learning_curve",),
+        "readers": ("correction_curves", "reader_slices", "reader_volumes"),
         "response": ("class_shares", "lesion_course", "lesion_slice", "sums_of_diameters"),
     },
 )
