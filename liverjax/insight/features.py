@@ -11,7 +11,6 @@ import functools
 
 import jax
 import numpy as np
-from scipy.spatial import cKDTree
 
 from liverjax.insight.attribution import in_batches
 from liverjax.insight.seen import Seen
@@ -119,6 +118,8 @@ class Novelty:
 
     def distance(self, vectors: np.ndarray) -> np.ndarray:
         """Returns the distance (N,) of vectors (N, C), in standard deviations of the training vectors."""
-        nearest = min(_NEAREST, len(self.training))
-        found, _ = cKDTree(self.training).query((vectors - self.mean) @ self.axes.T, k=nearest)
-        return found.reshape(len(vectors), nearest).mean(1)
+        places = (vectors - self.mean) @ self.axes.T
+        products = places @ self.training.T
+        squares = (places**2).sum(1)[:, None] + (self.training**2).sum(1)[None] - 2 * products
+        nearest = np.sort(squares, axis=1)[:, :_NEAREST]
+        return np.sqrt(np.maximum(nearest, 0)).mean(1)

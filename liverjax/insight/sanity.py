@@ -7,7 +7,7 @@ arXiv:1806.07421.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +21,8 @@ from liverjax.models import UNet
 
 #: Makes a map with other weights.
 Remake = Callable[[dict], Map]
+#: By the name of a map, and "random": "deletion" and "insertion".
+Curves = dict[str, dict[str, np.ndarray]]
 #: Shares of the squares that are deleted or inserted.
 SHARES = tuple(np.linspace(0, 1, 11).tolist())
 
@@ -63,7 +65,7 @@ def rank_correlation(a: np.ndarray, b: np.ndarray) -> float:
     """Returns Spearman's correlation of two arrays of one size; 0 where one is constant."""
     if np.ptp(a) == 0 or np.ptp(b) == 0:
         return 0.0
-    return float(stats.spearmanr(a, b).statistic)
+    return float(np.corrcoef(stats.rankdata(a), stats.rankdata(b))[0, 1])
 
 
 def curves(
@@ -72,13 +74,13 @@ def curves(
     image: np.ndarray,
     pixels: np.ndarray,
     label: int,
-    maps: Sequence[Map],
+    maps: Mapping[str, Map],
     *,
     baseline: str = "blurred",
     patch: int = 8,
     draws: int = 8,
     seed: int = 0,
-) -> dict[str, dict[str, np.ndarray]]:
+) -> Curves:
     """Returns how the class's probability falls and rises as a map's squares are deleted and inserted, best first.
 
     Squares, since single pixels of a baseline are noise to which any network answers; and only those on which the
@@ -90,20 +92,20 @@ def curves(
       image: (H, W) slice in [-1, 1].
       pixels: (H, W) bool, the set M.
       label: the class.
-      maps: whose orders are compared; values below 0 come last.
+      maps: by name, whose orders are compared; values below 0 come last.
       baseline: what a deleted square shows, see `attribution.BASELINES`.
       patch: side of a square in pixels.
       draws: number of random orders.
       seed: of these.
 
     Returns:
-      By the method of each map, and "random": "deletion" and "insertion", each (len(SHARES),) of one order, or
+      By the name of each map, and "random": "deletion" and "insertion", each (len(SHARES),) of one order, or
       (draws, len(SHARES)): the mean softmax of the label over the pixels, by the share of the squares.
     """
     squares = patches(network, pixels, patch)
     start = baseline_of(image, baseline)
     random = np.random.default_rng(seed)
-    orders = [np.argsort([-found.values[square].mean() for square in squares]) for found in maps]
+    orders = [np.argsort([-found.values[square].mean() for square in squares]) for found in maps.values()]
     orders += [random.permutation(len(squares)) for _ in range(draws)]
     slices = []
     for order in orders:
@@ -115,9 +117,7 @@ def curves(
                 slices.append(slice_)
     answers = in_batches(lambda some: _probability(network, variables, some, pixels, label), np.stack(slices))
     deletion, insertion = np.moveaxis(answers.reshape(len(orders), 2, len(SHARES)), 1, 0)
-    found = {
-        one.method: {"deletion": deletion[i], "insertion": insertion[i]} for i, one in enumerate(maps)
-    }
+    found = {name: {"deletion": deletion[i], "insertion": insertion[i]} for i, name in enumerate(maps)}
     own = len(maps)
     return found | {"random": {"deletion": deletion[own:], "insertion": insertion[own:]}}
 

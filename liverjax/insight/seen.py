@@ -251,3 +251,20 @@ def _position(seen: Seen, axis: int, index: int) -> float:
     middle = (np.array(seen.grid.shape) - 1) / 2
     middle[axis] = index
     return float((seen.grid.affine @ [*middle, 1])[axis])
+
+
+def question(
+    seen: Seen,
+    view: str,
+    label: int | None = None,
+    *,
+    point: Sequence[float] | None = None,
+    number: int | None = None,
+    reference: np.ndarray | None = None,
+) -> Question:
+    """Asks about a point (`at`), a lesion (`lesion`), the largest false region by a reference (`worst`), or a slice."""
+    if point is not None:
+        return at(seen, point, view, label)
+    if number is not None:
+        return lesion(seen, number, view, label)
+    return of_slice(seen, view, label) if reference is None else worst(seen, reference, view, label)

@@ -7,6 +7,7 @@ raters_report          of how raters agree on it
 volumetry_report       of volumes
 worksheet_report       of SIRT
 lesion_filter_report   of a lesion filter
+insight_report         of what a model sees
 Page                   sections, tables and pictures in one file
 figures                the pictures, one by one
 """
@@ -21,6 +22,7 @@ __getattr__, __dir__, __all__ = lazy.attach(
         "response": ("raters_report", "response_report"),
         "planning": ("volumetry_report", "worksheet_report"),
         "lesions": ("lesion_filter_report",),
+        "insight": ("insight_report",),
         "html": ("Page",),
     },
 )
