@@ -11,13 +11,16 @@ contrast, noise, blur, shift, missing slices, mirroring. features: kernels, feat
 scans lie from those of training. Writes OUT/TASK.html and OUT/TASK.csv. Definitions: docs/insight.md.
 """
 
+import importlib
 from typing import Any
 
 from absl import flags
 
 from liverjax.commands import reading
+from liverjax.labels import NAMES
 
 POSITIONAL = "task"
+_TASKS = ["field", "slice", "robustness", "features"]
 #: Flags of one task alone.
 _ONLY = {
     "slice": ("at", "voxel", "lesion", "worst", "reference", "label", "baseline", "smoothgrad"),
@@ -29,33 +32,26 @@ _ONLY = {
 def define(values: flags.FlagValues) -> None:
     """Defines the command's flags."""
     on: dict[str, Any] = {"flag_values": values}
-    tasks = ["field", "slice", "robustness", "features"]
-    flags.DEFINE_enum("task", None, tasks, "what to explain: the first word", **on)
-    flags.DEFINE_list("model", None, "run or bundle; robustness: one or more, to compare", **on)
-    flags.DEFINE_list(
-        "input", None, "scan or data set; features: one or more data sets", short_name="i", **on
+    flags.DEFINE_enum(
+        "task", None, ["field", "slice", "robustness", "features"], "what to explain: the first word", **on
     )
+    flags.DEFINE_list("model", None, "run or bundle; robustness: one or more, to compare", **on)
+    flags.DEFINE_list("input", None, "scan or data set; features: one or more", short_name="i", **on)
     flags.DEFINE_string("output", None, "folder for the report", short_name="o", **on)
     reading.define(values)
     flags.DEFINE_list("cases", None, "ids of the cases (default: those that did not train the model)", **on)
     flags.DEFINE_list("views", None, "trained views to look at (default: all)", **on)
-    flags.DEFINE_string(
-        "tap", "", "slice, features: feature maps, as decoder_0 (default: the bottleneck)", **on
-    )
+    flags.DEFINE_string("tap", "", "slice, features: maps, as decoder_0 (default: bottleneck)", **on)
     flags.DEFINE_integer("samples", 32, "field: slices and positions of each", lower_bound=1, **on)
     flags.DEFINE_list("at", None, "slice: X,Y,Z of a point: world mm, right, anterior, superior", **on)
     flags.DEFINE_list("voxel", None, "slice: I,J,K of a voxel of the scan, from 0", **on)
     flags.DEFINE_integer("lesion", None, "slice: number of a predicted tumour, 1 the largest", **on)
     flags.DEFINE_bool("worst", False, "slice: the largest false region by --reference", **on)
     flags.DEFINE_string("reference", None, "slice: mask to compare with", **on)
-    flags.DEFINE_enum(
-        "label", None, ["background", "liver", "tumor"], "slice: the class (default: the predicted one)", **on
-    )
+    flags.DEFINE_enum("label", None, NAMES, "slice: the class (default: as predicted)", **on)
     flags.DEFINE_enum("baseline", "air", ["air", "blurred", "mean"], "slice: what nothing looks like", **on)
     flags.DEFINE_integer("smoothgrad", 0, "slice: draws of SmoothGrad", lower_bound=0, upper_bound=1000, **on)
-    flags.DEFINE_integer(
-        "channel", 0, "features: the feature map whose slices are shown", lower_bound=0, **on
-    )
+    flags.DEFINE_integer("channel", 0, "features: the map whose slices are shown", lower_bound=0, **on)
     flags.mark_flags_as_required(["task", "model", "input", "output"], flag_values=values)
 
 
@@ -70,13 +66,10 @@ def run(args: flags.FlagValues) -> None:
                 raise ConfigError(f"--{name} has no effect on {args.task}, {expected}")
     for name, task in (("model", "robustness"), ("input", "features")):
         if len(args[name].value) > 1 and args.task != task:
-            raise ConfigError(
-                f"--{name} lists {len(args[name].value)}, expected one; only {task} takes several"
-            )
+            several = len(args[name].value)
+            raise ConfigError(f"--{name} lists {several}, expected one; only {task} takes several")
     if args.task == "slice":
-        from liverjax.commands import explain_slice
-
-        return print(explain_slice.run(args))
-    from liverjax.commands import explain_model
-
-    return print(getattr(explain_model, args.task)(args))
+        from liverjax.commands.explain_slice import run as explain
+    else:
+        explain = getattr(importlib.import_module("liverjax.commands.explain_model"), args.task)
+    print(explain(args))
