@@ -32,7 +32,7 @@ __getattr__, __dir__, __all__ = lazy.attach(
         "attribution": ("Map", "grad_cam", "gradient", "integrated_gradients", "occlusion"),
         "explanation": ("Explanation", "explain"),
         "sanity": ("cascade", "curves"),
-        "robustness": ("robustness",),
+        "changes": ("robustness",),
         "features": ("Novelty", "bottleneck", "principal_axes"),
     },
 )

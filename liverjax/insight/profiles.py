@@ -11,8 +11,8 @@ from liverjax.datasets.case import Case
 from liverjax.errors import ConfigError, InputError
 from liverjax.inference.segmenter import Segmenter
 from liverjax.insight import features as maps_of
+from liverjax.insight.changes import robustness
 from liverjax.insight.receptive_field import Field, effective_field
-from liverjax.insight.robustness import robustness
 from liverjax.insight.seen import Seen, look
 from liverjax.insight.taps import check_tap, untrained
 from liverjax.labels import BACKGROUND

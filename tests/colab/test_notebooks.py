@@ -54,3 +54,10 @@ def test_predict_shows_masks_uncertainty_and_times(tmp_path):
     assert len(re.findall(r"slice \d+: expected Dice [01]\.\d\d", printed)) == 5
     masks = list((tmp_path / "predict_output" / "masks").iterdir())
     assert len(re.findall(r"phantom_\d+: \d+ ml liver; seconds: read", printed)) == len(masks) > 0
+
+
+def test_insight_shows_fields_maps_checks_profiles_and_points(tmp_path):
+    pictures, printed = _execute("insight.ipynb", _COARSE | _NARROW | {"16, 200": "6, 4"}, tmp_path)
+    assert len(pictures) == 5 and all(picture.startswith(b"\x89PNG") for picture in pictures)
+    assert "untrained:" in printed and "theoretical 20 pixels" in printed
+    assert "largest false region" in printed and "completeness error" in printed

@@ -100,8 +100,8 @@ def test_fields_of_a_run(tiny_run, phantom_scans, tmp_path, capsys):
     assert explain(capsys, *words)[0] == 0
     found = rows(tmp_path / "field.csv")
     assert len(found) == 3 + 3 + 2  # classes, untrained and without short skips, levels of the encoder
-    # Two levels, pixel 0: 2 convolutions [-2, 2]; a level down [-1, 1], two more [-3, 3]; pooled from [-6, 7], and three
-    # more [-9, 10]: 20 pixels; pixel 1 lies in the same window.
+    # Two levels, pixel 0: 2 convolutions [-2, 2]; a level down [-1, 1], two more [-3, 3]; pooled from [-6, 7], and
+    # three more [-9, 10]: 20 pixels; pixel 1 lies in the same window.
     assert {row["theoretical [px]"] for row in found[:6]} == {"20"}
     none = explain(capsys, *words, "--cases=nobody")
     remedy = re.search(r"name some, as (--cases=\S+)", none[1]).group(1)

@@ -6,7 +6,7 @@ import pytest
 from liverjax.datasets.layouts import find_cases
 from liverjax.errors import ConfigError, InputError
 from liverjax.insight import Novelty, features, principal_axes, profiles
-from liverjax.insight.robustness import CHANGES, robustness
+from liverjax.insight.changes import CHANGES, robustness
 from liverjax.pretrained.load import load_model
 
 BY_NAME = {change.name: change for change in CHANGES}
