@@ -64,10 +64,9 @@ def run(args: flags.FlagValues) -> None:
             if args[name].present:
                 expected = f"expected it with `liverjax explain {task}`"
                 raise ConfigError(f"--{name} has no effect on {args.task}, {expected}")
-    for name, task in (("model", "robustness"), ("input", "features")):
-        if len(args[name].value) > 1 and args.task != task:
-            several = len(args[name].value)
-            raise ConfigError(f"--{name} lists {several}, expected one; only {task} takes several")
+    for name, task, given in (("model", "robustness", args.model), ("input", "features", args.input)):
+        if len(given) > 1 and args.task != task:
+            raise ConfigError(f"--{name} lists {len(given)}, expected one; only {task} takes several")
     if args.task == "slice":
         from liverjax.commands.explain_slice import run as explain
     else:
