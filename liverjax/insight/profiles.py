@@ -25,6 +25,8 @@ __all__ = ["features", "fields", "robustness"]
 
 #: Dice of a scan below which it failed.
 FAILED = 0.8
+# Slices that excite a feature map most.
+_SHOWN = 8
 FIELD_METHOD = (
     "Effective field (Luo 2016): the mean of |dy/dx| over real slices and positions within the predicted class; its "
     "side is the root of the number of pixels above 1 - 0.9545 of the value at the unit's own place."
@@ -131,7 +133,9 @@ def features(
             f"channel is {channel}, but {tap} has {width} feature maps, expected 0 to {width - 1}"
         )
     training = set(model.subset("train"))
-    slices: list[tuple[str, str, int, np.ndarray]] = []  # group, case, index, picture
+    slices: list[str] = []  # the group of each
+    # Value of the channel, name, picture; few, as slices are large.
+    best: list[tuple[float, str, np.ndarray]] = []
     vectors, dice, rows, own = [], [], [], []
     for name, cases in groups.items():
         for case in cases:
@@ -143,7 +147,11 @@ def features(
             chosen = maps_of.liver_slices(seen, view)
             stack = seen.stack(view)[chosen]
             vectors.append(maps_of.bottleneck(network, variables, stack, tap))
-            slices += [(group, case.id, int(i), picture) for i, picture in zip(chosen, stack, strict=True)]
+            for place in maps_of.exciting(vectors[-1], channel, _SHOWN):
+                name_of = f"{case.id} {chosen[place]}"
+                best.append((float(vectors[-1][place, channel]), name_of, stack[place].copy()))
+            best = sorted(best, key=lambda one: -one[0])[:_SHOWN]
+            slices += [group] * len(chosen)
             dice += [value] * len(chosen)
             rows.append(
                 {
@@ -168,19 +176,17 @@ def features(
         row["distance"] = None if row["trained"] else float(novelty.distance(points[of_case == place]).mean())
     mean, axes, _ = maps_of.principal_axes(points[is_training])
     flat = (points - mean) @ axes[:2].T
-    best = maps_of.exciting(points, channel, 8)
-    middle = best[0]
     judged = [row for row in rows if not row["trained"]]
     names = dict.fromkeys(row["data set"] for row in judged)
-    maps = maps_of.feature_maps(network, variables, slices[middle][3], tap)
+    maps = maps_of.feature_maps(network, variables, best[0][2], tap)
     return Features(
         {str(k): kernel for k, kernel in enumerate(maps_of.first_kernels(variables)[:64])},
         {str(k): one for k, one in enumerate(maps[:64])},
-        f"{view}, slice {slices[middle][2]} of {slices[middle][1]}: maps of {tap}, each from its least to its most",
-        {f"{case} {index}": picture for _, case, index, picture in (slices[i] for i in best)},
+        f"{view}, slice {best[0][1]}: maps of {tap}, each from its least to its most",
+        {name: picture for _, name, picture in best},
         f"{view} slices whose mean of feature map {channel} of {tap} is largest",
         np.pad(flat, ((0, 0), (0, 2 - flat.shape[1]))),
-        [group for group, *_ in slices],
+        slices,
         np.array(dice),
         f"{view} slices in the plane of the first two principal axes of the training slices, {tap}",
         {name: [row["distance"] for row in judged if row["data set"] == name] for name in names},

@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 
+from liverjax import insight
 from liverjax.errors import ConfigError
 from liverjax.insight import attribution, sanity
 from liverjax.insight.attribution import grad_cam, gradient, integrated_gradients, occlusion
+from liverjax.pretrained.load import load_model
 
 THREE_BOXES = np.outer([1, 3, 6, 7, 6, 3, 1], [1, 3, 6, 7, 6, 3, 1])
 
@@ -131,3 +133,33 @@ def test_curves_of_a_linear_network_are_best_for_its_own_map(boxes):
     # Nothing and all are the same whatever the order.
     np.testing.assert_allclose(random["deletion"][:, [0, -1]] - own["deletion"][[0, -1]], 0, atol=1e-6)
     np.testing.assert_allclose(own["insertion"][[0, -1]], own["deletion"][[-1, 0]], atol=1e-6)
+
+
+def test_the_cascade_makes_all_layers_random_in_order_and_unmasks_a_map_without_weights(pooled):
+    network, variables = pooled
+    image, pixels = positive(16, 16), one_pixel(4, 4, (16, 16))
+    seen = []
+
+    def edges(weights):
+        seen.append(
+            [name for name in weights["params"] if weights["params"][name] is not variables["params"][name]]
+        )
+        return attribution.Map(np.hypot(*np.gradient(image)), "edges", signed=False)
+
+    found = sanity.cascade(network, variables, pixels, edges)
+    order = ["head", "decoder_0", "up_0", "encoder_1", "encoder_0", "stem"]
+    assert list(found) == ["trained", *order]
+    assert [set(names) for names in seen] == [set(order[:k]) for k in range(len(order) + 1)]
+    assert set(found.values()) == {1.0}  # an edge detector passes no such check (Adebayo 2018)
+
+
+def test_random_weights_destroy_the_map_of_a_trained_network(tiny_run, phantom_scans):
+    model = load_model(tiny_run)
+    seen = insight.look(model, phantom_scans / "imagesTr" / "phantom_000_0000.nii.gz")
+    network, variables = model.trained("axial")
+    question = insight.at(seen, tuple((seen.grid.affine @ [24, 20, 18, 1])[:3]), "axial", label=1)
+    image = seen.stack("axial")[question.index]
+    found = sanity.cascade(
+        network, variables, question.pixels, lambda v: grad_cam(network, v, image, question.pixels, 1)
+    )
+    assert found["trained"] == 1 and abs(found["stem"]) < 0.5
