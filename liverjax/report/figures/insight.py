@@ -67,7 +67,7 @@ def receptive_fields(rows: Mapping[str, Sequence[FieldPanel]]) -> bytes:
         row[0].text(
             -0.05, 0.5, name, rotation=90, ha="right", va="center", transform=row[0].transAxes, fontsize=9
         )
-    figure.suptitle("mean |dy/dx|, cube root; blue: effective area; dashed: theoretical", fontsize=9)
+    figure.suptitle("mean |dy/dx|, cube root\nblue: effective area; dashed: theoretical", fontsize=8)
     return png(figure)
 
 
