@@ -34,6 +34,7 @@ __getattr__, __dir__, __all__ = lazy.attach(
         "datasets": (),
         "experiments": (),
         "inference": (),
+        "insight": (),
         "planning": (),
         "pretrained": (),
         "scoring": (),

@@ -41,7 +41,7 @@ ROOMS = {
     "pretrained": INFERENCE | {"inference"},
     "scoring": DATASETS | OBJECTS,
     "planning": SCORING,
-    "insight": MODULES | {"models", "inference"},
+    "insight": SCORING | INFERENCE | {"inference"},
     "experiments": SCORING | {"data"},
     "studies": SCORING | INFERENCE | {"inference", "pretrained", "experiments"},
     "report": SCANS,

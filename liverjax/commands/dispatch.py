@@ -47,6 +47,7 @@ COMMANDS = {
     "train-filter": "train a filter that removes false tumours from predictions",
     "quality": "judge on held-out cases whether slice quality finds the poor slices",
     "study": "how much observers differ, what correcting takes, how many cases are enough",
+    "explain": "what a model sees: how far, what at, how firmly, and in what features",
     "sweep": "run an ablation, on this machine or on SLURM, and compare its variants",
     "bundle": "put a trained model into one file",
     "export": "write a model's networks for other programs, as StableHLO or ONNX",

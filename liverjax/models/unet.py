@@ -51,6 +51,16 @@ class UNet(nn.Module):
     joined: bool = False
     dtype: jnp.dtype = jnp.float32
 
+    @property
+    def taps(self) -> dict[str, int]:
+        """The feature maps that have a name, from input to output: the outputs of the blocks, with their strides.
+
+        A stride is the width in pixels of the slice that one pixel of the maps stands for.
+        """
+        levels = range(len(self.features))
+        encoder = {f"encoder_{level}": 2**level for level in levels}
+        return encoder | {f"decoder_{level}": 2**level for level in reversed(levels[:-1])}
+
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
         """Returns the logits (N, H, W, classes) of slices (N, H, W, channels), float32.

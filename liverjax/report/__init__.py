@@ -10,6 +10,7 @@ lesion_filter_report   of a lesion filter
 observers_report       of how observers differ
 corrections_report     of what correcting takes
 learning_curve_report  of a learning curve
+insight_report         of what a model sees
 Page                   sections, tables and pictures in one file
 figures                the pictures, one by one
 """
@@ -25,6 +26,7 @@ __getattr__, __dir__, __all__ = lazy.attach(
         "planning": ("volumetry_report", "worksheet_report"),
         "lesions": ("lesion_filter_report",),
         "studies": ("corrections_report", "learning_curve_report", "observers_report"),
+        "insight": ("insight_report",),
         "html": ("Page",),
     },
 )

@@ -64,3 +64,10 @@ def test_studies_compares_observers_and_draws_a_curve(tmp_path):
     assert "inter-observer variability" in printed and "ICC(2,1) of the volume" in printed
     assert "patients needed for Dice 0.9: cannot be said from this; 4 sizes" in printed
     assert len(list((tmp_path / "studies_output" / "observers" / "consensus").iterdir())) == 6
+
+
+def test_insight_shows_fields_maps_checks_profiles_and_points(tmp_path):
+    pictures, printed = _execute("insight.ipynb", _COARSE | _NARROW | {"16, 200": "6, 4"}, tmp_path)
+    assert len(pictures) == 5 and all(picture.startswith(b"\x89PNG") for picture in pictures)
+    assert "untrained:" in printed and "theoretical 20 pixels" in printed
+    assert "largest false region" in printed and "completeness error" in printed

@@ -6,6 +6,8 @@ reliability                                               chart of a calibration
 variants                                                  chart of an ablation
 training_curves                                           chart of a training
 lesion_slice, lesion_course                               a lesion with its diameters over time
+receptive_fields, attribution_sheet, sanity_checks        what a model sees
+robustness_profiles, scatter, novelty_scores, sheet       how firmly, and in what features
 sums_of_diameters, class_shares                           charts of response, and of its raters
 reader_slices, reader_volumes                             several readers of a case, and of all
 learning_curve                                            score by the number of training patients
@@ -28,6 +30,15 @@ __getattr__, __dir__, __all__ = lazy.attach(
         ),
         "curves": ("learning_curve",),
         "readers": ("correction_curves", "reader_slices", "reader_volumes"),
+        "insight": (
+            "attribution_sheet",
+            "novelty_scores",
+            "receptive_fields",
+            "robustness_profiles",
+            "sanity_checks",
+            "scatter",
+            "sheet",
+        ),
         "response": ("class_shares", "lesion_course", "lesion_slice", "sums_of_diameters"),
     },
 )
