@@ -9,7 +9,7 @@ from liverjax.commands import explain_cases, reading
 from liverjax.datasets.layouts import find_cases
 from liverjax.errors import InputError
 from liverjax.insight import profiles
-from liverjax.pretrained.load import load_model
+from liverjax.pretrained.load import load_segmenter
 from liverjax.report import figures
 from liverjax.report.figures.insight import FieldPanel
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def field(args: flags.FlagValues) -> str:
     """Measures receptive fields; returns what is printed."""
-    model = load_model(args.model[0], views=args.views)
+    model = load_segmenter(args.model[0], views=args.views)
     cases = explain_cases.held_out(args, model)[:4]
     found = profiles.fields(model, [(case.id, case.read_image()) for case in cases], samples=args.samples)
     panels: dict[str, list] = {}
@@ -40,7 +40,7 @@ def robustness(args: flags.FlagValues) -> str:
     """Scores models on changed scans; returns what is printed."""
     rows = {}
     for path in args.model:
-        model = load_model(path, views=args.views)
+        model = load_segmenter(path, views=args.views)
         labelled = [case for case in explain_cases.held_out(args, model) if case.label]
         if not labelled:
             raise InputError(f"{args.input[0]}: holds no case with a mask, expected some to compare with")
@@ -58,7 +58,7 @@ def robustness(args: flags.FlagValues) -> str:
 
 def features(args: flags.FlagValues) -> str:
     """Looks at feature maps and at slices as points; returns what is printed."""
-    model = load_model(args.model[0], views=args.views)
+    model = load_segmenter(args.model[0], views=args.views)
     groups = {pathlib.Path(path).name: find_cases(path, reading=reading.reading(args)) for path in args.input}
     groups = {n: [c for c in cases if not args.cases or c.id in args.cases] for n, cases in groups.items()}
     found = profiles.features(model, groups, args.tap, args.channel)

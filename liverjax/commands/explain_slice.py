@@ -10,7 +10,7 @@ from liverjax.datasets.layouts import find_cases
 from liverjax.errors import ConfigError
 from liverjax.insight import explanation, sanity, seen
 from liverjax.labels import BACKGROUND, NAMES
-from liverjax.pretrained.load import load_model
+from liverjax.pretrained.load import load_segmenter
 from liverjax.report import figures
 from liverjax.report.figures.insight import SliceMaps
 from liverjax.scans.nifti import read_mask
@@ -37,7 +37,7 @@ def run(args: flags.FlagValues) -> str:
     point = None if args.at is None else _numbers("at", args.at, float)
     voxel = None if args.voxel is None else _numbers("voxel", args.voxel, int)
     case = explain_cases.one(args, find_cases(args.input[0], reading=reading.reading(args)))
-    model = load_model(args.model[0], views=args.views)
+    model = load_segmenter(args.model[0], views=args.views)
     label = None if args.label is None else NAMES.index(args.label)
     if label is not None and label >= len(model.config.labels):
         known = ", ".join(model.config.labels)
