@@ -33,6 +33,8 @@ from liverjax.objects.components import Lesion, bounding_box, label, lesions
 #: A point in voxel indices along x, y, z; voxel centres are whole numbers.
 Point = tuple[float, float, float]
 
+#: Most lesions of a mask that are measured. A diseased liver has some hundreds; noise has them by the ten thousand.
+MOST_LESIONS = 5000
 # Lengths that differ by less than this share are equal.
 _ROUNDING = 1e-9
 # Pairs of outline points and outline edges that are compared at a time: bounds the memory of ragged outlines.
@@ -135,7 +137,7 @@ def measure(mask: np.ndarray, affine: np.ndarray, viable: np.ndarray | None = No
       viable: (x, y, z); any value but 0 takes up contrast in the arterial phase. What lies in no lesion is left out.
 
     Raises:
-      InputError: the affine is singular.
+      InputError: the affine is singular, or there are more than `MOST_LESIONS`.
       ValueError: the shapes differ.
     """
     if viable is not None and viable.shape != mask.shape:
@@ -145,6 +147,11 @@ def measure(mask: np.ndarray, affine: np.ndarray, viable: np.ndarray | None = No
     x, y, z = (along.start or 0 for along in box)
     corner = x, y, z
     ids = label(mask[box])
+    if (pieces := int(ids.max(initial=0))) > MOST_LESIONS:
+        raise InputError(
+            f"the mask holds {pieces} separate lesions, expected at most {MOST_LESIONS}: it is noisy, or holds something "
+            "else; take small pieces out of it first"
+        )
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
     # Sheared voxels hold less than the product of their edges.
     spacing[0] *= abs(np.linalg.det(affine[:3, :3])) / spacing.prod()

@@ -61,7 +61,10 @@ def read_masks(
                 f"{point.mask} does not overlap {patient.time_points[0].mask} in space, expected scans of one frame, "
                 "or --transforms into that of the baseline"
             )
-        masks.append(measure(tumor, volume.affine, viable))
+        try:
+            masks.append(measure(tumor, volume.affine, viable))
+        except InputError as error:
+            raise InputError(f"{point.mask}: {error}") from None
         transforms.append(transform)
     return masks, transforms, notes
 

@@ -210,3 +210,13 @@ def test_fifty_lesions_of_a_large_scan_take_under_two_seconds():
         seconds.append(time.process_time() - start)
     assert len(found.lesions) == 50
     assert min(seconds) < 2
+
+
+def test_noise_is_refused_in_time_that_is_bounded():
+    specks = np.zeros((80, 80, 20), np.uint8)
+    specks[::2, ::2, ::4] = 1
+    specks[0, 0, 0] = 0
+    with pytest.raises(InputError, match=r"holds 7999 separate lesions, expected at most 5000"):
+        measure(specks, np.eye(4))
+    specks[:, :, 4:] = 0
+    assert len(measure(specks, np.eye(4)).lesions) == 1599
