@@ -149,8 +149,8 @@ def measure(mask: np.ndarray, affine: np.ndarray, viable: np.ndarray | None = No
     ids = label(mask[box])
     if (pieces := int(ids.max(initial=0))) > MOST_LESIONS:
         raise InputError(
-            f"the mask holds {pieces} separate lesions, expected at most {MOST_LESIONS}: it is noisy, or holds something "
-            "else; take small pieces out of it first"
+            f"the mask holds {pieces} separate lesions, expected at most {MOST_LESIONS}: it is noisy, or holds "
+            "something else; take small pieces out of it first"
         )
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
     # Sheared voxels hold less than the product of their edges.
