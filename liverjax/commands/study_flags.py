@@ -44,7 +44,7 @@ def define(values: flags.FlagValues) -> None:
     words("corrected", None, "corrections: folders of the masks after, as FOLDER or NAME=FOLDER", **on)
     number("tolerance_mm", 0.0, "corrections: smaller edits change no slice", **on)
     string("times", None, "corrections: CSV file of case, minutes_manual, minutes_corrected (, reader)", **on)
-    string("quality", None, "corrections: folder uncertainty/ of liverjax predict --uncertainty", **on)
+    string("quality", None, "corrections: folder uncertainty/ of liverjax predict --save_uncertainty", **on)
     flags.DEFINE_integer("seed", 0, "of the bootstrap", lower_bound=0, upper_bound=2**32 - 1, **on)
     flags.DEFINE_bool("quiet", False, "no progress bar, no table", **on)
     study_curve_flags.define(values)

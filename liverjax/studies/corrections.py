@@ -95,7 +95,7 @@ def study_corrections(
       values: of the mask files that are the region, if they are not the library's labels.
       tolerance_mm: a slice is changed, and contour added, by edits that reach farther than this; 0 counts every voxel.
       times: CSV file with the columns case, minutes_manual, minutes_corrected, and reader if there are several.
-      quality: folder of ``CASE_quality.csv`` of `liverjax predict --uncertainty`.
+      quality: folder of ``CASE_quality.csv`` of `liverjax predict --save_uncertainty`.
       scans: data set of the scans, which says which cases belong to a patient.
       cases: ids; by default those of the corrected masks.
       seed: of the bootstrap.
@@ -263,7 +263,7 @@ def _read_quality(folder: pathlib.Path, case: str) -> dict[int, float]:
             else "cannot be read as slice,expected_dice"
         )
         raise InputError(
-            f"{path}: {reason}, expected the folder uncertainty/ of `liverjax predict --uncertainty`"
+            f"{path}: {reason}, expected the folder uncertainty/ of `liverjax predict --save_uncertainty`"
         ) from None
 
 
