@@ -13,10 +13,11 @@ import liverjax
 from liverjax import options, planning
 from liverjax.errors import InputError
 from liverjax.inference import Cascade, Networks, Segmenter, plausible
+from liverjax.insight import changes, seen
 from liverjax.models import build_unet
 from liverjax.report import figures
 from liverjax.report.figures import response
-from liverjax.scans import grid, liver_box, nifti
+from liverjax.scans import grid, liver_box, nifti, write
 from liverjax.studies.calibration import sample
 from liverjax.volume import Volume, check_voxels, label_voxels, require_volume
 
@@ -31,6 +32,7 @@ AFFINE = np.diag([4.0, 4.0, 4.0, 1.0])
 VOXELS = np.arange(8 * 7 * 6, dtype=np.int16).reshape(8, 7, 6) % 3
 SCAN = Volume(VOXELS, AFFINE)
 GRID = grid.Grid(SCAN.shape, AFFINE)
+SEEN = seen.Seen(SCAN, VOXELS, VOXELS, VOXELS[..., None], GRID, 1, 1.0)
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +84,13 @@ ENTRIES = {
     "planning.territory.perfused.mask": lambda v, model, _: planning.perfused(
         planning.measure_volumes(SCAN), v
     ),
+    "insight.seen.look.scan": lambda v, model, _: seen.look(model, v),
+    "insight.seen.on_grid.reference": lambda v, model, _: seen.on_grid(SEEN, v),
+    "insight.changes.robustness.cases": lambda v, model, _: changes.robustness(model, [("a", v, SCAN)], ()),
+    "insight.changes.robustness.cases, reference": lambda v, model, _: changes.robustness(
+        model, [("a", SCAN, v)], ()
+    ),
+    "scans.write.write_labels.mask": lambda v, model, folder: write.write_labels(folder / "labels.nii.gz", v),
     "volume.check_voxels.volume": lambda v, model, folder: check_voxels(v),
     "volume.label_voxels.volume": lambda v, model, folder: label_voxels(v, range(3)),
 }
@@ -105,7 +114,7 @@ OPTIONAL = {
     "planning.volumetry.measure.regions",
     "planning.territory.perfused.mask",
 }
-#: They take what the functions beside them have just read.
+#: They take what the functions beside them have just read, or hand it to one that looks.
 INTERNAL = {
     "inference.lesions.accepted.liver",
     "inference.lesions.filtered.liver",
@@ -114,6 +123,24 @@ INTERNAL = {
     "planning.companions.only.masks",
     "planning.companions.scan_of.mask",
     "planning.pictures.scan_on.mask",
+    "insight.profiles.fields.scans",
+    "insight.seen.world_of_voxel.scan",
+    "prediction.Prediction.show.reference",
+    "report.figures.readers.reader_slices.masks",
+    "report.figures.readers.reader_slices.scan",
+    "scans.dicom_seg.segmentation.mask",
+    "scans.dicom_source.headers.mask",
+    "scans.dicom_source.require_series.volume",
+    "scans.rtstruct.structure_set.mask",
+    "scans.write.placed_on.mask",
+    "scans.write.placed_on.scan",
+    "studies.readers.scan_of.mask",
+    "viewer.study.Study.describe.scan",
+    "viewer.study.Study.read_layer.scan",
+    "viewer.study.file_bytes.volume",
+    "viewer.study.read_folder.references",
+    "viewer.study.shown_volume.volume",
+    "viewer.study.window.scan",
 }
 #: A bare array stands for a mask on the grid of its scan.
 ARRAYS_TOO = {"report.figures.slices.preview.mask", "report.figures.slices.preview.reference"}

@@ -54,7 +54,8 @@ def run(args: flags.FlagValues) -> int:
     if args.slurm is not None:
         names = ("ablation", "config", "dataset", "workdir", "seeds", "metric")
         words = [f"--{name}={args[name].value}" for name in names]
-        words += [f"--override={text}" for text in args.override] + [f"--folds={','.join(args.folds)}"]
+        words += [f"--override={text}" for text in args.override]
+        words += [f"--folds={','.join(args.folds)}"] if args.folds else []
         print(slurm.submit(sweep, words, args.slurm))
         return 0
     chains = sweep.chains() if args.task is None else slurm.chains_of(sweep, args.task)

@@ -18,6 +18,7 @@ from liverjax.inference.postprocess import clean
 from liverjax.inference.segmenter import Segmenter
 from liverjax.labels import BACKGROUND, decide
 from liverjax.scans.grid import to_grid
+from liverjax.scans.nifti import require_same_geometry
 from liverjax.scoring import overlap
 from liverjax.volume import Volume
 
@@ -94,11 +95,15 @@ def robustness(
 
     Returns:
       A row for each case, change and strength: `case`, `change`, `unit`, `strength`, `dice`.
+
+    Raises:
+      InputError: a scan cannot be used, or its reference does not lie on it.
     """
     rows = []
     changes = tuple(changes)
     for id, scan, reference in cases:
         voxels, grid = model.network_input(scan)
+        require_same_geometry(scan, reference)
         spacing = np.linalg.norm(grid.affine[:3, :3], axis=0)
         liver = to_grid(reference, grid, labels=True).voxels != BACKGROUND
         unchanged = _dice(model, voxels, liver, spacing)

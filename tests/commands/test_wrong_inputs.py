@@ -26,6 +26,8 @@ RIGHT: dict[str, dict[str, str]] = {
     "prepare": {"input": "scans", "output": "out", "config": "small.py"},
     "train": {"config": "small.py", "store": "store", "workdir": "out"},
     "predict": {"model": "run", "input": "scans", "output": "out"},
+    "convert": {"input": "lesion.nii.gz", "scan": "series", "output": "out.dcm"},
+    "view": {"show": "scans"},
     "models": {"name": "any_liver"},
     "evaluate": {"predictions": "scans/labelsTr", "references": "scans", "output": "out"},
     "calibrate": {"workdir": "run", "input": "scans"},
@@ -48,7 +50,11 @@ RIGHT: dict[str, dict[str, str]] = {
     },
     "recist": {"time_points": "lesion.nii.gz", "output": "out"},
     "train-filter": {"predictions": "predicted", "references": "scans", "output": "out"},
+    "study": {"kind": "observers", "readers": "A=scans/labelsTr,B=scans/labelsTr", "output": "out"},
+    "explain": {"task": "field", "model": "run", "input": "scans", "output": "out"},
 }
+#: Wrong values of these are tried where they are tested: they need a DICOM series or a browser, or are several.
+ELSEWHERE = {"convert", "view", "study", "explain"}
 _PATHS = ("missing", "missing/deep", "empty", "notes.txt", "pipe", "gs://bucket/x")
 _DATA = (*_PATHS, "notes.nii.gz", "run", "store", "piped")
 _MODEL = (*_PATHS, "notes.safetensors", "scans", "store", "piped")
@@ -75,7 +81,8 @@ WRONG = {
     "config": {"config": _CONFIG},
     "check": {"input": _DATA, "layout": ("nonsense",), **_READING},
     "prepare": {
-        "input": _DATA, "output": _FOLDER, "config": _CONFIG, "layout": ("nonsense",), **_READING,
+        "input": _DATA, "output": _FOLDER, "config": _CONFIG, "layout": ("nonsense",), "livers": _MASKS,
+        **_READING,
     },
     "train": {
         "config": _CONFIG, "store": _STORE, "workdir": _FOLDER, "init": _MODEL,
@@ -83,7 +90,7 @@ WRONG = {
     },
     "predict": {
         "model": _MODEL, "input": _DATA, "output": _FOLDER, "shard": ("nonsense", "0/2", "3/2", "-1/2", "nan/2"),
-        "views": ("nonsense", "axial,axial"), **_READING,
+        "views": ("nonsense", "axial,axial"), "tumor_model": _MODEL, "lesion_filter": _MODEL, **_READING,
     },
     "models": {"name": ("nonsense", "run", "gs://bucket/x")},
     "evaluate": {
@@ -101,6 +108,7 @@ WRONG = {
     "bundle": {
         "workdir": _RUN, "output": _FILE, "licence": (), "credit": (), "scores": (*_PATHS, "store/index.json"),
         "card": (*_PATHS, "store/index.json"), "held_out": ("missing", "near=missing"),
+        "tumor_model": _MODEL, "lesion_filter": _MODEL,
     },
     "export": {"model": _MODEL, "output": _FOLDER},
     "bench": {"config": _CONFIG, "store": _STORE, "output": _FILE, "view": ("nonsense",)},
@@ -131,9 +139,13 @@ _ZERO = {
     *(("train-filter", name) for name in ("seed", "margin_mm", "threshold")),
     *(("recist", name) for name in ("near_mm", "too_small_mm", "new_mm", "error_mm", "bias_mm")),
     ("recist", "seed"), ("recist", "simulate_raters"),
+    ("predict", "lesion_probability"), ("bundle", "lesion_probability"),
 }  # fmt: skip
 #: What is written all the same: the report on the scans that failed, and the checksums of a data set.
-_WRITTEN = {("predict", "input"): {"out", "out/manifest.json"}, ("sweep", "task"): {"out", "out/data.json"}}
+_WRITTEN = {
+    ("predict", "input"): {"out", "out/manifest.json", "out/labels.json"},
+    ("sweep", "task"): {"out", "out/data.json"},
+}
 _FIELDS = (
     "train.steps=-1", "train.steps=many", "train.learning_rate=nan", "train.nonsense=1", "train.steps",
     "preprocess.spacing=0,0,0", "split.folds=1", "=", "",
@@ -162,7 +174,7 @@ def _wrong(command, name, flag):
 
 _CELLS = [
     (command, name, value)
-    for command in [name for name in COMMANDS if name != "plan"] + list(_OTHER_TASK)
+    for command in [name for name in COMMANDS if name not in {"plan", *ELSEWHERE}] + list(_OTHER_TASK)
     for name, flag in _flags(command).items()
     for value in _wrong(command, name, flag)
 ]
@@ -253,6 +265,10 @@ def test_a_wrong_value_is_one_line_that_names_it(call, command, flag, value):
     right = {name: given for name, given in RIGHT[command].items() if name not in (flag, apart)}
     if flag == "region_names":
         right["regions"] = "lesion.nii.gz"
+    if flag == "livers":
+        right["config.target.region"] = "predicted"
+    if flag.startswith("lesion_"):
+        right["tumor_model"] = "run"
     if command == "sweep" and flag not in ("workdir", "task"):
         right["dry_run"] = "true"
     status, printed, errors, changed = call(command, *_words(command, {**right, flag: value}))

@@ -32,7 +32,13 @@ def files(tmp_path):
 def test_a_scan_and_masks_are_served_until_the_command_is_interrupted(files, user_environment):
     words = [sys.executable, "-m", "liverjax.commands.dispatch", "view", *files, "--nobrowser"]
     running = subprocess.Popen(
-        words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=user_environment
+        words,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=user_environment,
+        # Shells let what they start in the background ignore it, and so this test with all that it starts.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
         address = re.match(
