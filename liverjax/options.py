@@ -38,7 +38,7 @@ class Target:
     #: takes that liver from the "reference" masks, or from masks that a model "predicted" (`prepare --livers`).
     region: str = "scan"
     margin_mm: float = 20.0
-    #: In a box, only what lies within the liver, dilated by this many mm, is learnt and validated; at most `margin_mm`.
+    #: In a box, only the liver, dilated by this many whole mm, is learnt and validated; at most `margin_mm`.
     dilation_mm: float = 5.0
     #: In a box, copies of each scan without tumours in which `prepare` places synthetic ones, for training alone; their
     #: smallest and largest diameter; and the seed.
@@ -51,9 +51,10 @@ class Target:
         require(self.labels in known, "target.labels", self.labels, " or ".join(map(str, known)))
         require_choice("target.region", self.region, ("scan", "reference", "predicted"))
         require(self.margin_mm >= 0, "target.margin_mm", self.margin_mm, "0 or more")
-        # The store keeps distances of up to 254 mm.
-        ok = 0 <= self.dilation_mm <= 254 and (self.region == "scan" or self.dilation_mm <= self.margin_mm)
-        wanted = f"0 to 254, and at most target.margin_mm ({self.margin_mm:g})"
+        # The store keeps distances of up to 254 mm, each rounded up to a whole one.
+        whole = 0 <= self.dilation_mm <= 254 and self.dilation_mm == int(self.dilation_mm)
+        wanted = f"a whole number of mm, 0 to 254, and at most target.margin_mm ({self.margin_mm:g})"
+        ok = whole and (self.region == "scan" or self.dilation_mm <= self.margin_mm)
         require(ok, "target.dilation_mm", self.dilation_mm, wanted)
         wanted = "0 to 100, and 0 in the whole scan (target.region)"
         ok = 0 <= self.synthetic <= (0 if self.region == "scan" else 100)

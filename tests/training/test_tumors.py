@@ -188,10 +188,11 @@ def test_labels_and_regions_that_do_not_fit_are_refused_and_the_remedies_work(ti
     with pytest.raises(ConfigError, match="target.region is 'scan', expected reference or predicted with"):
         override(tiny_config, (both,))
     assert override(tiny_config, (both, "target.region=reference")).labels == ("background", "tumor")
-    with pytest.raises(
-        ConfigError, match=r"target.dilation_mm is 30.0, expected 0 to 254, and at most target.margin_mm"
-    ):
-        override(tiny_config, (both, "target.region=reference", "target.dilation_mm=30"))
+    for mm in ("30", "4.5"):  # Distances are kept in whole mm: 4.5 would act as 4.
+        with pytest.raises(
+            ConfigError, match=rf"dilation_mm is {float(mm)}, expected a whole number of mm, 0 to 254"
+        ):
+            override(tiny_config, (both, "target.region=reference", f"target.dilation_mm={mm}"))
     override(tiny_config, (both, "target.region=reference", "target.dilation_mm=30", "target.margin_mm=30"))
     with pytest.raises(
         ConfigError, match="loss.lesion_power is 0.5, expected 0 without a class for tumours in a box"
