@@ -1,7 +1,9 @@
 """Masks as DICOM segmentations and structure sets: every voxel is where it was, by readers that are not ours."""
 
+import os
 import shutil
 import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -181,7 +183,9 @@ def test_dciodvfy_finds_no_error(tmp_path, scan, format):
 
 
 def test_dcmqi_reads_the_same_voxels(tmp_path, scan):
-    dcmqi = shutil.which("segimage2itkimage")
+    # Beside this Python, whether its environment is on the PATH or not.
+    places = os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", "")])
+    dcmqi = shutil.which("segimage2itkimage", path=places)
     if not dcmqi:
         pytest.skip("segimage2itkimage of dcmqi is not on this machine")
     mask = some_mask(scan)
