@@ -17,7 +17,7 @@ from liverjax.pretrained.bundle import read_facts
 from liverjax.scans.intensity import doubts
 
 #: The shipped models, better ones first: without ``--model``, the first that is for a scan's modality segments it.
-NAMES: tuple[str, ...] = ("any_liver",)
+NAMES: tuple[str, ...] = ("ct_liver", "any_liver")
 #: Where their files lie, ``<name>.safetensors``: package data, which may be in an archive.
 FOLDER = importlib.resources.files("liverjax.pretrained") / "shipped"
 _AGAIN = "install liverjax again"
