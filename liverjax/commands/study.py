@@ -16,7 +16,7 @@ from liverjax.commands import study_curve, study_flags
 
 POSITIONAL = "kind"
 #: The flags that may be given without a value.
-MAY_BE_EMPTY = ("slurm", "folds")
+MAY_BE_EMPTY = ("slurm",)
 define = study_flags.define
 
 

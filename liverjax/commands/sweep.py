@@ -11,10 +11,11 @@ interrupted; after a failure the others go on, and the exit status is 1. WORKDIR
 table.csv, table.md and the plots. Several ablations of one data set may share a WORKDIR: common trials are run once.
 """
 
-import sys
 from typing import Any
 
 from absl import flags
+
+from liverjax.commands import trainings
 
 #: The flags that may be given without a value.
 MAY_BE_EMPTY = ("slurm",)
@@ -41,27 +42,19 @@ def define(values: flags.FlagValues) -> None:
 
 def run(args: flags.FlagValues) -> int:
     """Runs the sweep, or the part of it that a SLURM job does; the exit status is 1 if a command failed."""
-    from liverjax.experiments import compare, plan_sweep, run_chains, slurm
+    from liverjax.experiments import compare, plan_sweep
     from liverjax.report.ablation import ablation_report
 
     settings = {"seeds": args.seeds, "folds": args.folds, "metric": args.metric, "overrides": args.override}
     sweep = plan_sweep(args.ablation, args.config, args.dataset, args.workdir, **settings)
     if args.dry_run:
-        left = [command for command in sweep.commands() if not command.done]
-        print(*left, sep="\n")
-        print(f"{len(left)} of {len(sweep.commands())} commands are left", file=sys.stderr)
+        trainings.show_left(sweep)
         return 0
     if args.slurm is not None:
-        names = ("ablation", "config", "dataset", "workdir", "seeds", "metric")
-        words = [f"--{name}={args[name].value}" for name in names]
-        words += [f"--override={text}" for text in args.override]
-        words += [f"--folds={','.join(args.folds)}"] if args.folds else []
-        print(slurm.submit(sweep, words, args.slurm))
+        names = ("ablation", "config", "dataset", "workdir", "seeds", "metric", "folds")
+        trainings.submit(sweep, args, names, ("sweep",))
         return 0
-    chains = sweep.chains() if args.task is None else slurm.chains_of(sweep, args.task)
-    failures = run_chains(
-        chains, jobs=args.jobs, devices=args.devices, show=lambda line: print(line, flush=True)
-    )
+    failures = trainings.run(sweep, args)
     if args.task in (None, "table"):
         found = compare(sweep)
         found.save(sweep.folder)
@@ -69,7 +62,4 @@ def run(args: flags.FlagValues) -> int:
         results = {name: getattr(found, name) for name in ("metric", "rows", "scores", "trials")}
         report = ablation_report(sweep.folder, title, sweep.describe(), tables=found.tables(), **results)
         print(f"{found.text()}\n\nreport: {report}")
-    for failure in failures:
-        print(f"liverjax: error: exit status {failure.status} of: {failure.command}", file=sys.stderr)
-        print(f"liverjax: error: {failure.reason} (see {failure.command.log})", file=sys.stderr)
-    return 1 if failures else 0
+    return trainings.status(failures)
