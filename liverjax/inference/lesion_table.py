@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import logging
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,7 +10,7 @@ from typing import Any
 from liverjax.datasets.layouts import natural_key
 from liverjax.errors import InputError
 from liverjax.files import write_csv
-from liverjax.inference.volumes import USE, cell
+from liverjax.inference.volumes import USE, cell, rows_of
 from liverjax.prediction import FoundLesion
 
 _LOG = logging.getLogger("liverjax")
@@ -50,8 +49,10 @@ def write_lesions(path: pathlib.Path, records: Sequence[Mapping[str, Any]]) -> N
       path: of the table, in the folder of the masks.
       records: of `predict.Outcome.record`.
     """
+    rows: dict[str, list[dict[str, Any]]] = {}
     try:
-        rows = _rows_of(path)
+        for row in rows_of(path, COLUMNS, "lesions"):
+            rows.setdefault(row["mask"], []).append({**row, "mask": cell(row["mask"])})
     except InputError as error:
         _LOG.warning("%s", error)
         return
@@ -79,29 +80,3 @@ def _new_rows(mask: str, record: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     for facts in record.get("lesions") or [{"lesion": 0, "kept": 0}]:
         row = {name: value for name, value in facts.items() if value is not None}
         yield {"case": cell(record["id"]), "mask": cell(mask), **row, "use": USE}
-
-
-def _rows_of(path: pathlib.Path) -> dict[str, list[dict[str, Any]]]:
-    """Returns the rows of an earlier `lesions.csv` by mask, none if there is no file.
-
-    Raises:
-      InputError: it is no such file.
-    """
-    found: dict[str, list[dict[str, Any]]] = {}
-    try:
-        with open(path, encoding="utf-8", newline="") as file:
-            reader = csv.DictReader(file)
-            rows = list(reader)
-            ours = reader.fieldnames == list(COLUMNS) and all(None not in row and row["mask"] for row in rows)
-    except FileNotFoundError:
-        return {}
-    except (OSError, UnicodeDecodeError, csv.Error):
-        ours, rows = False, []
-    if not ours:
-        raise InputError(
-            f"{path}: is not a table of lesions of this library and left as it is; move it away, and the next run "
-            "writes one"
-        )
-    for row in rows:
-        found.setdefault(str(row["mask"]).removeprefix("'"), []).append(dict(row))
-    return found

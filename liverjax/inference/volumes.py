@@ -36,7 +36,7 @@ def write_volumes(path: pathlib.Path, records: Sequence[Mapping[str, Any]], tumo
       tumors: whether the networks know tumours.
     """
     try:
-        rows = _rows_of(path)
+        rows = {row["mask"]: row for row in rows_of(path, COLUMNS, "volumes")}
     except InputError as error:
         _LOG.warning("%s", error)
         return
@@ -53,11 +53,17 @@ def write_volumes(path: pathlib.Path, records: Sequence[Mapping[str, Any]], tumo
             rows[mask] = _row(id, mask, measured)
     rows |= {mask: _row(r["id"], mask, r["millilitres"]) for mask, r in done.items()}
     if rows or path.exists():
-        write_csv(path, [rows[mask] for mask in sorted(rows, key=natural_key)], COLUMNS)
+        ordered = sorted(rows, key=natural_key)
+        write_csv(path, [{**rows[mask], "mask": cell(mask)} for mask in ordered], COLUMNS)
 
 
-def _rows_of(path: pathlib.Path) -> dict[str, dict[str, Any]]:
-    """Returns the rows of an earlier `volumes.csv` by mask, none if there is no file.
+def rows_of(path: pathlib.Path, columns: Sequence[str], what: str) -> list[dict[str, Any]]:
+    """Returns the rows of an earlier table beside masks, none if there is no file.
+
+    Args:
+      path: of the table.
+      columns: that it has, "mask" among them, which loses the apostrophe of `cell`.
+      what: it is of, for the message.
 
     Raises:
       InputError: it is no such file.
@@ -66,17 +72,17 @@ def _rows_of(path: pathlib.Path) -> dict[str, dict[str, Any]]:
         with open(path, encoding="utf-8", newline="") as file:
             reader = csv.DictReader(file)
             rows = list(reader)
-            ours = reader.fieldnames == list(COLUMNS) and all(None not in row and row["mask"] for row in rows)
+            ours = reader.fieldnames == list(columns) and all(None not in row and row["mask"] for row in rows)
     except FileNotFoundError:
-        return {}
+        return []
     except (OSError, UnicodeDecodeError, csv.Error):
         ours, rows = False, []
     if not ours:
         raise InputError(
-            f"{path}: is not a table of volumes of this library and left as it is; the volumes are in the manifest; "
+            f"{path}: is not a table of {what} of this library and left as it is; the manifest has what it would say; "
             "move it away, and the next run writes one"
         )
-    return {str(row["mask"]).removeprefix("'"): dict(row) for row in rows}
+    return [{**row, "mask": str(row["mask"]).removeprefix("'")} for row in rows]
 
 
 def _row(id: str, mask: str, millilitres: Mapping[str, float]) -> dict[str, Any]:
