@@ -137,7 +137,7 @@ def spacing(config):
 
 
 def intensity_window(config):
-    """CT: the HU range; MR: the percentiles that take its place."""
+    """CT: the HU range; MR: the percentiles that take its place, and the power within them."""
     yield "config", ()
     if config.preprocess.modality == "ct":
         for low, high in ((-100, 200), (-200, 300), (-50, 150)):
@@ -145,6 +145,8 @@ def intensity_window(config):
     else:
         for low, high in ((0, 100), (1, 99), (5, 95)):
             yield f"percentiles {low} and {high}", (f"preprocess.percentiles={low},{high}",)
+        for gamma in (0.35, 0.5, 0.7, 1.0):
+            yield f"gamma {gamma}", (f"preprocess.gamma={gamma}",)
 
 
 def sampling(config):

@@ -79,6 +79,9 @@ class Preprocess:
     window: tuple[float, float] = (-160.0, 240.0)
     #: MR: the percentiles of the body's voxels in each scan that take the place of the window.
     percentiles: tuple[float, float] = (0.5, 99.5)
+    #: MR: what lies within the window, from 0 to 1, is raised to this power; below 1, dark tissue is spread and bright
+    #: tissue brought closer together.
+    gamma: float = 1.0
 
     def __post_init__(self):
         require_choice("preprocess.modality", self.modality, ("ct", "mr", "any"))
@@ -88,6 +91,7 @@ class Preprocess:
         require(ok, "preprocess.window", self.window, "two rising HU values")
         ok = len(self.percentiles) == 2 and 0 <= self.percentiles[0] < self.percentiles[1] <= 100
         require(ok, "preprocess.percentiles", self.percentiles, "two rising values in [0, 100]")
+        require(0.1 <= self.gamma <= 10, "preprocess.gamma", self.gamma, "0.1 to 10")
 
 
 @dataclasses.dataclass(frozen=True)

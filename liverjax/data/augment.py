@@ -47,11 +47,14 @@ def normalise(stored: jax.Array | np.ndarray, window: jax.Array | np.ndarray) ->
 
     Args:
       stored: the voxels, of any real type.
-      window: (N, 2) the low and the high value that become -1 and 1, as in `liverjax.scans.intensity.normalise`.
+      window: (N, 3) the low and the high value that become -1 and 1, and gamma: a `liverjax.scans.intensity.Window`
+        in units of the stored voxels.
     """
-    low, high = window[:, 0, None, None, None], window[:, 1, None, None, None]
+    low, high, gamma = (window[:, None, None, None, i] for i in range(3))
     slope = 2 / jnp.maximum(high - low, 1e-30)
-    return jnp.clip((stored[..., None] - (low + high) / 2) * slope, -1, 1)
+    linear = jnp.clip((stored[..., None] - (low + high) / 2) * slope, -1, 1)
+    # A power of 1 need not be exact.
+    return jnp.where(gamma == 1, linear, 2 * ((linear + 1) / 2) ** gamma - 1)
 
 
 def augment(key: jax.Array, images: jax.Array, labels: Any, options: Augment) -> tuple[jax.Array, Any]:

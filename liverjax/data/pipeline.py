@@ -112,13 +112,13 @@ def blank_batch(rows: int, patch: Sequence[int], *, weighted: bool = False) -> d
     Returns:
       - "image" (rows, H, W) int16, voxels as stored: `augment.normalise` scales them on the device, so that half as
         much has to be copied there;
-      - "window" (rows, 2) float32, the stored voxels that become -1 and 1;
+      - "window" (rows, 3) float32, the stored voxels that become -1 and 1, and gamma (`scans.intensity.Window`);
       - "label" (rows, H, W) uint8;
       - with ``weighted``, "pixel_weight" (rows, H, W) float32: what each pixel counts in the loss.
     """
     batch = {
         "image": np.full((rows, *patch), OUTSIDE, np.int16),
-        "window": np.zeros((rows, 2), np.float32),
+        "window": np.tile(np.float32([0, 0, 1]), (rows, 1)),
         "label": np.zeros((rows, *patch), np.uint8),
     }
     return {**batch, "pixel_weight": np.zeros((rows, *patch), np.float32)} if weighted else batch

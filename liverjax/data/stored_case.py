@@ -37,7 +37,7 @@ class StoredCase:
       patient: name of the patient; all cases of a patient go into one subset of a split.
       folder: where its arrays are.
       scale: a stored integer times this is the scan's intensity.
-      window: intensities that are normalised to -1 and 1.
+      window: how intensities are normalised.
       fingerprint: SHA-256 of the scan's files, of the mask's, and of the predicted liver's where there is one.
       liver_only: whether the mask does not distinguish tumours from the liver.
       counts: for each view (slices, 2) pixels of liver (with tumour) and of tumour on each slice.
@@ -51,7 +51,7 @@ class StoredCase:
     patient: str
     folder: pathlib.Path
     scale: float
-    window: tuple[float, float]
+    window: intensity.Window
     fingerprint: tuple[str, ...]
     liver_only: bool
     counts: dict[str, np.ndarray]
@@ -85,10 +85,10 @@ class StoredCase:
         return image[index], labels[index]
 
     @property
-    def stored_window(self) -> tuple[float, float]:
+    def stored_window(self) -> intensity.Window:
         """The window in units of the stored voxels."""
-        low, high = self.window
-        return low / self.scale, high / self.scale
+        low, high, gamma = self.window
+        return intensity.Window(low / self.scale, high / self.scale, gamma)
 
     def _open(self, name: str, dtype: type, shape: tuple[int, int, int]) -> np.memmap:
         path = self.folder / name
@@ -197,7 +197,9 @@ def open_case(folder: pathlib.Path, identity: Mapping[str, object], options: Pre
         scale=float(
             fact("scale", "1 of a CT, a number above 0 of an MR scan", lambda v: _is_scale(v, options))
         ),
-        window=options.window if quantiles is None else intensity.window_from_quantiles(quantiles, options),
+        window=intensity.Window(*options.window)
+        if quantiles is None
+        else intensity.window_from_quantiles(quantiles, options),
         fingerprint=tuple(
             fact("fingerprint", f"{('two', 'three')[texts - 2]} checksums", lambda v: _are_texts(v, texts))
         ),

@@ -200,8 +200,8 @@ class Segmenter:
         if target.region != "scan" and told.modality != "ct":
             # The window of MR is one of the whole scan, also where the networks see only a box.
             whole = to_grid(volume, options.spacing)
-        low, high = intensity_window(whole.voxels, told)
-        return normalise(on_grid.voxels, low, high), Grid(on_grid.shape, on_grid.affine)
+        window = intensity_window(whole.voxels, told)
+        return normalise(on_grid.voxels, *window), Grid(on_grid.shape, on_grid.affine)
 
     def _require_whole_scans(self) -> None:
         if self.config.target.region != "scan":

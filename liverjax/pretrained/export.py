@@ -33,7 +33,7 @@ _STEPS = {
         "resample to preprocess.spacing (mm): along each axis linear interpolation at voxel centres, with growing "
         "voxels averaged over the new voxel's width; the field of view stays centred; intensities are at least -1024",
         "scale linearly to [-1, 1] and clip: CT from preprocess.window (HU), MR from preprocess.percentiles of the "
-        "voxels above darkest + (mean - darkest) / 4",
+        "voxels above darkest + (mean - darkest) / 4; of MR then 2 ((x + 1) / 2) ^ preprocess.gamma - 1",
         "of each view take the slices: axial (z; rows y, columns x), coronal (y; rows z, columns x), sagittal (x; rows "
         "z, columns y)",
         "pad rows and columns at their ends with -1 to multiples of `multiple`",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import NamedTuple
 
 import numpy as np
 
@@ -41,15 +42,29 @@ def for_scan(options: Preprocess, voxels: np.ndarray) -> Preprocess:
     return dataclasses.replace(options, modality="ct" if _are_hu(*_shares(_sample(voxels))) else "mr")
 
 
-def intensity_window(voxels: np.ndarray, options: Preprocess) -> tuple[float, float]:
-    """Returns the intensities that become -1 and 1: CT the HU window, MR percentiles of the body's voxels.
+class Window(NamedTuple):
+    """How intensities become the network's input, by `normalise`.
+
+    Attributes:
+      low: intensity that becomes -1, as what is below.
+      high: intensity that becomes 1, as what is above.
+      gamma: power of the share of the way from ``low`` to ``high``.
+    """
+
+    low: float
+    high: float
+    gamma: float = 1.0
+
+
+def intensity_window(voxels: np.ndarray, options: Preprocess) -> Window:
+    """Returns the window of a scan: CT that in HU, MR percentiles of the body's voxels and `Preprocess.gamma`.
 
     The options are those of `for_scan`.
     """
     if options.modality == "ct":
-        return options.window
+        return Window(*options.window)
     low, high = np.percentile(_body(voxels), options.percentiles)
-    return float(low), float(high)
+    return Window(float(low), float(high), options.gamma)
 
 
 def body_quantiles(voxels: np.ndarray) -> np.ndarray:
@@ -57,14 +72,14 @@ def body_quantiles(voxels: np.ndarray) -> np.ndarray:
     return np.percentile(_body(voxels), PERCENTILES).astype(np.float64)
 
 
-def window_from_quantiles(quantiles: np.ndarray, options: Preprocess) -> tuple[float, float]:
+def window_from_quantiles(quantiles: np.ndarray, options: Preprocess) -> Window:
     """Returns the window of an MR scan from its `body_quantiles`.
 
     It is that of `intensity_window` where the percentiles are among `PERCENTILES`. Between two of them it is
     interpolated, and differs by less than the intensities at these two do.
     """
     low, high = np.interp(options.percentiles, PERCENTILES, quantiles)
-    return float(low), float(high)
+    return Window(float(low), float(high), options.gamma)
 
 
 def doubts(voxels: np.ndarray, modality: str) -> list[str]:
@@ -136,13 +151,17 @@ def _body(voxels: np.ndarray) -> np.ndarray:
     return voxels[voxels >= darkest + (counted.mean(dtype=np.float64) - darkest) / 4]
 
 
-def normalise(voxels: np.ndarray, low: float, high: float) -> np.ndarray:
-    """Returns float32 voxels of which `low` to `high` is scaled to [-1, 1], the rest clipped.
+def normalise(voxels: np.ndarray, low: float, high: float, gamma: float = 1.0) -> np.ndarray:
+    """Returns float32 voxels in [-1, 1]: 2 ((v - low) / (high - low))^gamma - 1 within a `Window`, the rest clipped.
 
-    An empty window (`low` equal to `high`, as of a constant image) gives 0 at `low`, and -1 and 1 beside it.
+    An empty window (`low` equal to `high`, as of a constant image) is taken as the middle of the scale at `low`, and -1
+    and 1 beside it.
     """
     half = max((high - low) / 2, 1e-30)
     # In place: new memory for each step would take longer than the step.
     out = np.subtract(voxels, np.float32((low + high) / 2), dtype=np.float32)
     np.divide(out, np.float32(half), out=out)
-    return np.clip(out, -1, 1, out=out)
+    np.clip(out, -1, 1, out=out)
+    if gamma != 1:
+        out = 2 * ((out + 1) / 2) ** np.float32(gamma) - 1
+    return out

@@ -151,7 +151,7 @@ def _synthetic(config: Config) -> dict[str, np.ndarray]:
     """Returns a batch of noise, with a rectangle of each class."""
     size, (rows, columns) = config.batch.size, config.batch.patch
     image = np.random.default_rng(config.seed).integers(-100, 100, (size, rows, columns), np.int16)
-    window = np.tile(np.array([-100, 100], np.float32), (size, 1))
+    window = np.tile(np.array([-100, 100, 1], np.float32), (size, 1))
     label = np.zeros((size, rows, columns), np.uint8)
     for value in range(1, len(config.labels)):
         label[:, : rows // (value + 1), : columns // (value + 1)] = value

@@ -175,8 +175,8 @@ def train_step(
 
     Args:
       state: the state before the step.
-      batch: "image" (N, H, W), voxels of any real type; "window" (N, 2) float32, the two values that become -1
-        and 1; "label" (N, H, W) uint8; of boxes "pixel_weight" (N, H, W) float32, what each pixel counts in the loss.
+      batch: "image" (N, H, W), voxels of any real type; "window" (N, 3) float32, the two values that become -1
+        and 1, and gamma; "label" (N, H, W) uint8; of boxes "pixel_weight" (N, H, W) float32, what each pixel counts in the loss.
       rate: learning rate of this step, float32 scalar.
       key: the run's typed key, the same for all steps.
       spec: what the step does.

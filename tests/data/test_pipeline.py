@@ -100,8 +100,8 @@ def test_crops_reach_both_ends_of_a_slice_that_is_larger_than_the_patch(cases):
 def test_each_row_has_the_window_of_its_case(cases):
     """MR scans: each has its own scale and window."""
     scaled = [
-        dataclasses.replace(cases[0], scale=0.02, window=(-0.5, 8.0)),
-        dataclasses.replace(cases[1], scale=3.0, window=(-900.0, 600.0)),
+        dataclasses.replace(cases[0], scale=0.02, window=intensity.Window(-0.5, 8.0, 0.5)),
+        dataclasses.replace(cases[1], scale=3.0, window=intensity.Window(-900.0, 600.0)),
     ]
     batch = blank_batch(2, scaled[0].shapes["axial"][1:])
     for row, case in enumerate(scaled):

@@ -92,7 +92,7 @@ def test_the_description_holds_what_is_needed(model, tmp_path):
     named = re.findall(
         r"(preprocess|predict)\.(\w+)", " ".join(facts["steps"]["before"] + facts["steps"]["after"])
     )
-    assert {"spacing", "window", "percentiles", "flips", "fusion", "decision"} == {
+    assert {"spacing", "window", "percentiles", "gamma", "flips", "fusion", "decision"} == {
         field for _, field in named
     }
     assert all(field in facts["config"][group] for group, field in named)

@@ -15,10 +15,22 @@ from liverjax.scans import intensity, nifti
 def test_the_window_of_a_ct_is_the_one_asked_for():
     voxels = np.array([-1024, -160, 40, 240, 3000], np.float32)
     window = intensity.intensity_window(voxels, Preprocess())
-    assert window == (-160, 240)
+    assert window == (-160, 240, 1)
     normalised = intensity.normalise(voxels, *window)
     assert normalised.dtype == np.float32
     assert normalised.tolist() == [-1, -1, 0, 1, 1]
+
+
+def test_gamma_is_of_mr_alone():
+    voxels = np.array([-10, 0, 25, 100, 200], np.float32)
+    # sqrt(1/4) = 1/2, which is the middle of -1 and 1; the ends stay, and what is beyond is clipped.
+    assert intensity.normalise(voxels, 0, 100, 0.5).tolist() == [-1, -1, 0, 1, 1]
+    for modality, gamma in (("ct", 1.0), ("mr", 0.5), ("any", 0.5)):
+        options = Preprocess(modality=modality, gamma=0.5)
+        assert intensity.intensity_window(abdomen(), intensity.for_scan(options, abdomen())).gamma == gamma
+        if modality != "ct":
+            quantiles = intensity.body_quantiles(abdomen())
+            assert intensity.window_from_quantiles(quantiles, options).gamma == gamma
 
 
 def abdomen():
@@ -30,7 +42,7 @@ def abdomen():
 
 
 def test_the_window_of_an_mr_scan_is_of_its_body():
-    low, high = intensity.intensity_window(abdomen(), Preprocess(modality="mr", percentiles=(1, 99)))
+    low, high, _ = intensity.intensity_window(abdomen(), Preprocess(modality="mr", percentiles=(1, 99)))
     # A quarter of the mean is (0.48 * 270 + 0.52 * 3.8) / 4 = 33; above it the body is uniform up to 520.
     assert low == pytest.approx(33 + 0.01 * 487, abs=3)
     assert high == pytest.approx(33 + 0.99 * 487, abs=3)
@@ -48,7 +60,7 @@ def test_the_window_of_ordinary_scans_is_that_of_the_plain_mean(real_data):
         darkest = float(voxels.min())
         body = voxels[voxels >= darkest + (voxels.mean(dtype=np.float64) - darkest) / 4]
         expected = np.percentile(body, (0.5, 99.5))
-        assert intensity.intensity_window(voxels, Preprocess(modality="mr")) == tuple(expected)
+        assert intensity.intensity_window(voxels, Preprocess(modality="mr")) == (*expected, 1)
 
 
 @pytest.mark.parametrize("artefact", [1e5, 1e9, 4e9])
@@ -70,7 +82,7 @@ def test_quantiles_give_the_window_of_any_percentiles(low, high):
     expected = intensity.intensity_window(abdomen(), options)
     quantiles = intensity.body_quantiles(abdomen())
     for q, ours, exact in zip(
-        (low, high), intensity.window_from_quantiles(quantiles, options), expected, strict=True
+        (low, high), intensity.window_from_quantiles(quantiles, options)[:2], expected[:2], strict=True
     ):
         place = np.searchsorted(intensity.PERCENTILES, q)
         if q in intensity.PERCENTILES:
@@ -93,8 +105,8 @@ def test_scale_and_offset_of_an_mr_scan_do_not_matter(scale, offset):
 @pytest.mark.parametrize("modality", ["ct", "mr"])
 def test_a_constant_image_is_finite(value, modality):
     voxels = np.full((3, 3, 3), value, np.float32)
-    low, high = intensity.intensity_window(voxels, Preprocess(modality=modality))
-    normalised = intensity.normalise(voxels, low, high)
+    window = intensity.intensity_window(voxels, Preprocess(modality=modality))
+    normalised = intensity.normalise(voxels, *window)
     assert np.isfinite(normalised).all()
     assert np.abs(normalised).max() <= 1
     if modality == "mr":

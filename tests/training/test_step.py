@@ -30,7 +30,7 @@ def _batch(rows=4):
     random = np.random.default_rng(0)
     return {
         "image": random.integers(-100, 100, (rows, 8, 8)).astype(np.int16),
-        "window": np.tile(np.float32([-100, 100]), (rows, 1)),
+        "window": np.tile(np.float32([-100, 100, 1]), (rows, 1)),
         "label": random.integers(0, 2, (rows, 8, 8)).astype(np.uint8),
     }
 

@@ -56,7 +56,7 @@ def test_dice_is_the_mean_of_cases_and_detection_that_of_lesions_and_slices():
     counts = [[1, 1, 1, 1], [1, 1, 1, 1], [1, 1, 1, 0], [1, 1, 1, 1]]
     batch = {
         "image": np.int16(image)[:, None],
-        "window": np.float32([[-1, 1]] * 4),
+        "window": np.float32([[-1, 1, 1]] * 4),
         "label": np.uint8(label)[:, None],
         "lesion": np.int32(lesion)[:, None],
         "case": np.int32([0, 0, 1, 0]),
@@ -89,7 +89,7 @@ def test_a_step_learns_nothing_from_pixels_that_do_not_count(boxed):
     random = np.random.default_rng(0)
     batch = {
         "image": random.integers(-100, 100, (4, 16, 16)).astype(np.int16),
-        "window": np.float32([[-100, 100]] * 4),
+        "window": np.float32([[-100, 100, 1]] * 4),
         "label": random.integers(0, 2, (4, 16, 16)).astype(np.uint8),
         "pixel_weight": np.zeros((4, 16, 16), np.float32),
     }
