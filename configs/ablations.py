@@ -146,7 +146,8 @@ def intensity_window(config):
         for low, high in ((0, 100), (1, 99), (5, 95)):
             yield f"percentiles {low} and {high}", (f"preprocess.percentiles={low},{high}",)
         for gamma in (0.35, 0.5, 0.7, 1.0):
-            yield f"gamma {gamma}", (f"preprocess.gamma={gamma}",)
+            if gamma != config.preprocess.gamma:
+                yield f"gamma {gamma}", (f"preprocess.gamma={gamma}",)
 
 
 def sampling(config):
