@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from absl import flags
 
     from liverjax.datasets.case import Case
-    from liverjax.inference import Cascade, Segmenter
+    from liverjax.inference import Cascade, Outcome, Segmenter
 
 
 def segment(
@@ -21,7 +22,7 @@ def segment(
     """Segments cases and writes the manifest, also of an interrupted run; returns 1 if a case failed, else 0.
 
     Args:
-      args: flags of `liverjax predict`: --output, --shard, --tumor_model, --quiet.
+      args: flags of `liverjax predict`: --output, --shard, --share, --tumor_model, --quiet.
       model: the model.
       source: where it is from, for the manifest.
       cases: the cases.
@@ -29,17 +30,28 @@ def segment(
     """
     from liverjax.inference import outputs
     from liverjax.inference.predict import predict_cases
+    from liverjax.inference.sharing import Sharing, fingerprint
 
-    records, line = [], ""
-    try:
-        with tqdm(total=len(cases), desc="predict", unit="case", disable=args.quiet) as bar:
-            for outcome in predict_cases(model, cases, args.output, **settings):
-                bar.update()
-                records.append(outcome.record())
-                if outcome.error:
-                    bar.write(f"liverjax: error: {' '.join(str(outcome.error).split())}", file=sys.stderr)
-    finally:
-        line = outputs.write_manifest(args.output, args.shard, model, records, source, args.tumor_model)
+    records, line, shard = [], "", "1/1" if args.share else args.shard
+    with contextlib.ExitStack() as stack:
+        share = None
+        if args.share:
+            chosen = fingerprint(model, settings["extras"], settings["format"], args.runtime)
+            share = stack.enter_context(Sharing(args.output, cases, chosen))
+
+        def predict(some: Sequence[Case]) -> Generator[Outcome]:
+            return predict_cases(model, some, args.output, share=share, **settings)
+
+        try:
+            with tqdm(total=len(cases), desc="predict", unit="case", disable=args.quiet) as bar:
+                for outcome in share.outcomes(predict) if share else predict(cases):
+                    bar.update()
+                    records.append(outcome.record())
+                    if outcome.error:
+                        bar.write(f"liverjax: error: {' '.join(str(outcome.error).split())}", file=sys.stderr)
+        finally:
+            with share.ending(records) if share else contextlib.nullcontext(records) as written:
+                line = outputs.write_manifest(args.output, shard, model, written, source, args.tumor_model)
     if not args.quiet:
         print(line)
     if (failed := sum(record["status"] == "failed" for record in records)) and len(cases) > 1:
