@@ -176,16 +176,16 @@ def test_processes_with_other_settings_do_not_share(share, three, tmp_path, tiny
     assert settings != fingerprint(model.with_options(None, ["predict.fill_holes=false"]), predict.MASKS_ONLY)
     assert share()[0] == 0
     mask = tmp_path / "out" / "a.nii.gz"
+    record = {**_manifest(tmp_path / "out")["cases"][0], "status": "done"}
     with Sharing(tmp_path / "out", find_cases(three), settings) as one:
-        one.note({"id": "a", "mask": str(mask), "status": "done"}, mask)
+        one.note(record, mask)
         status, error = share("--config.predict.fill_holes=false")
         assert status == 1 and "masks here are of another model or other options, such as that of case a" in error
         # Its remedies.
         assert share("--config.predict.fill_holes=false", output="another")[0] == 0
         assert share()[0] == 0
     with Sharing(tmp_path / "out", find_cases(three), "other") as one:
-        one.note({"id": "a", "mask": str(mask), "status": "done"}, mask)
-        one._held.clear()
+        one.note(record, mask)
         assert share()[0] == 1
         shutil.rmtree(tmp_path / "out" / ".sharing")
         assert share()[0] == 0
@@ -225,14 +225,14 @@ def test_one_mask_file_is_not_shared(share, three, tmp_path):
     assert share(output="folder") == (0, "")
 
 
-def test_without_locks_every_case_is_predicted_all_the_same(share, tmp_path, monkeypatch):
+def test_without_locks_every_case_is_predicted_all_the_same(share, tmp_path, monkeypatch, caplog):
     def refuse(*_):
         raise OSError(errno.ENOLCK, "No locks available")
 
     with monkeypatch.context() as context:
         context.setattr(fcntl, "flock", refuse)
-        status, error = share("--shard=2/3")
-    assert status == 0 and "has no locks: processes may predict the same cases; give each a --shard" in error
+        assert share("--shard=2/3")[0] == 0
+    assert "has no locks: processes may predict the same cases; give each a --shard" in caplog.text
     assert len(list((tmp_path / "out").glob("*.nii.gz"))) == 3
 
 
