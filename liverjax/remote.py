@@ -138,11 +138,16 @@ class RemoteFolder:
         """Returns the contents of small files, read at the same time. Raises as `local_copy`."""
         with self._named():
             system, root = self._system()
-            paths = [f"{root.rstrip('/')}/{name}" for name in names]
+            paths = {f"{root.rstrip('/')}/{name}": name for name in names}
             system.invalidate_cache()
-            found = system.cat(paths, on_error="raise")
-            # Of one path some file systems return the content itself.
-            return [found] if isinstance(found, bytes) else [found[path] for path in paths]
+            found = system.cat(list(paths), on_error="return") if paths else {}
+        if not isinstance(found, dict):  # Of one path some file systems return the content itself.
+            found = dict.fromkeys(paths, found)
+        for path, name in paths.items():
+            with self._named(name):
+                if isinstance(found[path], Exception):
+                    raise found[path]
+        return [found[path] for path in paths]
 
     def fetch(self, name: str, file: pathlib.Path, *, size: int | None = None, digest: str = "") -> None:
         """Copies a file, atomically.
