@@ -34,7 +34,7 @@ _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://|(gs|s3|az|abfss?|hdfs|https?|
 
 
 def address_of(path: str | os.PathLike) -> str:
-    """Returns an address such as ``gs://bucket/run`` as it was typed, also of a path, which has lost a slash; else ""."""
+    """Returns an address such as ``gs://bucket/run`` as it was typed, "" of other texts; a path has lost a slash of it."""
     text = os.fspath(path)
     if not _ADDRESS.match(text):
         return ""
@@ -60,7 +60,9 @@ def local_path(path: str | os.PathLike, what: str) -> pathlib.Path:
             if address.startswith("gs:")
             else "mount it, or copy it here"
         )
-        raise InputError(f"{what}: {address} is an address, expected a file or folder of this machine; {mount}")
+        raise InputError(
+            f"{what}: {address} is an address, expected a file or folder of this machine; {mount}"
+        )
     return pathlib.Path(path)
 
 

@@ -1,4 +1,4 @@
-"""Files of object stores, ``gs://`` and ``s3://`` or any address that fsspec knows, copied into a cache of this machine.
+"""Files of object stores (``gs://``, ``s3://``, any address that fsspec knows), copied into a cache of this machine.
 
 The cache is the folder that ``LIVERJAX_CACHE`` names, else ``~/.cache/liverjax``. Before a copy is used, size and tag
 (ETag, generation, times) of each object are compared with those it was copied with, and the SHA-256 of the copy with
@@ -28,7 +28,16 @@ _CREDENTIALS = {
     "s3": "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE",
 }
 #: Words of an error that say that it is one of permission: each library has classes of its own.
-_FORBIDDEN = ("credential", "forbidden", "unauthorized", "access denied", "accessdenied", "401", "403", "anonymous")
+_FORBIDDEN = (
+    "credential",
+    "forbidden",
+    "unauthorized",
+    "access denied",
+    "accessdenied",
+    "401",
+    "403",
+    "anonymous",
+)
 _ON_THIS_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 #: How often a folder is read anew that changes while it is copied.
 _TRIES = 3
@@ -70,7 +79,9 @@ def local_copy(path: str | os.PathLike, what: str, *, without: Sequence[str] = (
             _bring_up_to_date(remote, listing, copy, place / "copied.json")
             if remote.listing(without) == listing:
                 return copy
-    raise InputError(f"{what}: {address} changes while it is copied, expected files that stay; try again later")
+    raise InputError(
+        f"{what}: {address} changes while it is copied, expected files that stay; try again later"
+    )
 
 
 def _bring_up_to_date(
@@ -128,7 +139,9 @@ class RemoteFolder:
             if not found:
                 raise FileNotFoundError(root)
         start = len(root.rstrip("/")) + 1
-        files = {name[start:]: _identity(facts) for name, facts in sorted(found.items()) if not name.endswith("/")}
+        files = {
+            name[start:]: _identity(facts) for name, facts in sorted(found.items()) if not name.endswith("/")
+        }
         for name in files:
             if not name or name.startswith("/") or ".." in name.split("/"):
                 raise InputError(f"{self.what}: {self.address} holds {name!r}, expected paths within it")
@@ -140,7 +153,7 @@ class RemoteFolder:
             system, root = self._system()
             paths = {f"{root.rstrip('/')}/{name}": name for name in names}
             system.invalidate_cache()
-            found = system.cat(list(paths), on_error="return") if paths else {}
+            found: Any = system.cat(list(paths), on_error="return") if paths else {}
         if not isinstance(found, dict):  # Of one path some file systems return the content itself.
             found = dict.fromkeys(paths, found)
         for path, name in paths.items():

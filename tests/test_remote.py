@@ -63,7 +63,9 @@ def test_a_bundle_is_copied_once_and_again_when_either_end_changes(memory, file,
     fetched = []
     fetch = remote.RemoteFolder.fetch
     monkeypatch.setattr(
-        remote.RemoteFolder, "fetch", lambda self, name, *a, **k: fetched.append(name) or fetch(self, name, *a, **k)
+        remote.RemoteFolder,
+        "fetch",
+        lambda self, name, *a, **k: fetched.append(name) or fetch(self, name, *a, **k),
     )
     config = liverjax.load_model(file).config
     for _ in range(2):
@@ -111,9 +113,13 @@ def test_an_address_predicts_what_the_file_predicts(memory, file, phantom_scans,
 
 
 def test_an_address_that_is_wrong_is_told_in_a_line_with_a_remedy(memory, file):
-    with pytest.raises(InputError, match="nothing.safetensors does not exist, .*; verify the names of bucket"):
+    with pytest.raises(
+        InputError, match="nothing.safetensors does not exist, .*; verify the names of bucket"
+    ):
         liverjax.load_model("memory://bucket/nothing.safetensors")
-    with pytest.raises(InputError, match=r"nonsense://b/x cannot be read \(Protocol not known.*\); verify the address"):
+    with pytest.raises(
+        InputError, match=r"nonsense://b/x cannot be read \(Protocol not known.*\); verify the address"
+    ):
         liverjax.load_model("nonsense://b/x")
     # The remedy of both.
     memory.put_file(str(file), "/bucket/model.safetensors")
@@ -145,7 +151,9 @@ def test_files_that_change_while_they_are_copied_are_not_mixed(memory, file, mon
 def test_what_comes_short_is_told(memory, tmp_path):
     memory.pipe_file("/bucket/file", b"12345")
     folder = remote.RemoteFolder("memory://bucket/file", "--model")
-    with pytest.raises(InputError, match="--model: memory://bucket/file: 5 bytes came, expected 6; try again"):
+    with pytest.raises(
+        InputError, match="--model: memory://bucket/file: 5 bytes came, expected 6; try again"
+    ):
         folder.fetch("", tmp_path / "copy", size=6)
     with pytest.raises(InputError, match="not as it was written"):
         folder.fetch("", tmp_path / "copy", digest="0" * 64)
@@ -180,7 +188,9 @@ def test_the_cache_is_where_the_variables_say(monkeypatch, tmp_path):
 
 @contextlib.contextmanager
 def _server(*command, port, path):
-    process = subprocess.Popen([sys.executable, *command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [sys.executable, *command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     try:
         for _ in range(300):
             assert process.poll() is None
@@ -206,7 +216,9 @@ def s3_server():
     for package in ("moto", "s3fs", "flask"):
         pytest.importorskip(package, reason=f"package {package} is not installed")
     port = _free_port()
-    with _server("-m", "moto.server", "-H", "127.0.0.1", "-p", str(port), port=port, path="/moto-api/") as place:
+    with _server(
+        "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port), port=port, path="/moto-api/"
+    ) as place:
         yield place
 
 
@@ -235,7 +247,9 @@ def test_a_run_and_a_bundle_of_s3(s3, tiny_run, file, tmp_path):
     there = liverjax.load_model("s3://bucket/run")
     assert there.about["checkpoints"] == here.about["checkpoints"]
     for view in here.config.views:
-        for one, two in zip(here.trained(view)[1]["params"].items(), there.trained(view)[1]["params"].items(), strict=True):
+        for one, two in zip(
+            here.trained(view)[1]["params"].items(), there.trained(view)[1]["params"].items(), strict=True
+        ):
             assert str(one) == str(two)
     assert liverjax.load_model("s3://bucket/model.safetensors").config.views == here.config.views
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").rglob("*.safetensors")}
@@ -245,14 +259,18 @@ def test_a_run_and_a_bundle_of_s3(s3, tiny_run, file, tmp_path):
 
 def test_s3_without_bucket_or_credentials_is_told_and_works_with_them(s3, file, monkeypatch):
     s3.put_file(str(file), "bucket/model.safetensors")
-    with pytest.raises(InputError, match="the model: s3://another/x does not exist, .*; verify the names of bucket"):
+    with pytest.raises(
+        InputError, match="the model: s3://another/x does not exist, .*; verify the names of bucket"
+    ):
         liverjax.load_model("s3://another/x")
     with monkeypatch.context() as without:
         for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
             without.delenv(name)
         without.setenv("HOME", "/nonexistent")
         type(s3).clear_instance_cache()
-        with pytest.raises(InputError, match="may not be read .*; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"):
+        with pytest.raises(
+            InputError, match="may not be read .*; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+        ):
             liverjax.load_model("s3://bucket/model.safetensors")
     type(s3).clear_instance_cache()
     assert liverjax.load_model("s3://bucket/model.safetensors")
@@ -262,7 +280,9 @@ def test_a_server_that_does_not_answer_is_told(s3, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{_free_port()}")
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     type(s3).clear_instance_cache()
-    with pytest.raises(InputError, match=r"cannot be read \(.*\); verify the address, and that this machine reaches"):
+    with pytest.raises(
+        InputError, match=r"cannot be read \(.*\); verify the address, and that this machine reaches"
+    ):
         liverjax.load_model("s3://bucket/model.safetensors")
 
 
@@ -271,7 +291,8 @@ def test_a_store_of_s3_has_the_arrays_of_the_folder(s3, tiny_config):
 
     s3.put(tiny_config.store, "bucket/store", recursive=True)
     here, there = (
-        open_store(place, tiny_config.preprocess, tiny_config.target) for place in (tiny_config.store, "s3://bucket/store")
+        open_store(place, tiny_config.preprocess, tiny_config.target)
+        for place in (tiny_config.store, "s3://bucket/store")
     )
     assert [case.id for case in here.cases] == [case.id for case in there.cases]
     for one, two in zip(here.cases[:2], there.cases[:2], strict=True):
@@ -289,7 +310,10 @@ def test_a_bundle_of_google_storage(file, monkeypatch, tmp_path):
         gcsfs.GCSFileSystem.clear_instance_cache()
         gcsfs.GCSFileSystem().put_file(str(file), "bucket/models/model.safetensors")
         for _ in range(2):
-            assert liverjax.load_model("gs://bucket/models/model.safetensors").config == liverjax.load_model(file).config
+            assert (
+                liverjax.load_model("gs://bucket/models/model.safetensors").config
+                == liverjax.load_model(file).config
+            )
         with pytest.raises(InputError, match="gs://bucket/other does not exist"):
             liverjax.load_model("gs://bucket/other")
         gcsfs.GCSFileSystem.clear_instance_cache()

@@ -1,9 +1,10 @@
-"""Many cases with one model, as `liverjax predict` shows them: a bar, a line for each error, the manifest."""
+"""Many cases with one model, as `liverjax predict` shows them: a bar or lines, a line for each error, the manifest."""
 
 from __future__ import annotations
 
 import contextlib
 import sys
+import time
 from collections.abc import Generator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
 
     from liverjax.datasets.case import Case
     from liverjax.inference import Cascade, Outcome, Segmenter
+
+#: Seconds between two lines on the progress, where there is no terminal but the file of a batch system.
+EVERY_S = 30.0
 
 
 def segment(
@@ -31,6 +35,7 @@ def segment(
     from liverjax.inference import outputs
     from liverjax.inference.predict import predict_cases
     from liverjax.inference.sharing import Sharing, fingerprint
+    from liverjax.training.logs import shows_bars
 
     records, line, shard = [], "", "1/1" if args.share else args.shard
     with contextlib.ExitStack() as stack:
@@ -43,10 +48,20 @@ def segment(
             return predict_cases(model, some, args.output, share=share, **settings)
 
         try:
-            with tqdm(total=len(cases), desc="predict", unit="case", disable=args.quiet) as bar:
+            bars = shows_bars()
+            printed = began = time.monotonic()
+            with tqdm(total=len(cases), desc="predict", unit="case", disable=args.quiet or not bars) as bar:
                 for outcome in share.outcomes(predict) if share else predict(cases):
                     bar.update()
                     records.append(outcome.record())
+                    if not (args.quiet or bars) and time.monotonic() - printed >= EVERY_S:
+                        printed = time.monotonic()
+                        pace = f"{(printed - began) / len(records):.2f} s a case"
+                        print(
+                            f"predict: {len(records)} of {len(cases)} cases, {pace}",
+                            file=sys.stderr,
+                            flush=True,
+                        )
                     if outcome.error:
                         bar.write(f"liverjax: error: {' '.join(str(outcome.error).split())}", file=sys.stderr)
         finally:

@@ -1,8 +1,8 @@
 """A store at an address (``s3://bucket/store``): its facts are copied when it is opened, its arrays as they are needed.
 
-An array is read from its copy in the cache (`liverjax.remote`), which is verified with the checksum of ``case.json``
-when it is made. All stores of the cache together stay below ``LIVERJAX_CACHE_GB`` gigabytes (100): the arrays that were not
-opened for the longest time give way. So a bound that is smaller than the store costs transfers, and no correctness.
+An array is read from its copy in the cache (`liverjax.remote`), which is verified, when it is made, with the checksum of
+``case.json``. All stores of the cache together stay below ``LIVERJAX_CACHE_GB`` gigabytes (100): arrays that were not
+opened for longest give way. So a bound that is smaller than the store costs transfers, and no correctness.
 """
 
 from __future__ import annotations
@@ -59,7 +59,9 @@ class RemoteArrays:
             if path.exists():  # Another process has copied it meanwhile.
                 return
             try:
-                RemoteFolder(self.address, "the store").fetch(path.name, path, digest=self.checksums[path.name])
+                RemoteFolder(self.address, "the store").fetch(
+                    path.name, path, digest=self.checksums[path.name]
+                )
             except OSError as error:
                 raise InputError(
                     f"{path}: cannot be written ({error.strerror or error}); free some space, or set LIVERJAX_CACHE to "
@@ -84,7 +86,9 @@ def copy_facts(address: str) -> pathlib.Path:
         if not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
             return folder  # `open_store` says what is wrong with it.
         names = [name for name in names if name not in ("", ".", "..") and "/" not in name]
-        for name, facts in zip(names, remote.read([f"cases/{name}/case.json" for name in names]), strict=True):
+        for name, facts in zip(
+            names, remote.read([f"cases/{name}/case.json" for name in names]), strict=True
+        ):
             place = folder / "cases" / name
             with contextlib.suppress(OSError):
                 if (place / "case.json").read_bytes() != facts:
@@ -106,7 +110,11 @@ def with_remote_arrays(case: StoredCase, address: str, region: str) -> StoredCas
     """
     path, names = case.folder / "case.json", array_names(region)
     checksums = require(
-        path, read_facts(path), "sha256", "a checksum of each array", lambda value: _are_checksums(value, names)
+        path,
+        read_facts(path),
+        "sha256",
+        "a checksum of each array",
+        lambda value: _are_checksums(value, names),
     )
     place = f"{address.rstrip('/')}/cases/{case.id}"
     return dataclasses.replace(case, remote=RemoteArrays(place, {name: checksums[name] for name in names}))

@@ -107,7 +107,9 @@ def open_store(folder: str | os.PathLike, preprocess: Preprocess, target: Target
     identity = require(path, index, "identity", "an object", lambda value: isinstance(value, dict))
     changed = _differences(identity, store_identity(preprocess, target))
     if changed:
-        raise ConfigError(f"store {address or folder} was prepared with other values of the config: {changed}")
+        raise ConfigError(
+            f"store {address or folder} was prepared with other values of the config: {changed}"
+        )
     names = require(path, index, "cases", "a list of different case ids", _are_ids)
     cases = tuple(open_case(folder / "cases" / name, identity, preprocess) for name in names)
     if address:

@@ -143,7 +143,9 @@ class Sharing:
                         yield outcome
             left = taken
             if left and not told:
-                _LOG.warning("waiting for %d cases that other processes predict, such as %s", len(left), left[0].id)
+                _LOG.warning(
+                    "waiting for %d cases that other processes predict, such as %s", len(left), left[0].id
+                )
                 told = True
             if left:
                 time.sleep(POLL_S)
@@ -234,7 +236,9 @@ class Sharing:
             for id, record in own.items():
                 if record["status"] == "failed" or id not in found:
                     found[id] = record
-            strangers = [r["id"] for r in self._records(ours=False) if own.get(r["id"], {}).get("status") == "skipped"]
+            strangers = [
+                r["id"] for r in self._records(ours=False) if own.get(r["id"], {}).get("status") == "skipped"
+            ]
             if strangers:
                 _LOG.warning(
                     "%d masks were written meanwhile with another model or other options, such as that of case %s; the "

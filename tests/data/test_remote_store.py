@@ -14,8 +14,8 @@ from liverjax.data import remote_store, stored_case
 from liverjax.data.store import open_store
 from liverjax.errors import ConfigError, InputError
 from liverjax.remote import RemoteFolder
-from liverjax.training.loop import train
 from liverjax.training.logs import read_log
+from liverjax.training.loop import train
 from liverjax.views import VIEWS
 
 fsspec = pytest.importorskip("fsspec", reason="liverjax[cloud] is not installed")
@@ -67,7 +67,9 @@ def test_an_opened_store_has_facts_and_no_arrays_until_they_are_read(opened, tin
 def test_an_array_is_copied_once(opened, memory, monkeypatch):
     fetched = []
     fetch = RemoteFolder.fetch
-    monkeypatch.setattr(RemoteFolder, "fetch", lambda self, name, *a, **k: fetched.append(name) or fetch(self, name, *a, **k))
+    monkeypatch.setattr(
+        RemoteFolder, "fetch", lambda self, name, *a, **k: fetched.append(name) or fetch(self, name, *a, **k)
+    )
     for _ in range(3):
         opened().cases[0].image("axial")
     assert fetched == ["axial.npy"]
@@ -77,7 +79,9 @@ def test_a_damaged_array_is_refused_until_it_is_copied_there_again(opened, memor
     place = f"/bucket/store/cases/{opened().cases[0].id}/axial.npy"
     sound = memory.cat_file(place)
     memory.pipe_file(place, sound[:-1] + bytes([sound[-1] ^ 1]))
-    with pytest.raises(InputError, match=r"memory://bucket/store/.*axial.npy: not as it was written .*; copy the file"):
+    with pytest.raises(
+        InputError, match=r"memory://bucket/store/.*axial.npy: not as it was written .*; copy the file"
+    ):
         opened().cases[0].image("axial")
     memory.rm_file(place)
     with pytest.raises(InputError, match="axial.npy does not exist"):
@@ -101,9 +105,13 @@ def test_a_case_that_was_prepared_anew_is_not_read_from_its_old_copy(opened, mem
     assert np.array_equal(opened().cases[0].image("axial"), changed)
 
 
-def test_the_cache_keeps_to_its_bound_and_the_arrays_are_right(opened, tiny_config, tmp_path, monkeypatch, caplog):
+def test_the_cache_keeps_to_its_bound_and_the_arrays_are_right(
+    opened, tiny_config, tmp_path, monkeypatch, caplog
+):
     here = open_store(tiny_config.store, tiny_config.preprocess, tiny_config.target)
-    one = sum(array.nbytes + 128 for case in here.cases[:1] for array in (case.image("axial"), case.labels("axial")))
+    one = sum(
+        array.nbytes + 128 for case in here.cases[:1] for array in (case.image("axial"), case.labels("axial"))
+    )
     bound = 2.5 * one
     monkeypatch.setenv("LIVERJAX_CACHE_GB", f"{bound / 1e9:.9f}")
     there = opened()
@@ -158,7 +166,9 @@ def test_an_array_that_another_process_removes_is_copied_again(opened, monkeypat
 @pytest.mark.parametrize("wrong", ["nan", "0", "-1", "many", "1e3"])
 def test_a_bound_that_is_none_is_corrected_as_the_message_says(opened, monkeypatch, wrong):
     monkeypatch.setenv("LIVERJAX_CACHE_GB", wrong)
-    with pytest.raises(InputError, match=r"LIVERJAX_CACHE_GB is .*, expected gigabytes, a number above 0, such as 100"):
+    with pytest.raises(
+        InputError, match=r"LIVERJAX_CACHE_GB is .*, expected gigabytes, a number above 0, such as 100"
+    ):
         opened()
     monkeypatch.setenv("LIVERJAX_CACHE_GB", "100")
     assert opened().cases[0].image("axial").any()
@@ -172,7 +182,9 @@ def test_a_full_disk_is_told_and_another_folder_serves(opened, tmp_path, monkeyp
 
     with monkeypatch.context() as context:
         context.setattr(RemoteFolder, "fetch", full)
-        with pytest.raises(InputError, match=r"axial.npy: cannot be written \(No space .*or set LIVERJAX_CACHE to"):
+        with pytest.raises(
+            InputError, match=r"axial.npy: cannot be written \(No space .*or set LIVERJAX_CACHE to"
+        ):
             case.image("axial")
     monkeypatch.setenv("LIVERJAX_CACHE", str(tmp_path / "another"))
     assert opened().cases[0].image("axial").any()
@@ -182,10 +194,12 @@ def test_what_is_no_store_is_told(opened, memory, tiny_config):
     other = dataclasses.replace(tiny_config.preprocess, spacing=(4.0, 4.0, 4.0))
     with pytest.raises(ConfigError, match="store memory://bucket/store was prepared with other values"):
         open_store(ADDRESS, other, tiny_config.target)
-    with pytest.raises(InputError, match="memory://bucket/none/index.json does not exist, .*; verify the names"):
+    with pytest.raises(
+        InputError, match="memory://bucket/none/index.json does not exist, .*; verify the names"
+    ):
         open_store("memory://bucket/none", tiny_config.preprocess, tiny_config.target)
     facts = json.loads(memory.cat_file("/bucket/store/cases/phantom_000/case.json"))
-    for broken in ({**facts, "sha256": {}}, {**facts, "sha256": {name: "../x" for name in facts["sha256"]}}):
+    for broken in ({**facts, "sha256": {}}, {**facts, "sha256": dict.fromkeys(facts["sha256"], "../x")}):
         memory.pipe_file("/bucket/store/cases/phantom_000/case.json", json.dumps(broken).encode())
         with pytest.raises(InputError, match="sha256 is .*, expected a checksum of each array"):
             opened()
@@ -206,7 +220,9 @@ def test_training_from_an_address_is_training_from_the_folder(tiny_config, tmp_p
     ]
     assert losses[0] == losses[1] and len(losses[0]) == 4
     shutil.rmtree(tmp_path / "cache")
-    train(dataclasses.replace(config, store=ADDRESS), tmp_path / "there", quiet=True)  # Finished: no array is needed.
+    train(
+        dataclasses.replace(config, store=ADDRESS), tmp_path / "there", quiet=True
+    )  # Finished: no array is needed.
     assert not _arrays(tmp_path)
 
 

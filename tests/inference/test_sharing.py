@@ -15,7 +15,7 @@ import pytest
 
 from liverjax.commands.dispatch import main
 from liverjax.datasets.layouts import find_cases
-from liverjax.errors import InputError, LiverjaxError
+from liverjax.errors import LiverjaxError
 from liverjax.inference import predict, sharing
 from liverjax.inference.sharing import DONE, TAKEN, Sharing, fingerprint
 from liverjax.pretrained import load_model
@@ -59,7 +59,9 @@ def test_forty_cases_by_two_processes_one_of_which_is_killed(tiny_run, phantom_s
     words = ["predict", f"--model={tiny_run}", "-i", str(tmp_path / "scans"), "--quiet", "-o"]
     out = tmp_path / "out"
     command = [sys.executable, "-m", "liverjax", *words, str(out), "--share"]
-    started = [subprocess.Popen([*command, f"--shard={i}/2"], stderr=subprocess.PIPE, text=True) for i in (1, 2)]
+    started = [
+        subprocess.Popen([*command, f"--shard={i}/2"], stderr=subprocess.PIPE, text=True) for i in (1, 2)
+    ]
     victim, other = started
 
     def lines():
@@ -180,7 +182,10 @@ def test_processes_with_other_settings_do_not_share(share, three, tmp_path, tiny
     with Sharing(tmp_path / "out", find_cases(three), settings) as one:
         one.note(record, mask)
         status, error = share("--config.predict.fill_holes=false")
-        assert status == 1 and "masks here are of another model or other options, such as that of case a" in error
+        assert (
+            status == 1
+            and "masks here are of another model or other options, such as that of case a" in error
+        )
         # Its remedies.
         assert share("--config.predict.fill_holes=false", output="another")[0] == 0
         assert share()[0] == 0

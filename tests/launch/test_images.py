@@ -51,13 +51,17 @@ def test_a_prediction_on_kubernetes_is_one_command_for_all_pods():
     assert spec["completionMode"] == "Indexed"
     # The shell gives its place to the command, which so gets SIGTERM.
     assert words.startswith("exec liverjax predict --share ") and container["command"] == ["sh", "-c"]
-    names = {r["onExitCodes"]["containerName"] for r in spec["podFailurePolicy"]["rules"] if "onExitCodes" in r}
+    names = {
+        r["onExitCodes"]["containerName"] for r in spec["podFailurePolicy"]["rules"] if "onExitCodes" in r
+    }
     assert names == {container["name"]} and spec["template"]["spec"]["restartPolicy"] == "Never"
 
 
 def test_kubernetes_takes_the_jobs():
     """By the schemas of Kubernetes; that of a JobSet is none of them, but what it holds is the spec of a Job."""
-    validate = pytest.importorskip("kubernetes_validate", reason="package kubernetes-validate is not installed")
+    validate = pytest.importorskip(
+        "kubernetes_validate", reason="package kubernetes-validate is not installed"
+    )
     version = validate.latest_version()
     validate.validate(_job("gke-predict.yaml"), version, strict=True)
     (inner,) = _job("gke-jobset.yaml")["spec"]["replicatedJobs"]

@@ -115,8 +115,15 @@ def test_slurm_gives_the_signal_before_the_limit_and_the_script_outlives_it(mach
 @pytest.mark.parametrize(("status", "requeued"), [(143, True), (0, False), (1, False), (137, False)])
 def test_a_task_that_predicts_begins_with_its_shard_and_goes_on_when_it_was_ended(machine, status, requeued):
     tools = {"srun": _SRUN, "liverjax": _LIVERJAX, "scontrol": _NOTE}
-    task = {"SLURM_JOB_ID": "9", "SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "4", "SLURM_ARRAY_TASK_COUNT": "4"}
-    done, calls = machine("slurm_predict.sh", tools, "-i", "a folder", "-o", "out", STATUS=str(status), **task)
+    task = {
+        "SLURM_JOB_ID": "9",
+        "SLURM_ARRAY_JOB_ID": "7",
+        "SLURM_ARRAY_TASK_ID": "4",
+        "SLURM_ARRAY_TASK_COUNT": "4",
+    }
+    done, calls = machine(
+        "slurm_predict.sh", tools, "-i", "a folder", "-o", "out", STATUS=str(status), **task
+    )
     assert done.returncode == status
     words = [call.removeprefix("liverjax ") for call in calls if call.startswith("liverjax ")]
     assert words == ["predict", "--share", "--shard=1/4", "-i", "a folder", "-o", "out"]
