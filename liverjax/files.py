@@ -34,7 +34,7 @@ _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://|(gs|s3|az|abfss?|hdfs|https?|
 
 
 def address_of(path: str | os.PathLike) -> str:
-    """Returns an address such as ``gs://bucket/run`` as it was typed, "" of other texts; a path has lost a slash of it."""
+    """Returns an address such as ``gs://bucket/run`` as it was typed (a path has lost a slash), "" of another text."""
     text = os.fspath(path)
     if not _ADDRESS.match(text):
         return ""

@@ -1,6 +1,6 @@
 """A store at an address (``s3://bucket/store``): its facts are copied when it is opened, its arrays as they are needed.
 
-An array is read from its copy in the cache (`liverjax.remote`), which is verified, when it is made, with the checksum of
+An array is read from its copy in the cache (`liverjax.remote`), verified, when it is made, with the checksum of
 ``case.json``. All stores of the cache together stay below ``LIVERJAX_CACHE_GB`` gigabytes (100): arrays that were not
 opened for longest give way. So a bound that is smaller than the store costs transfers, and no correctness.
 """

@@ -13,6 +13,7 @@ import functools
 import gzip
 import io
 import logging
+import math
 import os
 import pathlib
 import reprlib
@@ -42,6 +43,8 @@ _LOG = logging.getLogger("liverjax")
 # Cases that are read or written while every device is busy with one: more would only cost memory.
 _WAITING = 2
 _MOST_SHARDS = 1_000_000
+# Of so many cases the headers are read for the estimate of memory: of 100,000 it would take minutes.
+_MOST_HEADERS = 1000
 # Matplotlib draws for one thread at a time.
 _DRAWING = threading.Lock()
 
@@ -288,12 +291,14 @@ def default_devices() -> list[jax.Device]:
 def describe(model: Segmenter | Cascade, cases: Sequence[Case], extras: Extras = MASKS_ONLY) -> str:
     """Returns a line that says how many cases, which devices, and how much memory the largest case takes.
 
-    Only headers are read; files that cannot be read are skipped, and reported when they are predicted.
+    Only headers are read, of many cases those of every n-th; files that cannot be read are skipped, and reported when
+    they are predicted.
     """
     devices = default_devices()
     line = f"{len(cases)} case{'s' * (len(cases) != 1)} on {len(devices)} x {devices[0].device_kind}"
     needs = []
-    for case in cases:
+    some = cases[:: math.ceil(len(cases) / _MOST_HEADERS) or 1]
+    for case in some:
         with contextlib.suppress(Exception):
             needs.append(model.memory(*_geometry(case), uncertainty=extras.uncertainty))
     if not needs:
@@ -308,6 +313,7 @@ def describe(model: Segmenter | Cascade, cases: Sequence[Case], extras: Extras =
     else:
         on_host += most.clean_up
         line += f"; about {on_device:.1f} GiB of memory on the device and {on_host:.1f} GiB on the host"
+    line += f" (by {len(some)} of them)" if len(some) < len(cases) else ""
     there = memory.host_memory() / 2**30
     return line + (f", MORE THAN THE {there:.1f} GiB of this machine" if on_host > there else "")
 
