@@ -1,7 +1,9 @@
 """The image and the jobs of Kubernetes: what they hold, and that they are what Kubernetes takes."""
 
+import os
 import pathlib
 import re
+import subprocess
 
 import pytest
 
@@ -39,6 +41,36 @@ def test_the_image_runs_as_no_root_and_the_command_is_its_first_process():
     runs = " ".join(words for name, words in steps if name == "RUN")
     for pins in ("requirements/build.txt", "requirements/run.txt"):
         assert f"--require-hashes -r {pins}" in runs and (ROOT / pins).is_file()
+
+
+@pytest.mark.parametrize(
+    ("device", "packages", "installs"),
+    [
+        ("cpu", "", []),
+        ("cuda13", "", ["jax[cuda13]"]),
+        ("tpu", "gcsfs s3fs", ["jax[tpu]", "gcsfs s3fs"]),
+        ("gpu", "", None),
+    ],
+)
+def test_the_step_of_the_device_installs_its_plugin_at_the_pinned_versions(
+    tmp_path, device, packages, installs
+):
+    (step,) = (words for name, words in _instructions() if name == "RUN" and "$DEVICE" in words)
+    pip = tmp_path / "pip"
+    pip.write_text('#!/bin/sh\n[ "$1" = freeze ] && echo jax==1 || echo "$*" >> calls\n')
+    pip.chmod(0o755)
+    done = subprocess.run(
+        ["sh", "-c", step.replace("/opt/liverjax/bin/pip", str(pip))],
+        env={**os.environ, "DEVICE": device, "PACKAGES": packages},
+        cwd=tmp_path, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    if installs is None:
+        assert (done.returncode, done.stderr) == (1, "DEVICE is gpu, expected cpu, cuda13 or tpu\n")
+        return
+    assert done.returncode == 0, done.stderr
+    calls = (tmp_path / "calls").read_text().splitlines() if installs else []
+    assert calls == [f"install --constraint pinned.txt {words}" for words in installs]
+    assert (tmp_path / "pinned.txt").read_text() == "jax==1\n"
 
 
 def test_a_prediction_on_kubernetes_is_one_command_for_all_pods():
