@@ -14,6 +14,7 @@ import hashlib
 import importlib
 import os
 import pathlib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -216,7 +217,11 @@ class RemoteFolder:
                 raise
             reason = printable((str(error).strip().splitlines() or [type(error).__name__])[0])[:200]
             text = f"{type(error).__name__} {reason}".lower()
-            if isinstance(error, PermissionError) or any(word in text for word in _FORBIDDEN):
+            if (
+                isinstance(error, PermissionError)
+                or any(word in text for word in _FORBIDDEN)
+                or re.search(r"\b40[13]\b", text)
+            ):
                 remedy = _CREDENTIALS.get(scheme, f"give the credentials of fsspec's file system {scheme}")
                 raise InputError(f"{where} may not be read ({reason}); {remedy}") from None
             raise InputError(

@@ -41,7 +41,9 @@ def segment(
     with contextlib.ExitStack() as stack:
         share = None
         if args.share:
-            chosen = fingerprint(model, settings["extras"], settings["format"], args.runtime)
+            extras, reading = settings["extras"], repr(cases[0].reading) if cases else ""
+            beside = (extras.probabilities, extras.uncertainty, extras.mc_samples, extras.picture is not None)
+            chosen = fingerprint(model, *beside, settings["format"], args.runtime, reading)
             share = stack.enter_context(Sharing(args.output, cases, chosen))
 
         def predict(some: Sequence[Case]) -> Generator[Outcome]:

@@ -200,6 +200,9 @@ class Sharing:
     def _open_locked(self, place: pathlib.Path) -> int | None:
         """Returns the descriptor of a claim file whose lock is held by it, or None if another has the lock."""
         while True:
+            make_folder(
+                place.parent
+            )  # Where locks do not reach other hosts, the last process of one removes it.
             descriptor = os.open(place, os.O_RDWR | os.O_CREAT, 0o666)
             try:
                 _lock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -217,6 +220,7 @@ class Sharing:
         """Appends the record of a case that this process has finished to its journal."""
         facts = {**record, "worker": self._worker}
         line = json.dumps({"modified_ns": mask.stat().st_mtime_ns, "record": facts}, allow_nan=False)
+        make_folder(self._folder)
         with self._alone, open(self._journal, "a", encoding="utf-8") as file:
             file.write(line + "\n")
 
@@ -228,6 +232,7 @@ class Sharing:
           records: this process's own. Those of masks that it skipped are replaced by those of the process that wrote
             them.
         """
+        make_folder(self._folder)
         descriptor = os.open(self._folder / "manifest.lock", os.O_RDWR | os.O_CREAT, 0o666)
         try:
             _lock(descriptor, fcntl.LOCK_EX)
@@ -263,14 +268,13 @@ class Sharing:
                         yield facts["record"]
 
 
-def fingerprint(model: Segmenter | Cascade, *options: object) -> str:
+def fingerprint(model: Segmenter | Cascade, *options: str | float) -> str:
     """Returns a short checksum of what masks depend on: the model with its networks, the library, the options.
 
-    Processes whose checksums differ do not share cases.
+    Processes whose checksums differ do not share cases. So nothing may enter that differs between processes.
     """
-    found = hashlib.sha256(
-        json.dumps([model.facts(), environment()["versions"], [repr(option) for option in options]]).encode()
-    )
+    facts = [model.facts(), environment()["versions"], options]
+    found = hashlib.sha256(json.dumps(facts, allow_nan=False).encode())
     stages = (model.liver, model.tumor) if isinstance(model, Cascade) else (model,)
     arrays = [leaf for stage in stages for leaf in jax.tree.leaves(stage.networks.variables)]
     if isinstance(model, Cascade) and model.lesion_filter:

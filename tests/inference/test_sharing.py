@@ -174,8 +174,10 @@ def test_what_ends_in_order_does_not_count_as_a_start(three, tmp_path):
 
 def test_processes_with_other_settings_do_not_share(share, three, tmp_path, tiny_run):
     model = load_model(tiny_run)
-    settings = fingerprint(model, predict.MASKS_ONLY, "nifti", "jax")
-    assert settings != fingerprint(model.with_options(None, ["predict.fill_holes=false"]), predict.MASKS_ONLY)
+    options = (False, False, 0, False, "nifti", "jax", repr(find_cases(three)[0].reading))
+    settings = fingerprint(model, *options)
+    assert settings != fingerprint(model.with_options(None, ["predict.fill_holes=false"]), *options)
+    assert settings != fingerprint(model, True, *options[1:])
     assert share()[0] == 0
     mask = tmp_path / "out" / "a.nii.gz"
     record = {**_manifest(tmp_path / "out")["cases"][0], "status": "done"}
@@ -194,6 +196,35 @@ def test_processes_with_other_settings_do_not_share(share, three, tmp_path, tiny
         assert share()[0] == 1
         shutil.rmtree(tmp_path / "out" / ".sharing")
         assert share()[0] == 0
+
+
+def test_where_another_host_has_removed_the_folder_the_work_goes_on(three, tmp_path):
+    """As on file systems whose locks do not reach other hosts."""
+    mask = tmp_path / "out" / "a.nii.gz"
+    with Sharing(tmp_path / "out", find_cases(three), "same") as one:
+        shutil.rmtree(tmp_path / "out" / ".sharing")
+        with one.claim(mask, three) as mine:
+            assert mine == ""
+            mask.write_bytes(b"mask")
+            shutil.rmtree(tmp_path / "out" / ".sharing")
+            one.note({"id": "a", "mask": str(mask), "status": "done"}, mask)
+        with one.ending([]) as records:
+            assert [record["id"] for record in records] == ["a"]
+
+
+def test_processes_agree_on_their_settings_with_every_option(tiny_run, three, tmp_path, share):
+    """What differs between processes, as the place of a function in memory, would keep them from sharing."""
+    words = [f"--model={tiny_run}", "-i", str(three), "-o", str(tmp_path / "out"), "--share", "--quiet"]
+    options = ["--preview", "--save_uncertainty"]
+    found = []
+    with Sharing(tmp_path / "out", find_cases(three), "another, which only keeps the journals") as stays:
+        for name in "ab":
+            command = [sys.executable, "-m", "liverjax", "predict", *words, *options]
+            assert subprocess.run(command, capture_output=True).returncode == 0
+            journals = {path.name.partition("-")[0] for path in stays._folder.glob("*.jsonl")}
+            found.append(journals)
+            (tmp_path / "out" / f"{name}.nii.gz").unlink()
+    assert len(found[0]) == 1 and found[0] == found[1]
 
 
 def test_masks_of_other_settings_that_came_meanwhile_are_told(three, tmp_path, caplog):
