@@ -29,16 +29,7 @@ _CREDENTIALS = {
     "s3": "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE",
 }
 #: Words of an error that say that it is one of permission: each library has classes of its own.
-_FORBIDDEN = (
-    "credential",
-    "forbidden",
-    "unauthorized",
-    "access denied",
-    "accessdenied",
-    "401",
-    "403",
-    "anonymous",
-)
+_FORBIDDEN = re.compile(r"credential|forbidden|unauthorized|access ?denied|anonymous|\b40[13]\b")
 _ON_THIS_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 #: How often a folder is read anew that changes while it is copied.
 _TRIES = 3
@@ -217,11 +208,7 @@ class RemoteFolder:
                 raise
             reason = printable((str(error).strip().splitlines() or [type(error).__name__])[0])[:200]
             text = f"{type(error).__name__} {reason}".lower()
-            if (
-                isinstance(error, PermissionError)
-                or any(word in text for word in _FORBIDDEN)
-                or re.search(r"\b40[13]\b", text)
-            ):
+            if isinstance(error, PermissionError) or _FORBIDDEN.search(text):
                 remedy = _CREDENTIALS.get(scheme, f"give the credentials of fsspec's file system {scheme}")
                 raise InputError(f"{where} may not be read ({reason}); {remedy}") from None
             raise InputError(
