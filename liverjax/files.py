@@ -33,6 +33,15 @@ _MAX_DIGITS = 300
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://|(gs|s3|az|abfss?|hdfs|https?|ftps?|sftp|ssh|file):/")
 
 
+def address_of(path: str | os.PathLike) -> str:
+    """Returns an address such as ``gs://bucket/run`` as it was typed (a path has lost a slash), "" of another text."""
+    text = os.fspath(path)
+    if not _ADDRESS.match(text):
+        return ""
+    scheme, _, place = text.partition(":")
+    return f"{scheme}://{place.lstrip('/')}"
+
+
 def local_path(path: str | os.PathLike, what: str) -> pathlib.Path:
     """Returns the path of a file or folder that a user named, unless it is an address such as ``gs://bucket/run``.
 
@@ -45,17 +54,16 @@ def local_path(path: str | os.PathLike, what: str) -> pathlib.Path:
     Raises:
       InputError: it is an address.
     """
-    text = os.fspath(path)
-    if _ADDRESS.match(text):
-        scheme, _, place = text.partition(":")
-        text = f"{scheme}://{place.lstrip('/')}"  # As typed: a path has lost a slash.
+    if address := address_of(path):
         mount = (
             "mount the bucket (gcsfuse) and name its folder"
-            if scheme == "gs"
+            if address.startswith("gs:")
             else "mount it, or copy it here"
         )
-        raise InputError(f"{what}: {text} is an address, expected a file or folder of this machine; {mount}")
-    return pathlib.Path(text)
+        raise InputError(
+            f"{what}: {address} is an address, expected a file or folder of this machine; {mount}"
+        )
+    return pathlib.Path(path)
 
 
 def make_folder(path: str | os.PathLike) -> pathlib.Path:
@@ -134,7 +142,7 @@ def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
 
 
 @contextlib.contextmanager
-def locked(path: str | os.PathLike) -> Iterator[int]:
+def locked(path: str | os.PathLike, *, wait: bool = False) -> Iterator[int]:
     """Holds the lock of a folder, a file in it such as ``RUN/.lock``, so that one process at a time works there.
 
     The lock belongs to the open file: a process that inherits the descriptor (``pass_fds`` of `subprocess.Popen`) keeps
@@ -143,6 +151,7 @@ def locked(path: str | os.PathLike) -> Iterator[int]:
 
     Args:
       path: the lock file, made with its folder where it does not exist.
+      wait: until another process has freed it, however long.
 
     Yields:
       The file's descriptor, which commands that are started do not inherit unless it is passed on.
@@ -156,7 +165,7 @@ def locked(path: str | os.PathLike) -> Iterator[int]:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
             holder = os.read(descriptor, 1000).decode(errors="replace").strip() or "another process"
             raise LockedError(

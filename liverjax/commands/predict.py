@@ -31,6 +31,7 @@ def define(values: flags.FlagValues) -> None:
     choice("subset", None, ["train", "validation", "test"], "only this subset of the run's split", **on)
     boolean("skip_existing", False, "leave cases alone whose mask is there", **on)
     string("shard", "1/1", "i/n: every n-th case from the i-th, for n jobs side by side", **on)
+    boolean("share", False, "share the cases with processes of the same command, on any host", **on)
     boolean("save_probabilities", False, "write each class's probability in the scan's grid", **on)
     boolean("save_uncertainty", False, "write maps, and a table of the slices by quality", **on)
     flags.DEFINE_integer("mc_samples", 0, "draws of dropout for the uncertainty", lower_bound=0, **on)
@@ -55,10 +56,8 @@ def run(args: flags.FlagValues) -> int:
     cases = find_cases(args.input, reading=reading.reading(args))
     outputs.check_output(args.output, cases, args.format)  # Before a model is loaded.
     chosen = registry.for_cases(cases, args.input) if args.model is None else {args.model: cases}
-    if len(chosen) > 1:
-        outputs.mask_paths(
-            cases, args.output, format=args.format
-        )  # Several models never write one file in turn.
+    if len(chosen) > 1:  # Several models never write one file in turn.
+        outputs.mask_paths(cases, args.output, format=args.format)
     return max(_predict(args, model, of_model, cases) for model, of_model in chosen.items())
 
 
@@ -70,7 +69,8 @@ def _predict(args: flags.FlagValues, source: str, cases: Any, found: Any) -> int
     changes = {name: args[name].value for name in ("fusion", "ensemble", "flips", "accumulator")}
     model = tumors.load(args, source, args.views).with_options(None, args.override, **changes)
     model = with_onnx_runtime(model) if args.runtime == "onnx" else model
-    cases = predict.shard(predict.subset(model, cases, args.subset) if args.subset else cases, args.shard)
+    cases = predict.subset(model, cases, args.subset) if args.subset else cases
+    cases = predict.shard(cases, args.shard, share=args.share)
     picture = preview if args.preview else None
     extras = predict.Extras(args.save_probabilities, args.save_uncertainty, args.mc_samples, picture)
     if not args.quiet:

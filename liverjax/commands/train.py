@@ -53,7 +53,7 @@ def _run(args: flags.FlagValues) -> None:
     from liverjax.training.loop import train
 
     config = load_config(args.config)
-    config.store = str(local_path(args.store, "--store"))
+    config.store = args.store
     if args.views:
         config.views = tuple(args.views)
     if args.max_minutes is not None:
@@ -62,7 +62,6 @@ def _run(args: flags.FlagValues) -> None:
     with initialize_distributed(args.distributed):
         init = None
         if args.init:
-            local_path(args.init, "--init")  # An address is refused by the name of the flag.
             model = load_segmenter(args.init)
             views = {name: view for name in config.networks for view in config.views_of(name)[:1]}
             init = {

@@ -31,6 +31,7 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from liverjax.config import resolve
+from liverjax.data import remote_store
 from liverjax.data.case_arrays import ARRAYS, BOX_ARRAYS, array_names, write_arrays
 from liverjax.data.doubts import predicted_livers, report_doubts, report_unlabelled
 from liverjax.data.stored_case import REMEDY, StoredCase, open_case, read_facts, require
@@ -38,7 +39,7 @@ from liverjax.datasets import dataset_json
 from liverjax.datasets.case import Case
 from liverjax.datasets.layouts import check_id, find_cases
 from liverjax.errors import ConfigError, InputError
-from liverjax.files import local_path, locked, naming, sha256, write_json
+from liverjax.files import address_of, local_path, locked, naming, sha256, write_json
 from liverjax.options import Config, Preprocess, Target
 from liverjax.scans import AS_STORED, Reading
 from liverjax.views import VIEWS
@@ -86,7 +87,8 @@ def open_store(folder: str | os.PathLike, preprocess: Preprocess, target: Target
     """Returns the store in a folder.
 
     Args:
-      folder: as `prepare` wrote it.
+      folder: as `prepare` wrote it; or the address of a copy, such as ``s3://bucket/store``, whose arrays are copied
+        into the cache when they are opened (`liverjax.data.remote_store`).
       preprocess: gives the window of each case.
       target: its region is compared with the store's.
 
@@ -94,7 +96,8 @@ def open_store(folder: str | os.PathLike, preprocess: Preprocess, target: Target
       InputError: the folder holds no store, or one that this version does not understand.
       ConfigError: the store is of another modality, spacing or region.
     """
-    folder = local_path(folder, "the store")
+    address = address_of(folder)
+    folder = remote_store.copy_facts(address) if address else pathlib.Path(folder)
     path = folder / "index.json"
     if not path.exists():
         raise InputError(f"{path} does not exist; `liverjax prepare` makes a store")
@@ -104,11 +107,16 @@ def open_store(folder: str | os.PathLike, preprocess: Preprocess, target: Target
     identity = require(path, index, "identity", "an object", lambda value: isinstance(value, dict))
     changed = _differences(identity, store_identity(preprocess, target))
     if changed:
-        raise ConfigError(f"store {folder} was prepared with other values of the config: {changed}")
+        raise ConfigError(
+            f"store {address or folder} was prepared with other values of the config: {changed}"
+        )
     names = require(path, index, "cases", "a list of different case ids", _are_ids)
-    return Store(
-        folder, identity, tuple(open_case(folder / "cases" / name, identity, preprocess) for name in names)
-    )
+    cases = tuple(open_case(folder / "cases" / name, identity, preprocess) for name in names)
+    if address:
+        region = str(identity["target.region"])
+        cases = tuple(remote_store.with_remote_arrays(case, address, region) for case in cases)
+        remote_store.warn_of_a_small_cache(cases, address)
+    return Store(folder, identity, cases)
 
 
 def _are_ids(names: Any) -> bool:

@@ -13,7 +13,7 @@ import stat
 import threading
 import tokenize
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -26,6 +26,13 @@ from liverjax.views import VIEWS
 _LARGEST = 1e30
 #: What makes a store whole that is not as it was written.
 REMEDY = "run `liverjax prepare` again"
+
+
+class Arrays(Protocol):
+    """Where arrays come from that are not there yet."""
+
+    def provide(self, path: pathlib.Path) -> None:
+        """Sees to it that the array of a path is there."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +52,7 @@ class StoredCase:
       doubts: what speaks against the scan's intensities or the mask's volume, each a few words with the file.
       synthetic: whether its tumours were placed by `liverjax.data.synthetic`: such a case is only for training.
       lesions_mm3: volume of each lesion in mm3, by its id from 1, in a store of boxes; None in one of scans.
+      remote: brings the arrays of a store that is elsewhere (`liverjax.data.remote_store`).
     """
 
     id: str
@@ -59,6 +67,7 @@ class StoredCase:
     doubts: tuple[str, ...] = ()
     lesions_mm3: tuple[float, ...] | None = None
     synthetic: bool = False
+    remote: Arrays | None = None
 
     def image(self, view: str) -> np.memmap:
         """Returns the slices of a view, int16 (slice, row, column), as a memory map."""
@@ -93,11 +102,7 @@ class StoredCase:
     def _open(self, name: str, dtype: type, shape: tuple[int, int, int]) -> np.memmap:
         path = self.folder / name
         try:
-            status = path.stat()
-            if not stat.S_ISREG(status.st_mode):
-                raise ValueError("no regular file")
-            with _LOCK:
-                array = _memory_map(path, status.st_mtime_ns)
+            array = _mapped(path) if self.remote is None else _brought(path, self.remote)
         except (OSError, ValueError, TypeError, OverflowError, RecursionError, tokenize.TokenError) as error:
             raise InputError(f"{path}: not readable ({error}); {REMEDY}") from None
         if array.dtype != dtype or array.shape != shape or not array.flags.c_contiguous:
@@ -107,6 +112,24 @@ class StoredCase:
         return array
 
 
+def _mapped(path: pathlib.Path) -> np.memmap:
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError("no regular file")
+    with _LOCK:
+        return _memory_map(path, status.st_mtime_ns)
+
+
+def _brought(path: pathlib.Path, remote: Arrays) -> np.memmap:
+    for _ in range(_TRIES - 1):
+        remote.provide(path)
+        with contextlib.suppress(FileNotFoundError):  # Another process has made room meanwhile.
+            return _mapped(path)
+    remote.provide(path)
+    return _mapped(path)
+
+
+_TRIES = 5
 # Numpy parses a file's header with `ast`, which is not safe in several threads of CPython 3.11.
 _LOCK = threading.Lock()
 
@@ -117,6 +140,12 @@ def _memory_map(path: pathlib.Path, modified_ns: int) -> np.memmap:
     """Opens an array once, and again when its file has been replaced."""
     del modified_ns
     return np.lib.format.open_memmap(path, mode="r")
+
+
+def forget_maps() -> None:
+    """Closes the maps of arrays that nobody uses."""
+    with _LOCK:
+        _memory_map.cache_clear()
 
 
 def _read_ahead(stack: np.memmap, index: int) -> None:

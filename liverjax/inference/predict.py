@@ -9,16 +9,18 @@ from __future__ import annotations
 import collections
 import contextlib
 import dataclasses
+import functools
 import gzip
 import io
 import logging
+import math
 import os
 import pathlib
 import reprlib
 import threading
 import time
 import typing
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from typing import Any
 
@@ -32,6 +34,7 @@ from liverjax.inference import memory, outputs
 from liverjax.inference.cascade import Cascade
 from liverjax.inference.lesion_table import as_json
 from liverjax.inference.segmenter import Devices, Segmenter
+from liverjax.inference.sharing import DONE, TAKEN, Sharing
 from liverjax.labels import TUMOR
 from liverjax.prediction import Prediction, rounded
 from liverjax.scans import nifti, nifti_header, write
@@ -40,6 +43,8 @@ _LOG = logging.getLogger("liverjax")
 # Cases that are read or written while every device is busy with one: more would only cost memory.
 _WAITING = 2
 _MOST_SHARDS = 1_000_000
+# Of so many cases the headers are read for the estimate of memory: of 100,000 it would take minutes.
+_MOST_HEADERS = 1000
 # Matplotlib draws for one thread at a time.
 _DRAWING = threading.Lock()
 
@@ -80,6 +85,7 @@ class Outcome:
       prediction: what was written, unless the case was skipped or failed.
       error: what stopped it, if it failed.
       seconds: wall time of its stages: "read", "resample", "network", "back", "write".
+      taken: another process predicts it (`sharing.Sharing`).
     """
 
     case: Case
@@ -87,6 +93,7 @@ class Outcome:
     prediction: Prediction | None = None
     error: Exception | None = None
     seconds: dict[str, float] = dataclasses.field(default_factory=dict)
+    taken: bool = False
 
     @property
     def stem(self) -> str:
@@ -95,11 +102,15 @@ class Outcome:
 
     @property
     def status(self) -> str:
-        """One of "done", "skipped", "failed"."""
-        return "failed" if self.error else "done" if self.prediction else "skipped"
+        """One of "done", "skipped", "failed", "taken"."""
+        return TAKEN if self.taken else "failed" if self.error else "done" if self.prediction else "skipped"
 
     def record(self) -> dict:
         """Returns the outcome as JSON takes it."""
+        return self._record
+
+    @functools.cached_property
+    def _record(self) -> dict:
         volumes = self.prediction.volumes() if self.prediction else {}
         tumors = self.prediction.tumors if self.prediction else None
         return {
@@ -132,8 +143,13 @@ def subset(model: Segmenter | Cascade, cases: Sequence[Case], name: str) -> list
     return chosen
 
 
-def shard(cases: Sequence[Case], spec: str) -> list[Case]:
+def shard(cases: Sequence[Case], spec: str, *, share: bool = False) -> list[Case]:
     """Returns the cases of one of several equal jobs: "2/8" is every eighth from the second.
+
+    Args:
+      cases: all of them.
+      spec: number and count of the job.
+      share: return all cases, those of this job first: jobs that share cases begin at different ones.
 
     Raises:
       InputError: the text is not of this form, or there are more than a million jobs.
@@ -145,7 +161,10 @@ def shard(cases: Sequence[Case], spec: str) -> list[Case]:
         raise InputError(
             f"--shard is {reprlib.repr(spec)}, expected i/n, such as 2/8, with i from 1 to n and n up to {_MOST_SHARDS}"
         )
-    return list(cases[int(index) - 1 :: int(count)])
+    first, step = int(index) - 1, int(count)
+    if share:
+        return [case for begin in range(step) for case in cases[(first + begin) % step :: step]]
+    return list(cases[first::step])
 
 
 def _is_number(text: str) -> bool:
@@ -163,7 +182,8 @@ def predict_cases(
     found: Sequence[Case] = (),
     format: str = "nifti",
     devices: Sequence[jax.Device] | None = None,
-) -> Iterator[Outcome]:
+    share: Sharing | None = None,
+) -> Generator[Outcome]:
     """Segments the cases and writes their masks, uint8 and voxel on voxel with the scans.
 
     A case that cannot be used does not stop the others. Yields an `Outcome` after each case, in their order. If the
@@ -179,6 +199,7 @@ def predict_cases(
       found: further cases of the data set, whose scans and references are not overwritten either.
       format: of the masks, one of `scans.write.FORMATS`; those of DICOM need scans that are DICOM series.
       devices: that share the cases; see `default_devices`.
+      share: with which other processes predict the same cases: each leaves alone what is there, or is another's.
 
     Raises:
       InputError: as `outputs.check_output`, `outputs.mask_paths` and `outputs.make_ready`, before anything is computed.
@@ -192,6 +213,7 @@ def predict_cases(
         "classes": len(model.labels),
         "algorithm": "liverjax " + " + ".join(stage.config.name for stage in stages),
     }
+    skip_existing = skip_existing or share is not None
     outputs.make_ready(path for path in paths if not (skip_existing and path.exists()))
     devices = default_devices() if devices is None else devices
     asked: dict[str, Any] = {"uncertainty": extras.uncertainty, "mc_samples": extras.mc_samples}
@@ -201,9 +223,19 @@ def predict_cases(
     # As many threads write at once as there are: who holds all of it knows that none does.
     writing, stopped = threading.Semaphore(count), threading.Event()
 
+    def claimed(case: Case, path: pathlib.Path) -> contextlib.AbstractContextManager[str]:
+        if share:
+            return share.claim(path, case.image)
+        return contextlib.nullcontext(DONE if skip_existing and path.exists() else "")
+
     def work(case: Case, path: pathlib.Path) -> Outcome:
-        if skip_existing and path.exists():
-            return Outcome(case, path)
+        try:
+            with claimed(case, path) as others:
+                return Outcome(case, path, taken=others == TAKEN) if others else of_case(case, path)
+        except (LiverjaxError, OSError) as error:
+            return Outcome(case, path, error=error)
+
+    def of_case(case: Case, path: pathlib.Path) -> Outcome:
         try:
             prediction = model.predict(case.image, reading=case.reading, devices=shared, **asked)
             with writing:
@@ -215,6 +247,8 @@ def predict_cases(
                 # Last of all: where there is a mask, its extras are complete.
                 write.write_labels(path, prediction.labels, format=format, **made)
                 outcome.seconds["write"] = time.perf_counter() - start
+                if share:
+                    share.note(outcome.record(), path)
             return outcome
         except (LiverjaxError, OSError) as error:
             return Outcome(case, path, error=error)
@@ -257,12 +291,14 @@ def default_devices() -> list[jax.Device]:
 def describe(model: Segmenter | Cascade, cases: Sequence[Case], extras: Extras = MASKS_ONLY) -> str:
     """Returns a line that says how many cases, which devices, and how much memory the largest case takes.
 
-    Only headers are read; files that cannot be read are skipped, and reported when they are predicted.
+    Only headers are read, of many cases those of every n-th; files that cannot be read are skipped, and reported when
+    they are predicted.
     """
     devices = default_devices()
     line = f"{len(cases)} case{'s' * (len(cases) != 1)} on {len(devices)} x {devices[0].device_kind}"
     needs = []
-    for case in cases:
+    some = cases[:: math.ceil(len(cases) / _MOST_HEADERS) or 1]
+    for case in some:
         with contextlib.suppress(Exception):
             needs.append(model.memory(*_geometry(case), uncertainty=extras.uncertainty))
     if not needs:
@@ -277,6 +313,7 @@ def describe(model: Segmenter | Cascade, cases: Sequence[Case], extras: Extras =
     else:
         on_host += most.clean_up
         line += f"; about {on_device:.1f} GiB of memory on the device and {on_host:.1f} GiB on the host"
+    line += f" (by {len(some)} of them)" if len(some) < len(cases) else ""
     there = memory.host_memory() / 2**30
     return line + (f", MORE THAN THE {there:.1f} GiB of this machine" if on_host > there else "")
 

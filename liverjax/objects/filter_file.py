@@ -20,6 +20,7 @@ from liverjax.files import local_path, parse_json, replacing
 from liverjax.objects import features, forest
 from liverjax.objects.candidates import CandidateOptions
 from liverjax.objects.filter import LesionFilter
+from liverjax.remote import local_copy
 
 _FORMAT, _VERSION = "liverjax lesion filter", 1
 _FIELDS: Mapping[str, type | tuple[type, ...]] = {
@@ -71,9 +72,9 @@ def read_filter(path: str | os.PathLike) -> LesionFilter:
 
     Raises:
       CheckpointError: there is none, it is damaged, or it is for other features than this version measures.
-      InputError: the path is an address.
+      InputError: an address cannot be read.
     """
-    path = local_path(path, "the lesion filter")
+    path = local_copy(path, "the lesion filter")
     if not path.is_file():
         raise CheckpointError(f"{path}: no file, expected a lesion filter of `liverjax train-filter`")
     with sealed.opened(path, "lesion filter", f"; {_AGAIN}") as file:

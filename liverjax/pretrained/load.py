@@ -16,7 +16,7 @@ from liverjax.checkpoint.restarts import kept_folders
 from liverjax.checkpoint.runs import CHECKSUMS, restore_parameters
 from liverjax.config import resolve
 from liverjax.errors import ConfigError, InputError
-from liverjax.files import local_path, sha256
+from liverjax.files import address_of, sha256
 from liverjax.inference.calibration import UNCALIBRATED, Checkpoint, read_calibration
 from liverjax.inference.cascade import Cascade
 from liverjax.inference.network import Networks
@@ -27,6 +27,10 @@ from liverjax.options import Config
 from liverjax.pretrained.bundle import read_bundle
 from liverjax.pretrained.cascade_bundle import is_cascade, read_cascade
 from liverjax.pretrained.registry import bundle_of
+from liverjax.remote import local_copy
+
+#: Of the folder of a run what prediction does not read.
+_NO_MODEL = ("last", "tensorboard", "log.jsonl", ".lock")
 
 
 def load_model(
@@ -41,7 +45,8 @@ def load_model(
 
     Args:
       path: the file, or the folder; or, as text, the name of a shipped model (`liverjax models` lists them). What has
-        that name in the working directory goes before it.
+        that name in the working directory goes before it. Or the address of a file or a folder, such as
+        ``gs://bucket/run``, which is copied into the cache (`liverjax.remote`).
       views: only the networks of these are restored, so that the others of a run need not be trained yet; by default
         those of all views.
       calibrated: of a run, whether its ``calibration.json`` is read; a new fit needs none, whatever state it is in.
@@ -49,10 +54,10 @@ def load_model(
     Raises:
       CheckpointError: it is none of these, is damaged, or a view has no sound checkpoint.
       ConfigError: the model has no such view.
-      InputError: the path is an address, such as ``gs://bucket/run``.
+      InputError: an address cannot be read.
     """
-    folder = local_path(path, "the model")
-    with bundle_of(path) as bundle:
+    folder = local_copy(path, "the model", without=_NO_MODEL)
+    with bundle_of(folder if address_of(path) else path) as bundle:
         if bundle is None:
             return _of_run(folder, views, calibrated)
         if is_cascade(bundle):

@@ -35,7 +35,7 @@ class RunLog:
             with replacing(self._path) as temporary:
                 temporary.write_text("".join(json.dumps(record) + "\n" for record in kept), encoding="utf-8")
             self._events = _EventFile(folder / "tensorboard", first_step)
-        self._label, has_bar = label, _shows_bars()
+        self._label, has_bar = label, shows_bars()
         self._prints_lines = is_first_process() and not quiet and not has_bar
         quiet = quiet or not is_first_process() or not has_bar
         self._bar = tqdm(total=steps, initial=first_step, desc=f"train {label}", unit="step", disable=quiet)
@@ -143,7 +143,7 @@ class _EventFile:
                     file.write(block + struct.pack("<I", masked_crc32c(block)))
 
 
-def _shows_bars() -> bool:
+def shows_bars() -> bool:
     """Returns whether standard error is a terminal, or a notebook, which draws bars as well."""
     return sys.stderr is not None and (sys.stderr.isatty() or "ipykernel" in sys.modules)
 

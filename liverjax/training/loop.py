@@ -94,7 +94,7 @@ def train(
     if not config.store:
         raise ConfigError("store is empty, expected the folder that `liverjax prepare` wrote")
     with StopSignals() as stop:
-        store = open_store(local_path(config.store, "store"), config.preprocess, config.target)
+        store = open_store(config.store, config.preprocess, config.target)
         if doubtful := [case for case in store.cases if case.doubts]:
             first = doubtful[0]
             _LOG.warning(

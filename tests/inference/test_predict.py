@@ -211,3 +211,14 @@ def test_doubts_and_volumes_stand_in_the_record(model, phantom_scans, tmp_path, 
     assert record["doubts"][0] == "every voxel is 40" and "every voxel is 40" in caplog.text
     mask = np.asarray(nib.load(tmp_path / "out" / "flat.nii.gz").dataobj)
     assert record["millilitres"]["liver"] == pytest.approx(np.count_nonzero(mask) * 0.512, abs=1e-2)
+
+
+def test_of_many_cases_some_headers_tell_the_memory(model, phantom_scans, monkeypatch):
+    cases = find_cases(phantom_scans)
+    whole = predict.describe(model, cases)
+    monkeypatch.setattr(predict, "_MOST_HEADERS", 3)
+    read, geometry = [], predict._geometry
+    monkeypatch.setattr(predict, "_geometry", lambda case: read.append(case.id) or geometry(case))
+    assert predict.describe(model, cases) == f"{whole} (by 3 of them)"
+    assert read == ["phantom_000", "phantom_003", "phantom_006"]
+    assert predict.describe(model, []).startswith("0 cases on ")

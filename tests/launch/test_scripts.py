@@ -40,7 +40,7 @@ def machine(tmp_path):
     return run
 
 
-@pytest.mark.parametrize("script", ["slurm.sh", "tpu_pod.sh"])
+@pytest.mark.parametrize("script", ["slurm.sh", "slurm_predict.sh", "tpu_pod.sh"])
 def test_the_scripts_are_bash(script):
     assert subprocess.run(["bash", "-n", LAUNCH / script], capture_output=True).stderr == b""
     assert os.access(LAUNCH / script, os.X_OK)
@@ -110,6 +110,31 @@ def test_slurm_gives_the_signal_before_the_limit_and_the_script_outlives_it(mach
     assert done.returncode == 143, (
         "the tasks were to die of the signal: the script must not make them ignore it"
     )
+
+
+@pytest.mark.parametrize(("status", "requeued"), [(143, True), (0, False), (1, False), (137, False)])
+def test_a_task_that_predicts_begins_with_its_shard_and_goes_on_when_it_was_ended(machine, status, requeued):
+    tools = {"srun": _SRUN, "liverjax": _LIVERJAX, "scontrol": _NOTE}
+    task = {
+        "SLURM_JOB_ID": "9",
+        "SLURM_ARRAY_JOB_ID": "7",
+        "SLURM_ARRAY_TASK_ID": "4",
+        "SLURM_ARRAY_TASK_COUNT": "4",
+    }
+    done, calls = machine(
+        "slurm_predict.sh", tools, "-i", "a folder", "-o", "out", STATUS=str(status), **task
+    )
+    assert done.returncode == status
+    words = [call.removeprefix("liverjax ") for call in calls if call.startswith("liverjax ")]
+    assert words == ["predict", "--share", "--shard=1/4", "-i", "a folder", "-o", "out"]
+    assert [call for call in calls if call.startswith("scontrol")] == ["scontrol requeue 7_4"] * requeued
+    shards = set()
+    for number in ("1", "2", "3"):
+        _, calls = machine("slurm_predict.sh", tools, STATUS="0", **{**task, "SLURM_ARRAY_TASK_ID": number})
+        shards |= {call for call in calls if "--shard" in call and call.startswith("liverjax ")}
+    assert shards == {f"liverjax --shard={index}/4" for index in (2, 3, 4)}
+    _, calls = machine("slurm_predict.sh", tools, STATUS="143", SLURM_JOB_ID="9")
+    assert "liverjax --shard=1/1" in calls and calls[-1] == "scontrol requeue 9"
 
 
 _GCLOUD = """

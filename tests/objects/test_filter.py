@@ -179,4 +179,4 @@ def test_damaged_files_are_refused(lesion_filter, tmp_path):
     with pytest.raises(CheckpointError, match="no file, expected a lesion filter"):
         objects.read_filter(tmp_path / "absent.safetensors")
     with pytest.raises(InputError, match="is an address"):
-        objects.read_filter("gs://bucket/filter.safetensors")
+        objects.write_filter("gs://bucket/filter.safetensors", objects.read_filter(path))
