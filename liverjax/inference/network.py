@@ -34,6 +34,9 @@ class Networks:
     variables: dict[str, dict]
     members: int = struct.field(pytree_node=False)
 
+    def __repr__(self) -> str:
+        return f"Networks({', '.join(self.views)}; {self.members} of each, {self.nbytes / 1e6:.1f} MB)"
+
     @classmethod
     def stack(cls, members: Mapping[str, Sequence[dict]]) -> Networks:
         """Returns the networks of which ``members`` lists the variables, equally many for each view."""
