@@ -88,6 +88,7 @@ class Segmenter:
 
     def __repr__(self) -> str:
         each = f"{self.networks.members} network{'s' * (self.networks.members > 1)} each"
+        each += f" from {self.networks.runs} runs" if self.networks.runs > 1 else ""
         return f"Segmenter({self.config.summary()}; {', '.join(self.config.views)}, {each})"
 
     def trained(self, view: str) -> tuple[UNet, dict]:
@@ -210,6 +211,11 @@ class Segmenter:
         if not 0 <= samples <= MOST_SAMPLES:
             raise ConfigError(f"mc_samples is {samples}, expected 0 to {MOST_SAMPLES} draws of dropout")
         if self.config.predict.fusion == "weighted":
+            if self.networks.runs > 1:
+                raise ConfigError(
+                    "predict.fusion is 'weighted', but weights are fitted to the networks of one run, not of "
+                    f"{self.networks.runs}; choose 'mean'"
+                )
             self.calibration.require_weights(self.config.views)
         if samples and self._backend:
             raise ConfigError(
@@ -274,6 +280,11 @@ class Segmenter:
         if name not in self.subsets:
             raise InputError(
                 f"the model does not list its {name} cases, as none of a bundle does; expected the folder of its run"
+            )
+        if self.networks.runs > 1 and name == "test" and not self.subsets[name]:
+            raise InputError(
+                f"no case was held out of all {self.networks.runs} runs: each trained or validated one of them, as "
+                "in a cross-validation; predict the test cases of each run with that run alone"
             )
         return self.subsets[name]
 

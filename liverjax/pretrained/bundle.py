@@ -105,6 +105,11 @@ def contents(
     """Returns the arrays and the facts that a file of a model holds; see `write_bundle`, also for what it raises."""
     if dtype not in DTYPES:
         raise ConfigError(f"dtype is {dtype!r}, expected one of {', '.join(DTYPES)}")
+    if model.networks.runs > 1:
+        raise ConfigError(
+            f"{path}: is to hold the networks of {model.networks.runs} runs, expected those of one; bundle each by "
+            "itself: --model=ONE.safetensors,OTHER.safetensors predicts with both"
+        )
     config = to_dict(model.config)
     del config["store"]  # a folder of the machine that trained
     del config["split"]["test_cases"]  # ids of cases
