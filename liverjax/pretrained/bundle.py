@@ -10,6 +10,7 @@ newer version, an unknown field.
 from __future__ import annotations
 
 import os
+import pathlib
 import reprlib
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -113,6 +114,8 @@ def contents(
     config = to_dict(model.config)
     del config["store"]  # a folder of the machine that trained
     del config["split"]["test_cases"]  # ids of cases
+    for group in ("loss", "augment"):  # Which function trained; not in whose folder. Prediction runs none.
+        config[group]["own"] = pathlib.PurePath(config[group]["own"]).name
     facts = {
         "format": _FORMAT,
         "version": _VERSION,

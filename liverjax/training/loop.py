@@ -33,6 +33,7 @@ from liverjax.data.store import StoredCase, open_store
 from liverjax.errors import CheckpointError, ConfigError, Interrupted, LiverjaxError, TrainingError
 from liverjax.files import local_path
 from liverjax.options import Config
+from liverjax.own import OwnFunction, own_functions
 from liverjax.signals import StopSignals
 from liverjax.training.callback import Callback, Listener, StopTraining
 from liverjax.training.distributed import (
@@ -48,6 +49,7 @@ from liverjax.training.logs import RunLog
 from liverjax.training.mining import mine
 from liverjax.training.monitor import Monitor, Progress, peak_flops, step_flops
 from liverjax.training.optim import learning_rate
+from liverjax.training.own import require_sound
 from liverjax.training.restarts import require_selections, restart_seed, train_restarts
 from liverjax.training.resume import locked_run, start_or_resume
 from liverjax.training.step import TrainState, init_state, jitted_train_step, start_from, step_spec
@@ -90,7 +92,7 @@ def train(
       the training, of those that were finished.
 
     Raises:
-      ConfigError: a value that does not fit the store or the machine.
+      ConfigError: a value that does not fit the store or the machine, or a function of an own file that fails.
       CheckpointError: the folder holds a run of another config or other data.
       LockedError: another process trains in this folder.
       InputError: a case of the store cannot be read.
@@ -116,10 +118,12 @@ def train(
         subsets = split_cases(usable_cases(store.cases, config.labels), config.split, config.seed)
         subsets = validated_on_real(subsets)
         require_tumors(subsets, config)
+        own = own_functions(config)  # Once: a file that changes while this runs changes nothing.
+        require_sound(own, config)
         mesh = data_mesh(config.batch.size, config.train.accumulate)
         listener = Listener(callback)
         jobs = [
-            _Job(config, name, workdir / name, subsets, mesh, (init or {}).get(name), quiet, listener)
+            _Job(config, name, workdir / name, subsets, mesh, (init or {}).get(name), quiet, listener, own)
             for name in config.networks
         ]
         for job in jobs:  # Before anything is written: a run that cannot start would refuse a better config.
@@ -127,7 +131,7 @@ def train(
         barrier(mesh)
         with locked_run(workdir):
             fit = functools.partial(_require_fit, workdir=workdir, mesh=mesh)
-            start_or_resume(workdir, config, store, subsets, init, resume, fit)
+            start_or_resume(workdir, config, store, subsets, init, resume, fit, own)
             if is_first_process() and not quiet:
                 print(f"devices: {describe_devices()}", flush=True)
             results: dict[str, Progress] = {}
@@ -159,6 +163,7 @@ class _Job:
     init: Any
     quiet: bool
     listener: Listener
+    own: Mapping[str, OwnFunction]
     left: tuple[float, int] = (math.inf, 1)  # seconds, and the networks that share them
 
     @property
@@ -172,7 +177,7 @@ def _require_fit(config: Config, workdir: pathlib.Path, mesh: Mesh) -> None:
     Raises:
       CheckpointError: a checkpoint, or the record of the restarts, does not fit the config.
     """
-    state = init_state(step_spec(config, mesh), config.batch.patch, config.seed, replicated(mesh))
+    state = init_state(step_spec(config, mesh, {}), config.batch.patch, config.seed, replicated(mesh))
     folders = [workdir / name for name in config.networks]
     if config.train.restarts > 1:
         for folder in folders:
@@ -216,7 +221,7 @@ def _train(job: _Job, stop: StopSignals, until: int | None = None) -> Progress:
     until = options.steps if until is None else until
 
     # --- the step
-    spec = step_spec(config, job.mesh)
+    spec = step_spec(config, job.mesh, job.own)
     key = jax.jit(lambda: jax.random.key(config.seed), out_shardings=replicated(job.mesh))()
 
     with Checkpoints(job.folder / "last", keep=2) as last, Checkpoints(job.folder / "best", keep=1) as best:
