@@ -64,12 +64,12 @@ def own_functions(config: Config) -> dict[str, OwnFunction]:
         module.__file__ = str(path)
         with mistakes_named(path):
             # Compiled here: Python's cache of compiled files takes a quick change of the same length for none.
-            exec(compile(source, str(path), "exec"), module.__dict__)
+            exec(compile(source, str(path), "exec", dont_inherit=True), module.__dict__)
         own = {key: value for key, value in vars(module).items() if inspect.isfunction(value)}
         function = vars(module).get(name)
         if not callable(function):
             raise ConfigError(
-                f"{path}: has no function {name!r}, as {field} names it{did_you_mean(name, own)}"
+                f"{path}: has no function {name!r}, as {field} names it{did_you_mean(name, own) if own else ''}"
             )
         found[field] = OwnFunction(field, path, name, hashlib.sha256(source).hexdigest(), function)
     return found
