@@ -58,10 +58,11 @@ def load_model(
       InputError: the path is an address, such as ``gs://bucket/run``; or one of several is named twice.
     """
     several = named(path)
-    if len(several) > 1:
-        models = [load_model(one, views=views, calibrated=calibrated) for one in several]
-        return ensemble(models, several)
-    (path,) = several
+    models = [_load(one, views, calibrated) for one in several]
+    return models[0] if len(models) == 1 else ensemble(models, several)
+
+
+def _load(path: str | os.PathLike, views: Sequence[str] | None, calibrated: bool) -> Segmenter | Cascade:
     folder = local_path(path, "the model")
     with bundle_of(path) as bundle:
         if bundle is None:

@@ -99,7 +99,10 @@ def test_predict_takes_what_is_uploaded(tmp_path, monkeypatch):
     write_dataset(tmp_path / "scans", [0], shape=(24, 20, 18), spacing=(8.0, 8.0, 8.0))
     source = find_cases(tmp_path / "scans")[0].image
     (package / "files.py").write_text(text.replace("SOURCE", repr(str(source))), encoding="utf-8")
-    (package / "output.py").write_text("def enable_custom_widget_manager():\n    print('widgets')\n")
+    # What anywidget asks of Colab before it shows a widget.
+    manager = "def enable_custom_widget_manager():\n    print('widgets')\n"
+    widgets = manager + "class _widgets:\n    _installed_url = None\n"
+    (package / "output.py").write_text(widgets, encoding="utf-8")
     (package / "drive.py").write_text("def mount(place):\n    raise AssertionError(place)\n")
     monkeypatch.syspath_prepend(tmp_path / "modules")
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path / 'modules'}:{COLAB.parent}")
