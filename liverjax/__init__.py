@@ -4,8 +4,9 @@ The names of everyday use, each documented where it is defined:
 
     liverjax.load_config("mr_liver:small")      a config, to be changed field by field
     liverjax.prepare(source, store, config)     scans and masks -> training store
-    liverjax.train(config, workdir)             store -> trained networks
-    liverjax.load_model(workdir)                -> model; model.predict(path_or_volume) -> Prediction
+    liverjax.train(config, workdir)             store -> trained networks; callback= follows it, StopTraining ends it
+    liverjax.load_model("ct_liver")             a shipped model, a run, a bundle, or several runs as one
+    model.predict(scan)                         path, Volume, array with affine, nibabel or SimpleITK -> Prediction
     liverjax.evaluate(predictions, references)  two folders of masks -> scores
     liverjax.read_scan(path) -> Volume          NIfTI or DICOM: voxels, and the affine that places them
     liverjax.write_mask(path, volume)
@@ -28,6 +29,7 @@ __getattr__, __dir__, __all__ = lazy.attach(
         "scans": ("read as read_scan",),
         "scans.nifti": ("write as write_mask",),
         "data.store": ("prepare",),
+        "training.callback": ("StopTraining",),
         "training.loop": ("train",),
         "pretrained.load": ("load_model",),
         "scoring.cohort": ("evaluate",),

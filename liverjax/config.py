@@ -355,4 +355,4 @@ def _explained(error: BaseException) -> str:
     if other := _OTHER_TYPE.search(text):
         expected = "a group of fields" if other[3].endswith("ConfigDict") else other[3]
         return f"{paths.get(other[1], other[1])} is {other[2]!r}, expected {expected}"
-    return f"{type(error).__name__}: {' '.join(text.split())}"
+    return f"{type(error).__name__}: {textwrap.shorten(text, 300, placeholder=' ...')}"

@@ -222,6 +222,19 @@ class Config:
     train: Train = dataclasses.field(default_factory=Train)
     predict: Predict = Predict()
 
+    def summary(self) -> str:
+        """Returns in a few words what is found, in what, on which grid."""
+        found = " and ".join(name for name in self.labels if name != NAMES[BACKGROUND])
+        where = "" if self.target.region == "scan" else " around a liver"
+        kind = {"any": "CT and MR"}.get(self.preprocess.modality, self.preprocess.modality.upper())
+        spacing = " x ".join(f"{size:g}" for size in self.preprocess.spacing)
+        return f"{self.name}: {found}{where} in {kind} at {spacing} mm"
+
+    def __repr__(self) -> str:
+        widths = "-".join(map(str, self.model.features))
+        steps = f"{self.train.steps} steps of {self.batch.size} slices"
+        return f"Config({self.summary()}; {', '.join(self.views)}; channels {widths}; {steps})"
+
     @property
     def labels(self) -> tuple[str, ...]:
         """Classes of the networks, in order: `target.labels`."""

@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 
 from liverjax.errors import require, require_choice
+
+
+def _require_function(field: str, value: str) -> None:
+    """Requires of the name of a user's function its form; whether there is such a file is asked where it is run."""
+    ok = not value or re.fullmatch(r"[^\x00]+\.py:[A-Za-z_]\w*", value) is not None
+    require(ok, field, value, "FILE.py:function, as in my.py:focal")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,9 +46,14 @@ class Augment:
     curve: float = 0.0
     #: Probability that they pass through a random shallow network, mixed with the slice by a random share.
     random_network: float = 0.0
+    #: A function of one's own, FILE.py:function, that changes each slice after all of these (docs/training.md).
+    own: str = ""
 
     def __post_init__(self):
+        _require_function("augment.own", self.own)
         for name, value in vars(self).items():
+            if name == "own":
+                continue
             if name in ("flip", "curve", "random_network"):
                 require(0 <= value <= 1, f"augment.{name}", value, "a probability in [0, 1]")
             require(value >= 0, f"augment.{name}", value, "0 or more")
@@ -89,11 +101,15 @@ class Loss:
     #: all above the floor count the same, whatever their size.
     lesion_power: float = 0.0
     lesion_floor_mm3: float = 200.0
+    #: A further term by a function of one's own, FILE.py:function (docs/training.md). It can be the only one.
+    own: str = ""
 
     def __post_init__(self):
+        _require_function("loss.own", self.own)
         weights = (self.dice, self.cross_entropy)
-        ok = min(weights) >= 0 and max(weights) > 0
-        require(ok, "loss.dice and loss.cross_entropy", weights, "weights of 0 or more, one of them above 0")
+        ok = min(weights) >= 0 and (max(weights) > 0 or self.own != "")
+        wanted = "weights of 0 or more, one of them above 0 unless there is a loss.own"
+        require(ok, "loss.dice and loss.cross_entropy", weights, wanted)
         require(0 <= self.lesion_power <= 1, "loss.lesion_power", self.lesion_power, "0 to 1")
         require(self.lesion_floor_mm3 > 0, "loss.lesion_floor_mm3", self.lesion_floor_mm3, "above 0")
 

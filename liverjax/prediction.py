@@ -12,6 +12,7 @@ import numpy as np
 
 from liverjax.labels import BACKGROUND, LIVER, TUMOR
 from liverjax.scans.grid import Grid, probabilities_on_scan
+from liverjax.scans.images import Scan, to_nibabel, to_simpleitk
 from liverjax.scans.write import write_labels
 from liverjax.volume import Volume
 
@@ -31,8 +32,8 @@ class Uncertainty:
         views, of their members, and of the draws of dropout), not uncertainty within each of them (Gal 2017).
     """
 
-    entropy: np.ndarray
-    mutual_information: np.ndarray
+    entropy: np.ndarray = dataclasses.field(repr=False)
+    mutual_information: np.ndarray = dataclasses.field(repr=False)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,9 +71,9 @@ class Tumors:
       lesions: those of the mask, and candidates that were dropped.
     """
 
-    probability: np.ndarray
-    grid: Grid
-    views: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    probability: np.ndarray = dataclasses.field(repr=False)
+    grid: Grid = dataclasses.field(repr=False)
+    views: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict, repr=False)
     lesions: tuple[FoundLesion, ...] = ()
 
 
@@ -102,6 +103,11 @@ class Prediction:
     seconds: Mapping[str, float] = dataclasses.field(default_factory=dict)
     doubts: tuple[str, ...] = ()
     tumors: Tumors | None = None
+
+    def __repr__(self) -> str:
+        found = ", ".join(f"{region} {ml:.4g} ml" for region, ml in self.volumes().items())
+        doubts = f"; {len(self.doubts)} doubts, such as {self.doubts[0]!r}" if self.doubts else ""
+        return f"Prediction({found}; expected Dice {self.expected_dice():.2f}{doubts})\n  of {self.scan!r}"
 
     def probabilities(self) -> np.ndarray:
         """Returns the class probabilities (x, y, z, C) float32, voxel on voxel with the scan."""
@@ -149,6 +155,18 @@ class Prediction:
         """
         classes = self.grid_probabilities.shape[-1]
         write_labels(path, self.labels, format=format, classes=classes, algorithm=algorithm)
+
+    def to_nibabel(self) -> nib.Nifti1Image:
+        """Returns the mask as an image of nibabel, with the geometry fields of the scan's header."""
+        return to_nibabel(self.labels)
+
+    def to_simpleitk(self) -> Any:
+        """Returns the mask as an image of SimpleITK, voxel on voxel with the scan.
+
+        Raises:
+          InputError: SimpleITK is not installed.
+        """
+        return to_simpleitk(self.labels)
 
     def show(self, reference: Volume | None = None, height: int = 480) -> Any:
         """Returns a widget for a notebook to display: three planes and a rendering, with the mask and its uncertainty.
@@ -218,6 +236,6 @@ def rounded(values: np.ndarray) -> np.ndarray:
 class Predictor(Protocol):
     """A model that segments scans, in one stage or in several."""
 
-    def predict(self, scan: str | os.PathLike | Volume) -> Prediction:
-        """Segments one scan: a file, a folder with a DICOM series, or a volume in memory."""
+    def predict(self, scan: Scan, affine: Any = None) -> Prediction:
+        """Segments one scan: a path, or what `liverjax.scans.as_volume` makes a volume of."""
         ...

@@ -83,6 +83,14 @@ class Volume:
         object.__setattr__(self, "voxels", _array_of_voxels(self.voxels, self.name))
         object.__setattr__(self, "affine", _affine(self.affine, self.name))
 
+    def __repr__(self) -> str:
+        size, spacing = (
+            " x ".join(map(str, self.shape)),
+            " x ".join(f"{length:.4g}" for length in self.spacing),
+        )
+        axes = "".join(str(letter) for letter in nib.orientations.aff2axcodes(self.affine))
+        return f"Volume({size} voxels of {spacing} mm, {axes}, {self.voxels.dtype}, {self.name!r})"
+
     @property
     def shape(self) -> tuple[int, int, int]:
         """Number of voxels along x, y and z."""
@@ -134,7 +142,7 @@ def value_counts(voxels: np.ndarray) -> np.ndarray:
     return sum((np.bincount(piece, minlength=256) for piece in pieces), start=np.zeros(256, np.int64))
 
 
-def require_volume(value: object, expected: str = "a liverjax.Volume") -> Volume:
+def require_volume(value: object) -> Volume:
     """Returns the value, if it is a `Volume`.
 
     Raises:
@@ -146,7 +154,7 @@ def require_volume(value: object, expected: str = "a liverjax.Volume") -> Volume
         f"an array of shape {value.shape}" if isinstance(value, np.ndarray) else f"a {type(value).__name__}"
     )
     raise InputError(
-        f"{what} was given, expected {expected}; make one of its voxels and its affine: "
+        f"{what} was given, expected a liverjax.Volume; make one of its voxels and its affine: "
         "liverjax.Volume(voxels, affine)"
     )
 

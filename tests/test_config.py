@@ -349,3 +349,10 @@ def test_fields_that_the_pages_name_exist():
         for part in path.split("."):
             assert part in value, f"{page} names {path}"
             value = value[part]
+
+
+def test_a_config_is_printed_in_a_line():
+    assert repr(resolve(load_config("ct_liver:small"))) == (
+        "Config(ct_liver: liver in CT at 3 x 3 x 3 mm; axial, coronal, sagittal; channels 16-32-64-128; "
+        "2000 steps of 8 slices)"
+    )

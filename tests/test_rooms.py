@@ -16,6 +16,7 @@ MODULES = {
         "config",
         "files",
         "lazy",
+        "own",
         "remote",
         "sealed",
         "signals",

@@ -17,9 +17,9 @@ from liverjax.insight import changes, seen
 from liverjax.models import build_unet
 from liverjax.report import figures
 from liverjax.report.figures import response
-from liverjax.scans import grid, liver_box, nifti, write
+from liverjax.scans import grid, images, liver_box, nifti, write
 from liverjax.studies.calibration import sample
-from liverjax.volume import Volume, check_voxels, label_voxels, require_volume
+from liverjax.volume import Volume, check_voxels, label_voxels
 
 PACKAGE = pathlib.Path(liverjax.__file__).parent
 CONFIG = options.Config(
@@ -54,6 +54,9 @@ ENTRIES = {
     "inference.plausible.evidence.labels": lambda v, model, _: plausible.evidence(
         v, VOXELS, VOXELS > 0, AFFINE, 0.9
     ),
+    "scans.images.as_volume.scan": lambda v, model, folder: check_voxels(images.as_volume(v)),
+    "scans.images.to_nibabel.volume": lambda v, model, folder: images.to_nibabel(v),
+    "scans.images.to_simpleitk.volume": lambda v, model, folder: images.to_simpleitk(v),
     "studies.calibration.sample.scan": lambda v, model, folder: sample(model, v, SCAN),
     "studies.calibration.sample.mask": lambda v, model, folder: sample(model, SCAN, v),
     "scans.nifti.write.volume": lambda v, model, folder: nifti.write(folder / "out.nii.gz", v),
@@ -102,6 +105,8 @@ ANY_VALUE = {
     "scans.grid.to_canonical.volume",
     "scans.grid.from_canonical.scan",
     "scans.grid.working_grid.volume",
+    "scans.images.to_nibabel.volume",
+    "scans.images.to_simpleitk.volume",
     "scans.liver_box.liver_grid.scan",
     "scans.grid.labels_on_scan.scan",
     "scans.grid.probabilities_on_scan.scan",
@@ -119,7 +124,7 @@ INTERNAL = {
     "inference.lesions.accepted.liver",
     "inference.lesions.filtered.liver",
     "inference.segmenter.Segmenter.network_input.liver",
-    "inference.segmenter.warned.scan",
+    "inference.devices.warned.scan",
     "planning.companions.only.masks",
     "planning.companions.scan_of.mask",
     "planning.pictures.scan_on.mask",
@@ -129,6 +134,7 @@ INTERNAL = {
     "report.figures.readers.reader_slices.masks",
     "report.figures.readers.reader_slices.scan",
     "scans.dicom_seg.segmentation.mask",
+    "scans.nifti.header_for.volume",
     "scans.dicom_source.headers.mask",
     "scans.dicom_source.require_series.volume",
     "scans.rtstruct.structure_set.mask",
@@ -141,6 +147,13 @@ INTERNAL = {
     "viewer.study.read_folder.references",
     "viewer.study.shown_volume.volume",
     "viewer.study.window.scan",
+}
+#: They take whatever holds a scan with its place in the patient.
+SCANS = {
+    "inference.segmenter.Segmenter.predict.scan",
+    "inference.cascade.Cascade.predict.scan",
+    "insight.seen.look.scan",
+    "scans.images.as_volume.scan",
 }
 #: A bare array stands for a mask on the grid of its scan.
 ARRAYS_TOO = {"report.figures.slices.preview.mask", "report.figures.slices.preview.reference"}
@@ -158,7 +171,7 @@ def test_no_function_that_takes_a_volume_is_missing_here():
                 continue
             for argument in [*function.args.args, *function.args.kwonlyargs]:
                 names = {n.id for n in ast.walk(argument.annotation or argument) if isinstance(n, ast.Name)}
-                if "Volume" in names:
+                if names & {"Volume", "Scan"}:
                     found.add(f"{module}.{owner}{function.name}.{argument.arg}")
     protocol = {"prediction.Predictor.predict.scan"}
     assert found - protocol - INTERNAL == {name.partition(",")[0] for name in ENTRIES}
@@ -230,6 +243,8 @@ def refused(call, model, folder, make):
 def test_what_is_no_volume(entry, fault, model, tmp_path):
     if fault == "array" and entry in ARRAYS_TOO:
         ENTRIES[entry](VOXELS, model, tmp_path)
+    elif fault == "image" and entry in SCANS:
+        ENTRIES[entry](FAULTS[fault](), model, tmp_path)
     elif fault == "nothing" and entry in OPTIONAL:
         ENTRIES[entry](None, model, tmp_path)
     else:
@@ -259,13 +274,20 @@ def test_sound_volumes_of_any_kind(sound, model, tmp_path):
 
 
 def test_what_a_model_is_given_by_mistake_is_named_with_what_to_do(model):
-    image = nib.Nifti1Image(VOXELS, AFFINE)
-    for given, what in ((VOXELS, "an array of shape (8, 7, 6)"), (image, "a Nifti1Image"), (3, "a int")):
+    for given, what in ((VOXELS, "an array of shape (8, 7, 6)"), (3, "a int"), (VOXELS.tolist(), "a list")):
         with pytest.raises(InputError) as caught:
             model.predict(given)
+        without = " without its affine" if given is VOXELS else ""
         assert str(caught.value) == (
-            f"{what} was given, expected the path of a scan or a liverjax.Volume; make one of its voxels and its "
-            "affine: liverjax.Volume(voxels, affine)"
+            f"{what} was given as a scan{without}, expected a path, a liverjax.Volume, an image of nibabel or "
+            "SimpleITK, or an array and its affine: predict(voxels, affine)"
         )
-    labels = model.predict(require_volume(liverjax.Volume(image.dataobj, image.affine))).labels
-    assert np.array_equal(labels.voxels, model.predict(SCAN).labels.voxels)
+    with pytest.raises(InputError) as caught:
+        model.network_input(VOXELS)
+    assert str(caught.value) == (
+        "an array of shape (8, 7, 6) was given, expected a liverjax.Volume; make one of its voxels and its affine: "
+        "liverjax.Volume(voxels, affine)"
+    )
+    labels = model.predict(SCAN).labels
+    assert np.array_equal(model.predict(VOXELS, AFFINE).labels.voxels, labels.voxels)
+    assert np.array_equal(model.predict(liverjax.Volume(VOXELS, AFFINE)).labels.voxels, labels.voxels)

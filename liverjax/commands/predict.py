@@ -22,7 +22,7 @@ def define(values: flags.FlagValues) -> None:
     """Defines the command's flags."""
     on: dict[str, Any] = {"flag_values": values}
     string, choice, boolean = flags.DEFINE_string, flags.DEFINE_enum, flags.DEFINE_bool
-    string("model", None, "run, bundle, or shipped model (default: a shipped one, by modality)", **on)
+    string("model", None, "run, bundle or shipped model; RUN1,RUN2: all fused (default: shipped)", **on)
     string("input", None, "scan, or folder of scans in any known layout", short_name="i", **on)
     string("output", None, "mask file for one scan, or folder", short_name="o", **on)
     choice("format", "nifti", ["nifti", "dicom-seg", "rtstruct"], "of the masks", **on)

@@ -20,7 +20,7 @@ def define(values: flags.FlagValues) -> None:
 
     on: dict[str, Any] = {"flag_values": values}
     flags.DEFINE_string(
-        "tumor_model", None, "run or bundle that finds tumours in the liver of the model", **on
+        "tumor_model", None, "run or bundle (or RUN1,RUN2) that finds tumours in the liver of the model", **on
     )
     flags.DEFINE_string("lesion_filter", None, "file of `liverjax train-filter` that drops tumours", **on)
     flags.DEFINE_float(

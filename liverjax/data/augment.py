@@ -11,6 +11,7 @@ import numpy as np
 from jax.scipy.ndimage import map_coordinates
 
 from liverjax.options import Augment
+from liverjax.own import OwnFunction
 
 #: What lies outside a slice: air, the low end of the window.
 AIR = -1.0
@@ -18,6 +19,8 @@ AIR = -1.0
 _AIR_RANGE = 0.15
 #: Number of the random values that a curve of intensities joins.
 _CURVE_VALUES = 6
+#: Tells the key of a user's augmentation from those of `draw_keys`, which are split off.
+_OWN_KEY = 0x6F776E
 
 
 def step_keys(key: jax.Array, step: int | jax.Array) -> jax.Array:
@@ -57,7 +60,9 @@ def normalise(stored: jax.Array | np.ndarray, window: jax.Array | np.ndarray) ->
     return jnp.where(gamma == 1, linear, 2 * ((linear + 1) / 2) ** gamma - 1)
 
 
-def augment(key: jax.Array, images: jax.Array, labels: Any, options: Augment) -> tuple[jax.Array, Any]:
+def augment(
+    key: jax.Array, images: jax.Array, labels: Any, options: Augment, own: OwnFunction | None = None
+) -> tuple[jax.Array, Any]:
     """Returns slices of randomly changed place and intensity, and labels that move with them.
 
     Each row has a key of its own, made from ``key`` and its place in the global batch.
@@ -67,11 +72,12 @@ def augment(key: jax.Array, images: jax.Array, labels: Any, options: Augment) ->
       images: (N, H, W, 1) float32 in [-1, 1].
       labels: (N, H, W) integers; or several such maps of labels or weights, as a pytree. Beyond a slice they are 0.
       options: the ranges; what has range 0 is not computed at all.
+      own: the function that ``augment.own`` names; it changes each slice after all else.
     """
     keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, jnp.arange(images.shape[0]))
 
-    def one(key, image, labels):
-        keys = draw_keys(key)
+    def one(row_key, image, labels):
+        keys = draw_keys(row_key)
         if options.rotation or options.scale or options.shift or options.elastic:
             coordinates = _affine_coordinates(keys, image.shape, options)
             if options.elastic:
@@ -105,10 +111,20 @@ def augment(key: jax.Array, images: jax.Array, labels: Any, options: Augment) ->
         if options.low_resolution:
             factor = jnp.exp2(jax.random.uniform(keys["low_resolution"], (), maxval=options.low_resolution))
             image = _coarser(_coarser(image, factor).T, factor).T
-        return _change_intensity(keys, image, options), labels
+        image = _change_intensity(keys, image, options)
+        return (image, labels) if own is None else _by_own(own, row_key, image, labels)
 
     images, labels = jax.vmap(one)(keys, images[..., 0], labels)
     return images[..., None], labels
+
+
+def _by_own(own: OwnFunction, key: jax.Array, image: jax.Array, labels: Any) -> tuple[jax.Array, Any]:
+    """Returns what a user's function makes of a slice; it sees labels as int32, of which nothing wraps around."""
+    maps, structure = jax.tree.flatten(labels)  # "label" before "pixel_weight"
+    seen = [maps[0].astype(jnp.int32), *maps[1:]]
+    image, *changed = own(jax.random.fold_in(key, _OWN_KEY), image, *seen)
+    back = [new.astype(old.dtype) for new, old in zip(changed, maps, strict=True)]
+    return jnp.clip(image, -1, 1).astype(jnp.float32), jax.tree.unflatten(structure, back)
 
 
 def _smooth_field(key: jax.Array, shape: tuple[int, ...], limit: float, cell: int = 32) -> jax.Array:

@@ -118,7 +118,7 @@ def blank_batch(rows: int, patch: Sequence[int], *, weighted: bool = False) -> d
     """
     batch = {
         "image": np.full((rows, *patch), OUTSIDE, np.int16),
-        "window": np.tile(np.float32([0, 0, 1]), (rows, 1)),
+        "window": np.tile(np.array([0, 0, 1], np.float32), (rows, 1)),
         "label": np.zeros((rows, *patch), np.uint8),
     }
     return {**batch, "pixel_weight": np.zeros((rows, *patch), np.float32)} if weighted else batch

@@ -14,8 +14,9 @@ from liverjax.data.pipeline import blank_batch, merge_labels, place_slice
 from liverjax.data.stored_case import StoredCase
 from liverjax.labels import TUMOR
 from liverjax.options import Config
+from liverjax.own import own_functions
 
-_augment = jax.jit(augment, static_argnames="options")
+_augment = jax.jit(augment, static_argnames=("options", "own"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,14 +58,19 @@ def augmented_slices(
         place_slice(batch, row, case, view, index)
         names.append(f"{case.id}\nslice {index}")
     image, label = normalise(batch["image"], batch["window"]), merge_labels(batch["label"], config.labels)
-    shown = [(image, label)]
+    maps = {"label": label}
+    if config.target.region != "scan":
+        maps["pixel_weight"] = np.ones(label.shape, np.float32)  # A function of one's own expects them.
+    shown, own = [(image, label)], own_functions(config).get("augment.own")
     for step in range(steps):
         key, _ = step_keys(jax.random.key(config.seed), step)
-        shown.append(_augment(key, image, label, options=config.augment))
+        changed, moved = _augment(key, image, maps, options=config.augment, own=own)
+        shown.append((changed, moved["label"]))
     images, labels = (
         np.stack([np.asarray(column) for column in columns], axis=1) for columns in zip(*shown, strict=True)
     )
-    ranges = [f"{name} {value:g}" for name, value in dataclasses.asdict(config.augment).items() if value]
+    given = dataclasses.asdict(config.augment)
+    ranges = [f"{name} {value if name == 'own' else f'{value:g}'}" for name, value in given.items() if value]
     return Preview(
         images=images[..., 0],
         # Label ids, by which outlines are named: without a class for the liver, the class of the tumours is 1.

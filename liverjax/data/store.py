@@ -8,8 +8,9 @@
     STORE/cases/<id>/<view>_lesions.npy  uint16, of boxes: id of the lesion, 0 for none
 
 A store is identified by modality, spacing and region (`store_identity`). Intensities are stored before windowing, and
-windows are computed when it is opened, so that another window, other percentiles or another gamma need no new store. A slice of any
-view is one contiguous read: of a single volume in C order, a sagittal slice would read the whole file when cold.
+windows are computed when it is opened, so that another window, other percentiles or another gamma need no new store. A
+slice of any view is one contiguous read: of a single volume in C order, a sagittal slice would read the whole file when
+cold.
 """
 
 from __future__ import annotations

@@ -33,6 +33,7 @@ from liverjax.experiments.ablation import Ablation, load_ablation
 from liverjax.experiments.runner import Command
 from liverjax.files import local_path, sha256, write_json
 from liverjax.options import FIELDS_FREE_ON_RESUME, Config, Predict
+from liverjax.own import own_functions
 from liverjax.scoring import metrics
 from liverjax.views import VIEWS
 
@@ -263,6 +264,12 @@ def _checked(config: Config) -> Config:
 def _training_fields(config: Config) -> dict[str, Any]:
     """Returns what a training depends on, as JSON takes it."""
     fields = to_dict(config)
+    own = own_functions(config)
+    for group in ("loss", "augment"):
+        # Another file is another training, the same in another place is not; and none is what it was before there were.
+        del fields[group]["own"]
+        if one := own.get(f"{group}.own"):
+            fields[group]["own"] = (one.name, one.sha256)
     for path in FIELDS_FREE_ON_RESUME:
         *groups, name = path.split(".")
         del functools.reduce(dict.__getitem__, groups, fields)[name]

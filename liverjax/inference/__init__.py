@@ -16,11 +16,12 @@ __getattr__, __dir__, __all__ = lazy.attach(
     {
         "calibration": ("Calibration",),
         "cascade": ("Cascade",),
+        "devices": ("Devices",),
         "fuse": ("orthomean",),
         "network": ("Networks", "fold"),
         "plan": ("Fused", "FusionPlan"),
         "postprocess": ("clean",),
         "predict": ("Extras", "Outcome", "predict_cases"),
-        "segmenter": ("Devices", "Segmenter"),
+        "segmenter": ("Segmenter",),
     },
 )

@@ -16,7 +16,6 @@ Uncertainty: at each voxel the larger of both models', the tumour model's within
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -25,15 +24,17 @@ import numpy as np
 
 from liverjax.errors import ConfigError, InputError
 from liverjax.inference import memory
+from liverjax.inference.devices import Devices, timed, warned
 from liverjax.inference.lesions import accepted, filtered
 from liverjax.inference.plan import Fused
-from liverjax.inference.segmenter import Devices, Segmenter, timed, warned
+from liverjax.inference.segmenter import Segmenter
 from liverjax.labels import BACKGROUND, NAMES, TUMOR
 from liverjax.objects.filter import LesionFilter
 from liverjax.options import Config
 from liverjax.prediction import Prediction, Tumors, Uncertainty, rounded
 from liverjax.scans import AS_STORED, Reading
 from liverjax.scans.grid import Grid, labels_on_scan, probabilities_on_scan
+from liverjax.scans.images import Scan
 from liverjax.scans.intensity import doubts, for_scan
 from liverjax.scans.liver_box import liver_distance
 from liverjax.volume import Volume
@@ -69,6 +70,11 @@ class Cascade:
                 )
         self.liver, self.tumor, self.lesion_filter = liver, tumor, lesion_filter
 
+    def __repr__(self) -> str:
+        kept = self.lesion_filter
+        lesions = "no lesion filter" if kept is None else f"lesions of {kept.lesion_probability:g} or more"
+        return f"Cascade({self.liver!r},\n  {self.tumor!r}, {lesions})"
+
     @property
     def labels(self) -> tuple[str, ...]:
         """Names of the classes of a prediction, in order of their ids."""
@@ -83,7 +89,8 @@ class Cascade:
 
     def predict(
         self,
-        scan: str | os.PathLike | Volume,
+        scan: Scan,
+        affine: Any = None,
         *,
         reading: Reading = AS_STORED,
         uncertainty: bool = False,
@@ -97,6 +104,7 @@ class Cascade:
 
         Args:
           scan: as of `Segmenter.predict`, and so all others but ``views``.
+          affine: of an array.
           reading: phase, series and spacing of the scan, where its files leave them open.
           uncertainty: also make the maps of uncertainty.
           mc_samples: number of draws of dropout that the maps rest on.
@@ -104,13 +112,13 @@ class Cascade:
           devices: one of these computes, when it is free; by default jax's first.
 
         Raises:
-          InputError: the file or the volume cannot be used.
+          InputError: the scan cannot be used, or as `liverjax.scans.as_volume`.
           ConfigError: as `Segmenter.plan`.
         """
         self.check(uncertainty=uncertainty, samples=mc_samples)
         devices = devices or Devices(jax.local_devices()[:1])
         asked: dict[str, Any] = {"uncertainty": uncertainty, "mc_samples": mc_samples}
-        found = self.liver.predict(scan, reading=reading, devices=devices, **asked)
+        found = self.liver.predict(scan, affine, reading=reading, devices=devices, **asked)
         volume, seconds = found.scan, dict(found.seconds)
         liver = found.labels.with_voxels((found.labels.voxels != BACKGROUND).astype(np.uint8))
         if not liver.voxels.any():

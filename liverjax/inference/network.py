@@ -23,16 +23,22 @@ _EPSILON = 1e-5
 class Networks:
     """The variables of all networks of a model, a pytree.
 
-    Each view has the same number of networks, its members: the restarts that were kept, the best first. They are
-    stacked along a leading axis of every array, also a single one.
+    Each view has the same number of networks, its members: the restarts that were kept, the best first; or those of
+    several runs, one run after the other. They are stacked along a leading axis of every array, also a single one.
 
     Attributes:
       variables: for each view the parameters and statistics, arrays (members, ...).
       members: number of networks of each view.
+      runs: number of runs that they are of, equally many of each.
     """
 
     variables: dict[str, dict]
     members: int = struct.field(pytree_node=False)
+    runs: int = struct.field(pytree_node=False, default=1)
+
+    def __repr__(self) -> str:
+        runs = f" from {self.runs} runs" if self.runs > 1 else ""
+        return f"Networks({', '.join(self.views)}; {self.members} of each{runs}, {self.nbytes / 1e6:.1f} MB)"
 
     @classmethod
     def stack(cls, members: Mapping[str, Sequence[dict]]) -> Networks:
@@ -41,6 +47,16 @@ class Networks:
         # In NumPy, here and below: for each shape of an array jax would compile a program of its own.
         stacked = {view: jax.tree.map(lambda *a: np.stack(a), *own) for view, own in members.items()}
         return cls(stacked, count)
+
+    @classmethod
+    def of_runs(cls, runs: Sequence[Networks]) -> Networks:
+        """Returns the networks of several runs, which have the same views and equally many members."""
+        (members,) = {one.members for one in runs}
+        joined = {
+            view: jax.tree.map(lambda *a: np.concatenate(a), *(one.variables[view] for one in runs))
+            for view in runs[0].views
+        }
+        return cls(joined, members * len(runs), len(runs))
 
     @property
     def views(self) -> tuple[str, ...]:
@@ -69,14 +85,15 @@ class Networks:
                 yield view, index, self.member(view, index)
 
     def best(self) -> Networks:
-        """Returns the first member of each view alone."""
-        if self.members == 1:
+        """Returns the first member of each view alone; of several runs the first of each."""
+        if self.members == self.runs:
             return self
-        return Networks(jax.tree.map(lambda array: array[:1], self.variables), 1)
+        each = self.members // self.runs
+        return Networks(jax.tree.map(lambda array: array[::each], self.variables), self.runs, self.runs)
 
     def select(self, views: Sequence[str]) -> Networks:
         """Returns the networks of some views."""
-        return Networks({view: self.variables[view] for view in views}, self.members)
+        return Networks({view: self.variables[view] for view in views}, self.members, self.runs)
 
     def fold(self, network: UNet) -> tuple[UNet, Networks]:
         """Returns what `fold` makes of every network of this architecture."""
@@ -85,7 +102,7 @@ class Networks:
         for view, _, variables in self.each():
             architecture, own = fold(network, variables)
             folded[view].append(own)
-        return architecture, Networks.stack(folded)
+        return architecture, Networks(Networks.stack(folded).variables, self.members, self.runs)
 
 
 def fold(network: UNet, variables: dict) -> tuple[UNet, dict]:

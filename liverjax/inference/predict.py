@@ -32,8 +32,9 @@ from liverjax.errors import InputError, LiverjaxError
 from liverjax.files import replacing
 from liverjax.inference import memory, outputs
 from liverjax.inference.cascade import Cascade
+from liverjax.inference.devices import Devices
 from liverjax.inference.lesion_table import as_json
-from liverjax.inference.segmenter import Devices, Segmenter
+from liverjax.inference.segmenter import Segmenter
 from liverjax.inference.sharing import DONE, TAKEN, Sharing
 from liverjax.labels import TUMOR
 from liverjax.prediction import Prediction, rounded

@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import dataclasses
-import logging
-import os
-import queue
 import threading
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import CancelledError
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -21,6 +15,7 @@ from liverjax.config import differences, override, to_dict
 from liverjax.errors import ConfigError, InputError
 from liverjax.inference import memory, plausible
 from liverjax.inference.calibration import UNCALIBRATED, Calibration
+from liverjax.inference.devices import Devices, timed, warned
 from liverjax.inference.fuse import Backend, orthomean
 from liverjax.inference.network import Networks
 from liverjax.inference.plan import Fused, FusionPlan
@@ -30,41 +25,16 @@ from liverjax.options import Config
 from liverjax.prediction import Prediction
 from liverjax.scans import AS_STORED, Reading
 from liverjax.scans.grid import Grid, labels_on_scan, to_grid, working_grid
+from liverjax.scans.images import Scan, as_volume
 from liverjax.scans.intensity import doubts, for_scan, intensity_window, normalise
 from liverjax.scans.liver_box import liver_grid
 from liverjax.volume import Volume, require_volume
 
-_LOG = logging.getLogger("liverjax")
 # Boxes around livers differ more in size than scans do: they are padded to multiples of at least this. For 161 livers
 # at 1 x 1 x 2 mm 34 programs do instead of 83, with 7 % more axial pixels (docs/cascade.md).
 _BOX_RASTER = 32
 #: The most draws of dropout: the maps no longer change, and each takes the time of a prediction.
 MOST_SAMPLES = 1000
-
-
-class Devices:
-    """Devices that threads share: each is with one thread at a time."""
-
-    def __init__(self, devices: Sequence[jax.Device]):
-        self._free: queue.SimpleQueue[jax.Device] = queue.SimpleQueue()
-        self._closed = False
-        for device in devices:
-            self._free.put(device)
-
-    def close(self) -> None:
-        """Lends none any more: `one` raises `CancelledError`, also where a thread already waits for a device."""
-        self._closed = True
-
-    @contextlib.contextmanager
-    def one(self) -> Iterator[jax.Device]:
-        """Lends a device, as soon as one is free."""
-        device = self._free.get()
-        try:
-            if self._closed:
-                raise CancelledError("no device is lent any more")
-            yield device
-        finally:
-            self._free.put(device)
 
 
 class Segmenter:
@@ -116,13 +86,19 @@ class Segmenter:
         self.calibration = calibration.for_members(networks.members)
         self._on_device: dict[jax.Device, Networks] = {}
 
+    def __repr__(self) -> str:
+        each = f"{self.networks.members} network{'s' * (self.networks.members > 1)} each"
+        each += f" from {self.networks.runs} runs" if self.networks.runs > 1 else ""
+        return f"Segmenter({self.config.summary()}; {', '.join(self.config.views)}, {each})"
+
     def trained(self, view: str) -> tuple[UNet, dict]:
         """Returns the architecture as it was trained, and the variables of a view's best member."""
         return self._architecture, self.networks.member(view)
 
     def predict(
         self,
-        scan: str | os.PathLike | Volume,
+        scan: Scan,
+        affine: Any = None,
         *,
         reading: Reading = AS_STORED,
         uncertainty: bool = False,
@@ -135,7 +111,9 @@ class Segmenter:
         result's ``doubts``.
 
         Args:
-          scan: a NIfTI file or a folder with a DICOM series, or a `Volume` (voxels in HU for CT, and the affine).
+          scan: a NIfTI file or a folder with a DICOM series; a `Volume`; an image of nibabel or SimpleITK; or an array
+            (x, y, z) of NumPy. Of CT in HU.
+          affine: (4, 4), of an array: from voxel indices to RAS+ world coordinates in mm.
           reading: phase, series and spacing of the scan, where its files leave them open.
           uncertainty: also make the maps of uncertainty. Labels and probabilities are the same with and without.
           mc_samples: number of draws of dropout of each network that the maps rest on; 0: they rest on the networks
@@ -143,15 +121,13 @@ class Segmenter:
           devices: one of these computes, when it is free; by default jax's first.
 
         Raises:
-          InputError: the file or the volume cannot be used, or ``scan`` is neither.
+          InputError: the scan cannot be used, or as `liverjax.scans.as_volume`.
           ConfigError: as `plan`.
         """
-        if not isinstance(scan, str | os.PathLike):
-            require_volume(scan, "the path of a scan or a liverjax.Volume")
         self.check(uncertainty=uncertainty, samples=mc_samples)
         seconds: dict[str, float] = {}
         with timed(seconds, "read"):
-            volume = scan if isinstance(scan, Volume) else reading.read(scan)
+            volume = as_volume(scan, affine, reading)
         with timed(seconds, "resample"):
             voxels, grid = self.network_input(volume)
         modality = for_scan(self.config.preprocess, volume.voxels).modality
@@ -235,6 +211,11 @@ class Segmenter:
         if not 0 <= samples <= MOST_SAMPLES:
             raise ConfigError(f"mc_samples is {samples}, expected 0 to {MOST_SAMPLES} draws of dropout")
         if self.config.predict.fusion == "weighted":
+            if self.networks.runs > 1:
+                raise ConfigError(
+                    "predict.fusion is 'weighted', but weights are fitted to the networks of one run, not of "
+                    f"{self.networks.runs}; choose 'mean'"
+                )
             self.calibration.require_weights(self.config.views)
         if samples and self._backend:
             raise ConfigError(
@@ -299,6 +280,11 @@ class Segmenter:
         if name not in self.subsets:
             raise InputError(
                 f"the model does not list its {name} cases, as none of a bundle does; expected the folder of its run"
+            )
+        if self.networks.runs > 1 and name == "test" and not self.subsets[name]:
+            raise InputError(
+                f"no case was held out of all {self.networks.runs} runs: each trained or validated one of them, as "
+                "in a cross-validation; predict the test cases of each run with that run alone"
             )
         return self.subsets[name]
 
@@ -382,18 +368,3 @@ class Segmenter:
         return orthomean(
             networks, voxels, plan, calibration=self.calibration, device=device, backend=self._backend
         )
-
-
-@contextlib.contextmanager
-def timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
-    """Notes the wall time of a stage."""
-    start = time.perf_counter()
-    yield
-    seconds[stage] = time.perf_counter() - start
-
-
-def warned(found: list[str], scan: Volume) -> list[str]:
-    """Logs doubts about a scan in one line, and returns them."""
-    if found:
-        _LOG.warning("%s: %s", scan.name, "; ".join(found))
-    return found

@@ -10,6 +10,7 @@ newer version, an unknown field.
 from __future__ import annotations
 
 import os
+import pathlib
 import reprlib
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -105,9 +106,16 @@ def contents(
     """Returns the arrays and the facts that a file of a model holds; see `write_bundle`, also for what it raises."""
     if dtype not in DTYPES:
         raise ConfigError(f"dtype is {dtype!r}, expected one of {', '.join(DTYPES)}")
+    if model.networks.runs > 1:
+        raise ConfigError(
+            f"{path}: is to hold the networks of {model.networks.runs} runs, expected those of one; bundle each by "
+            "itself: --model=ONE.safetensors,OTHER.safetensors predicts with both"
+        )
     config = to_dict(model.config)
     del config["store"]  # a folder of the machine that trained
     del config["split"]["test_cases"]  # ids of cases
+    for group in ("loss", "augment"):  # Which function trained; not in whose folder. Prediction runs none.
+        config[group]["own"] = pathlib.PurePath(config[group]["own"]).name
     facts = {
         "format": _FORMAT,
         "version": _VERSION,

@@ -1,4 +1,4 @@
-"""Loading a model: the folder of a training run, a bundle, or a shipped model by its name."""
+"""Loading a model: the folder of a training run, a bundle, a shipped model by its name; or several of them as one."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from liverjax.objects.filter_file import read_filter
 from liverjax.options import Config
 from liverjax.pretrained.bundle import read_bundle
 from liverjax.pretrained.cascade_bundle import is_cascade, read_cascade
+from liverjax.pretrained.ensemble import ensemble, named
 from liverjax.pretrained.registry import bundle_of
 from liverjax.remote import local_copy
 
@@ -34,7 +35,10 @@ _NO_MODEL = ("last", "tensorboard", "log.jsonl", ".lock")
 
 
 def load_model(
-    path: str | os.PathLike, *, views: Sequence[str] | None = None, calibrated: bool = True
+    path: str | os.PathLike | Sequence[str | os.PathLike],
+    *,
+    views: Sequence[str] | None = None,
+    calibrated: bool = True,
 ) -> Segmenter | Cascade:
     """Returns a model: a shipped one, that of a bundle, or of the folder of a training run the best checkpoints.
 
@@ -43,19 +47,28 @@ def load_model(
     Of a run with several restarts those that were kept last, each with its best checkpoint; while views are still
     being trained, as many of each as the view has that has the fewest.
 
+    Several models, such as the folds of a cross-validation, predict together: `liverjax.pretrained.ensemble`.
+
     Args:
       path: the file, or the folder; or, as text, the name of a shipped model (`liverjax models` lists them). What has
         that name in the working directory goes before it. Or the address of a file or a folder, such as
-        ``gs://bucket/run``, which is copied into the cache (`liverjax.remote`).
+        ``gs://bucket/run``, which is copied into the cache (`liverjax.remote`). Of several a list, or their text with
+        commas between.
       views: only the networks of these are restored, so that the others of a run need not be trained yet; by default
         those of all views.
       calibrated: of a run, whether its ``calibration.json`` is read; a new fit needs none, whatever state it is in.
 
     Raises:
       CheckpointError: it is none of these, is damaged, or a view has no sound checkpoint.
-      ConfigError: the model has no such view.
-      InputError: an address cannot be read.
+      ConfigError: the model has no such view; or several do not go together.
+      InputError: an address cannot be read; or one of several is named twice.
     """
+    several = named(path)
+    models = [_load(one, views, calibrated) for one in several]
+    return models[0] if len(models) == 1 else ensemble(models, several)
+
+
+def _load(path: str | os.PathLike, views: Sequence[str] | None, calibrated: bool) -> Segmenter | Cascade:
     folder = local_copy(path, "the model", without=_NO_MODEL)
     with bundle_of(folder if address_of(path) else path) as bundle:
         if bundle is None:
@@ -102,11 +115,18 @@ def _of_run(path: pathlib.Path, views: Sequence[str] | None, calibrated: bool) -
 
 
 def load_segmenter(path: str | os.PathLike, **options: Any) -> Segmenter:
-    """Returns a model of one stage; takes and raises what `load_model` does.
+    """Returns one model of one stage; takes and raises what `load_model` does.
 
     Raises:
-      ConfigError: it is a cascade.
+      ConfigError: it is a cascade, or several models are given.
     """
+    model = _one_stage(path, **options)
+    if model.networks.runs > 1:
+        raise ConfigError(f"{path}: are {model.networks.runs} models, expected one; give one of them")
+    return model
+
+
+def _one_stage(path: str | os.PathLike, **options: Any) -> Segmenter:
     model = load_model(path, **options)
     if isinstance(model, Cascade):
         raise ConfigError(
@@ -127,7 +147,7 @@ def with_tumors(
 
     Args:
       model: a liver model; or a cascade, whose filter and operating point are replaced by those that are given.
-      tumor_model: folder of a run, or a bundle.
+      tumor_model: folder of a run, or a bundle; or several with commas between, as of `load_model`.
       lesion_filter: file of `liverjax train-filter`.
       lesion_probability: another operating point of the filter, 0 to 1; 0 keeps every candidate.
       views: as of `load_model`, of the tumour model.
@@ -143,7 +163,7 @@ def with_tumors(
                 f"--tumor_model={tumor_model}: the model has tumour networks of its own; leave it out, or give as "
                 "--model the run or the bundle of the liver alone"
             )
-        model = Cascade(model, load_segmenter(tumor_model, views=views))
+        model = Cascade(model, _one_stage(tumor_model, views=views))
     if lesion_filter is None and lesion_probability is None:
         return model
     if not isinstance(model, Cascade):

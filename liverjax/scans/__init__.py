@@ -12,6 +12,8 @@ Public, imported on first use:
     to_grid(volume, grid)                           scan or label map -> grid
     labels_on_scan, probabilities_on_scan           grid -> scan
     intensity_window(voxels, options), normalise(voxels, low, high)
+    as_volume(scan, affine) -> Volume               a path, an array, an image of nibabel or SimpleITK
+    to_nibabel(volume), to_simpleitk(volume)
 """
 
 from __future__ import annotations
@@ -35,6 +37,7 @@ __getattr__, _, _attached = lazy.attach(
         "dicom": ("read_series",),
         "grid": ("Grid", "box_grid", "labels_on_scan", "probabilities_on_scan", "to_grid", "working_grid"),
         "liver_box": ("liver_distance", "liver_grid"),
+        "images": ("as_volume", "to_nibabel", "to_simpleitk"),
         "intensity": ("intensity_window", "normalise"),
     },
 )

@@ -155,8 +155,8 @@ def write(
     path = Path(path)
     _check_suffix(path)
     check_voxels(volume)
-    voxels = _storable(volume.voxels, dtype, volume.name)
-    header = _header_for(volume, voxels.dtype)
+    voxels = storable(volume.voxels, dtype, volume.name)
+    header = header_for(volume, voxels.dtype)
     if extension is not None:
         header["vox_offset"] = header.single_vox_offset + extension.get_sizeondisk()
     try:
@@ -326,7 +326,8 @@ def _skip(stream: io.BufferedIOBase, count: int, path: Path) -> None:
 # --- writing ------------------------------------------------------------------------------------------------
 
 
-def _storable(voxels: np.ndarray, dtype: np.dtype | type | None, name: str) -> np.ndarray:
+def storable(voxels: np.ndarray, dtype: np.dtype | type | None, name: str) -> np.ndarray:
+    """Returns voxels in a type on disk, by default their own; raises `InputError` as `write`."""
     default = {np.dtype(bool): np.dtype(np.uint8), np.dtype(np.float16): np.dtype(np.float32)}
     target = np.dtype(dtype) if dtype is not None else default.get(voxels.dtype, voxels.dtype)
     target = target.newbyteorder("=")
@@ -339,7 +340,8 @@ def _storable(voxels: np.ndarray, dtype: np.dtype | type | None, name: str) -> n
     return stored
 
 
-def _header_for(volume: Volume, dtype: np.dtype) -> nib.Nifti1Header:
+def header_for(volume: Volume, dtype: np.dtype) -> nib.Nifti1Header:
+    """Returns the header that `write` gives a volume with voxels of a type."""
     source = volume.source.header if isinstance(volume.source, NiftiSource) else None
     if max(volume.shape) >= 2**15:
         header = nib.Nifti2Header()

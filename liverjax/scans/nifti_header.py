@@ -111,7 +111,10 @@ def checked_offset(header: nib.Nifti1Header, path: Path) -> int:
 
 
 def checked_affine(
-    header: nib.Nifti1Header, shape: tuple[int, int, int], path: Path, spacing: Sequence[float] | None = None
+    header: nib.Nifti1Header,
+    shape: tuple[int, int, int],
+    path: Path | str,
+    spacing: Sequence[float] | None = None,
 ) -> np.ndarray:
     """Returns the affine as `stated_affine`, after checks and warnings.
 
@@ -151,7 +154,7 @@ def stated_affine(header: nib.Nifti1Header, path: Path | str) -> np.ndarray:
         return sform
     if fault:
         raise InputError(f"{path}: its qform cannot be read ({fault})")
-    return _in_mm(np.diag([*header["pixdim"][1:4], 1.0]), header, path) if qform is None else qform
+    return in_mm(np.diag([*header["pixdim"][1:4], 1.0]), header, path) if qform is None else qform
 
 
 def _forms(header: nib.Nifti1Header, path: Path | str) -> tuple[np.ndarray | None, np.ndarray | None, str]:
@@ -164,7 +167,7 @@ def _forms(header: nib.Nifti1Header, path: Path | str) -> tuple[np.ndarray | Non
             qform = _sound_qform(header).get_qform(coded=True)[0]
         except (ValueError, HeaderDataError) as error:
             fault = str(error)
-        sform, qform = (None if form is None else _in_mm(form, header, path) for form in (sform, qform))
+        sform, qform = (None if form is None else in_mm(form, header, path) for form in (sform, qform))
     if qform is not None and not np.isfinite(qform).all():
         fault = "its numbers are not finite"
     return sform, qform, fault
@@ -185,7 +188,7 @@ def _sound_qform(header: nib.Nifti1Header) -> nib.Nifti1Header:
     return sound
 
 
-def _with_spacing(affine: np.ndarray, spacing: Sequence[float], path: Path) -> np.ndarray:
+def _with_spacing(affine: np.ndarray, spacing: Sequence[float], path: Path | str) -> np.ndarray:
     """Returns the affine with other voxel sizes in mm; the directions and the origin are kept."""
     try:
         sizes = np.asarray(spacing, dtype=np.float64)
@@ -199,7 +202,12 @@ def _with_spacing(affine: np.ndarray, spacing: Sequence[float], path: Path) -> n
     return changed
 
 
-def _in_mm(affine: np.ndarray, header: nib.Nifti1Header, path: Path | str) -> np.ndarray:
+def in_mm(affine: np.ndarray, header: nib.Nifti1Header, path: Path | str) -> np.ndarray:
+    """Returns an affine that is in the unit of a header in mm.
+
+    Raises:
+      InputError: the unit is unknown.
+    """
     unit = int(header["xyzt_units"]) & 7
     if unit not in _UNITS_TO_MM:
         raise InputError(f"{path}: xyzt_units is {unit}, expected 1 (m), 2 (mm), 3 (um) or 0 (taken as mm)")

@@ -5,6 +5,7 @@ from liverjax import lazy
 __getattr__, __dir__, __all__ = lazy.attach(
     __name__,
     {
+        "callback": ("StopTraining",),
         "distributed": ("initialize_distributed", "data_mesh"),
         "logs": ("read_log",),
         "loop": ("train",),

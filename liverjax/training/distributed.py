@@ -9,7 +9,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -299,20 +299,22 @@ def _leave() -> None:
 
 
 class StopAgreement:
-    """Agrees on the step after which a signal stops the run: the same on all processes, whichever received it."""
+    """Agrees on the step after which a signal or callback stops the run: the same on all processes, whichever asks."""
 
-    def __init__(self, signals: StopSignals, mesh: Mesh):
-        self._signals = signals
+    def __init__(self, signals: StopSignals, mesh: Mesh, asks: Callable[[], bool] = lambda: False):
+        """``asks``: whether something else than a signal asks this process to stop."""
+        self._signals, self._asks = signals, asks
         self._mesh = mesh
         self._asked: jax.Array | None = None
 
     def reached(self) -> bool:
         """Returns whether to stop after the step in progress. Call it once per step."""
+        wanted = bool(self._signals.received) or self._asks()
         if jax.process_count() == 1:
-            return bool(self._signals.received)
+            return wanted
         # The answer to the previous step's question: it is available without waiting.
         before = self._asked
-        self._asked = any_process(bool(self._signals.received), self._mesh)
+        self._asked = any_process(wanted, self._mesh)
         return before is not None and bool(before)
 
     @property

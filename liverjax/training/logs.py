@@ -10,6 +10,7 @@ import pathlib
 import struct
 import sys
 import time
+from collections.abc import Callable
 
 import numpy as np
 from tqdm import tqdm
@@ -26,8 +27,18 @@ class RunLog:
     that a curve has one value per step.
     """
 
-    def __init__(self, folder: pathlib.Path, label: str, *, first_step: int, steps: int, quiet: bool):
-        """Opens the log in ``folder``; ``label`` names the network on the progress bar."""
+    def __init__(
+        self,
+        folder: pathlib.Path,
+        label: str,
+        *,
+        first_step: int,
+        steps: int,
+        quiet: bool,
+        listener: Callable[[int, dict[str, float]], None] = lambda step, values: None,
+    ):
+        """Opens the log in ``folder``; ``label`` names the network on the bar, ``listener`` gets what is written."""
+        self._listener = listener
         self._path = folder / "log.jsonl"
         self._events: _EventFile | None = None
         if is_first_process():
@@ -60,6 +71,7 @@ class RunLog:
         self._events.add_scalars(step, values)
         shown = {name: f"{values[name]:.3f}" for name in ("loss", "validation_dice") if name in values}
         self._bar.set_postfix(shown, refresh=False)
+        self._listener(step, values)
 
     def print_step(self, step: int, steps: int, values: dict[str, float], seconds_left: float) -> None:
         """Prints the numbers of a step in a line, unless there is a progress bar."""

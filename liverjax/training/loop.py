@@ -6,6 +6,7 @@ starts from (``init``), random numbers of the config's seed.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import itertools
@@ -32,7 +33,9 @@ from liverjax.data.store import StoredCase, open_store
 from liverjax.errors import CheckpointError, ConfigError, Interrupted, LiverjaxError, TrainingError
 from liverjax.files import local_path
 from liverjax.options import Config
+from liverjax.own import OwnFunction, own_functions
 from liverjax.signals import StopSignals
+from liverjax.training.callback import Callback, Listener, StopTraining
 from liverjax.training.distributed import (
     StopAgreement,
     barrier,
@@ -46,6 +49,7 @@ from liverjax.training.logs import RunLog
 from liverjax.training.mining import mine
 from liverjax.training.monitor import Monitor, Progress, peak_flops, step_flops
 from liverjax.training.optim import learning_rate
+from liverjax.training.own import require_sound
 from liverjax.training.restarts import require_selections, restart_seed, train_restarts
 from liverjax.training.resume import locked_run, start_or_resume
 from liverjax.training.step import TrainState, init_state, jitted_train_step, start_from, step_spec
@@ -61,6 +65,7 @@ def train(
     init: Mapping[str, Any] | None = None,
     resume: str = "auto",
     quiet: bool = False,
+    callback: Callback | None = None,
 ) -> dict[str, Progress]:
     """Trains the network of each view, or continues where an earlier call stopped.
 
@@ -77,17 +82,23 @@ def train(
         it starts; arrays that do not fit by name and shape start at random, and are listed in the log.
       resume: "auto" refuses to continue a run of another config or other scans; "force" continues it.
       quiet: print nothing and show no progress bars.
+      callback: called as ``callback(step, view, metrics)`` whenever the log takes numbers, which they are: every
+        ``train.log_every`` steps ("loss", "learning_rate", ...) and after each validation ("validation_dice", ...). It
+        has no influence on the result. `StopTraining` raised in it saves and ends the training, which returns; whatever
+        else it raises is raised here, once the state is saved. Of several processes only the first calls it.
 
     Returns:
-      The `Progress` of each view, or of the shared network; of the best if there are restarts.
+      The `Progress` of each view, or of the shared network; of the best if there are restarts. If the callback stopped
+      the training, of those that were finished.
 
     Raises:
-      ConfigError: a value that does not fit the store or the machine.
+      ConfigError: a value that does not fit the store or the machine, or a function of an own file that fails.
       CheckpointError: the folder holds a run of another config or other data.
       LockedError: another process trains in this folder.
       InputError: a case of the store cannot be read.
       TrainingError: a loss or gradient that is not finite, or a data worker that ended. The last checkpoint is kept.
-      Interrupted: SIGTERM or SIGINT was received; the state was saved.
+      Interrupted: SIGTERM or SIGINT was received (in a notebook: its kernel was interrupted), or another process was
+        stopped; the state was saved.
     """
     began = time.monotonic()
     config, workdir = resolve(config), local_path(workdir, "workdir")
@@ -107,9 +118,12 @@ def train(
         subsets = split_cases(usable_cases(store.cases, config.labels), config.split, config.seed)
         subsets = validated_on_real(subsets)
         require_tumors(subsets, config)
+        own = own_functions(config)  # Once: a file that changes while this runs changes nothing.
+        require_sound(own, config)
         mesh = data_mesh(config.batch.size, config.train.accumulate)
+        listener = Listener(callback)
         jobs = [
-            _Job(config, name, workdir / name, subsets, mesh, (init or {}).get(name), quiet)
+            _Job(config, name, workdir / name, subsets, mesh, (init or {}).get(name), quiet, listener, own)
             for name in config.networks
         ]
         for job in jobs:  # Before anything is written: a run that cannot start would refuse a better config.
@@ -117,19 +131,23 @@ def train(
         barrier(mesh)
         with locked_run(workdir):
             fit = functools.partial(_require_fit, workdir=workdir, mesh=mesh)
-            start_or_resume(workdir, config, store, subsets, init, resume, fit)
+            start_or_resume(workdir, config, store, subsets, init, resume, fit, own)
             if is_first_process() and not quiet:
                 print(f"devices: {describe_devices()}", flush=True)
             results: dict[str, Progress] = {}
             spent = time.monotonic() - began
-            for index, job in enumerate(jobs):
-                start = time.monotonic()
-                if config.max_minutes:
-                    job = dataclasses.replace(job, left=(config.max_minutes * 60 - spent, len(jobs) - index))
-                progress = _train_restarts(job, stop) if config.train.restarts > 1 else _train(job, stop)
-                results[job.name] = progress
-                # That of earlier calls as well; and what this one took to open and to save.
-                spent += max(progress.seconds, time.monotonic() - start)
+            with contextlib.suppress(StopTraining):
+                for index, job in enumerate(jobs):
+                    start = time.monotonic()
+                    if config.max_minutes:
+                        job = dataclasses.replace(
+                            job, left=(config.max_minutes * 60 - spent, len(jobs) - index)
+                        )
+                    progress = _train_restarts(job, stop) if config.train.restarts > 1 else _train(job, stop)
+                    results[job.name] = progress
+                    # That of earlier calls as well; and what this one took to open and to save.
+                    spent += max(progress.seconds, time.monotonic() - start)
+                listener.reraise(str(workdir))  # Of several processes, after the last step of all.
     return results
 
 
@@ -144,6 +162,8 @@ class _Job:
     mesh: Mesh
     init: Any
     quiet: bool
+    listener: Listener
+    own: Mapping[str, OwnFunction]
     left: tuple[float, int] = (math.inf, 1)  # seconds, and the networks that share them
 
     @property
@@ -157,7 +177,7 @@ def _require_fit(config: Config, workdir: pathlib.Path, mesh: Mesh) -> None:
     Raises:
       CheckpointError: a checkpoint, or the record of the restarts, does not fit the config.
     """
-    state = init_state(step_spec(config, mesh), config.batch.patch, config.seed, replicated(mesh))
+    state = init_state(step_spec(config, mesh, {}), config.batch.patch, config.seed, replicated(mesh))
     folders = [workdir / name for name in config.networks]
     if config.train.restarts > 1:
         for folder in folders:
@@ -201,7 +221,7 @@ def _train(job: _Job, stop: StopSignals, until: int | None = None) -> Progress:
     until = options.steps if until is None else until
 
     # --- the step
-    spec = step_spec(config, job.mesh)
+    spec = step_spec(config, job.mesh, job.own)
     key = jax.jit(lambda: jax.random.key(config.seed), out_shardings=replicated(job.mesh))()
 
     with Checkpoints(job.folder / "last", keep=2) as last, Checkpoints(job.folder / "best", keep=1) as best:
@@ -242,9 +262,16 @@ def _train(job: _Job, stop: StopSignals, until: int | None = None) -> Progress:
         batches = read(first_step=progress.step, mined=progress.mined)
 
         # --- the loop
-        agreement = StopAgreement(stop, job.mesh)
+        agreement = StopAgreement(stop, job.mesh, asks=lambda: job.listener.raised is not None)
         step = progress.step
-        log = RunLog(job.folder, job.label, first_step=step, steps=progress.end_step, quiet=job.quiet)
+        log = RunLog(
+            job.folder,
+            job.label,
+            first_step=step,
+            steps=progress.end_step,
+            quiet=job.quiet,
+            listener=functools.partial(job.listener, job.name),
+        )
         times = {"left": job.left, "start": start}
         monitor = Monitor(job.folder, options, progress, validation, log, last, best, **times)
         with log:
@@ -262,7 +289,6 @@ def _train(job: _Job, stop: StopSignals, until: int | None = None) -> Progress:
                     monitor.flops = step_flops(jitted_train_step, *arguments)
                 state, metrics = jitted_train_step(*arguments)
                 step += 1
-                stops = agreement.reached()  # After this step: it is saved below, and the run ends.
                 monitor.on_step(step, metrics, rate)
                 if step % options.validate_every == 0 or progress.finished:
                     monitor.on_validate(step, state)
@@ -272,10 +298,13 @@ def _train(job: _Job, stop: StopSignals, until: int | None = None) -> Progress:
                         )
                         batches.close()  # What was read ahead was drawn from the slices mined before.
                         batches = read(first_step=step, mined=progress.mined)
+                stops = agreement.reached()  # After this step: it is saved below, and the run ends.
                 if step % options.save_every == 0 or step == until or progress.finished or stops:
                     monitor.on_save(step, state)
-                if stops and not progress.finished:
+                if stops:
                     last.finish()
+                    job.listener.reraise(f"step {step} of {job.label}")
+                if stops and not progress.finished:
                     raise Interrupted(
                         f"{agreement.reason} after step {step} of {job.label}; saved, the same command goes on"
                     )

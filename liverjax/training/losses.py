@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from liverjax.options import Loss
+from liverjax.own import OwnFunction
 
 #: Added to numerator and denominator, in pixels: the loss and its gradient stay finite without foreground.
 _SMOOTH = 1.0
@@ -58,19 +59,28 @@ def cross_entropy_loss(logits: jax.Array, labels: jax.Array, weight: jax.Array |
 
 
 def segmentation_loss(
-    logits: jax.Array, labels: jax.Array, weights: Loss, pixel_weight: jax.Array | None = None
+    logits: jax.Array,
+    labels: jax.Array,
+    weights: Loss,
+    pixel_weight: jax.Array | None = None,
+    own: OwnFunction | None = None,
 ) -> jax.Array:
-    """Returns the weighted sum of `soft_dice_loss` and `cross_entropy_loss`, a float32 scalar.
+    """Returns the weighted sum of `soft_dice_loss` and `cross_entropy_loss` and a user's own term, a float32 scalar.
 
     Args:
       logits: (N, H, W, C) float32.
       labels: (N, H, W) integers in [0, C).
       weights: of the two terms.
-      pixel_weight: (N, H, W) float32, what each pixel counts in both; None for 1.
+      pixel_weight: (N, H, W) float32, what each pixel counts in all terms; None for 1.
+      own: the function that ``loss.own`` names, of logits, labels as int32, and the weights of the pixels.
     """
     loss = jnp.float32(0)
     if weights.dice:
         loss += weights.dice * soft_dice_loss(logits, labels, pixel_weight)
     if weights.cross_entropy:
         loss += weights.cross_entropy * cross_entropy_loss(logits, labels, pixel_weight)
+    if own is not None:
+        each = jnp.ones(labels.shape, jnp.float32) if pixel_weight is None else pixel_weight
+        # Of uint8, as labels are stored, labels - 1 would be 255 in the background.
+        loss += own(logits, labels.astype(jnp.int32), each)
     return loss

@@ -73,7 +73,7 @@ class Progress:
     best_step: int = 0
     evaluations_without_improvement: int = 0
     skipped: int = 0
-    mined: list[MinedSlice] = dataclasses.field(default_factory=list)
+    mined: list[MinedSlice] = dataclasses.field(default_factory=list, repr=False)
 
     @classmethod
     def of_checkpoint(cls, facts: dict[str, Any], folder: pathlib.Path) -> Progress:

@@ -21,6 +21,7 @@ from liverjax.data.store import Store, StoredCase
 from liverjax.errors import CheckpointError, ConfigError, did_you_mean
 from liverjax.files import locked, write_json
 from liverjax.options import FIELDS_FREE_ON_RESUME, Config
+from liverjax.own import OwnFunction
 from liverjax.training.distributed import broadcast_from_first, is_first_process
 from liverjax.views import VIEWS
 
@@ -48,6 +49,7 @@ def start_or_resume(
     init: Mapping[str, Any] | None = None,
     resume: str = "auto",
     require_fit: Callable[[Config], None] = lambda config: None,
+    own: Mapping[str, OwnFunction] | None = None,
 ) -> None:
     """Writes ``run.json``, or compares with what the run was started with.
 
@@ -61,6 +63,7 @@ def start_or_resume(
         and records it in ``run.json`` under "forced".
       require_fit: raises an error if the run cannot go on with another config, that of all its views; called before
         anything is changed.
+      own: the functions of own files that the config names: not their paths tell them apart, but name and content.
 
     Raises:
       CheckpointError: the folder holds a run of another config or other data.
@@ -77,10 +80,11 @@ def start_or_resume(
         },
     }
     origin = {name: _digest(variables) for name, variables in (init or {}).items()}
+    code = {field: {"function": one.name, "sha256": one.sha256} for field, one in (own or {}).items()}
     first = is_first_process()
     starts = not broadcast_from_first(first and manifest.exists())
     if starts and first:
-        write_manifest(manifest, config=to_dict(config), data=data, init=origin)
+        write_manifest(manifest, config=to_dict(config), data=data, init=origin, own=code)
     if starts:
         broadcast_from_first(0)  # Waits for the first, so that the others compare theirs with what it wrote.
     if starts and first:
@@ -97,11 +101,14 @@ def start_or_resume(
         if config.train.restarts > 1
         else (*FIELDS_FREE_ON_RESUME, "train.halving_steps")
     )
+    known = before.get("own", {})
+    same = [field for field in code if known.get(field) == code[field]]
     changed = [
         text
         for path, text in differences(before["config"], config).items()
-        if not _is_free(path, free) or (path == "views" and config.model.shared)
+        if (not _is_free(path, free) or (path == "views" and config.model.shared)) and path not in same
     ]
+    changed += [f"the code of {own[field]}" for field in code if own and field in known and field not in same]
     if before["data"]["fingerprint"] != data["fingerprint"]:
         changed.append(f"the scans and masks of the store {config.store}")
     if origin and before.get("init", {}) != origin:
@@ -122,7 +129,7 @@ def start_or_resume(
             ", ".join(changed),
         )
         after["config"] = dataclasses.replace(config, views=views)
-        after["data"] = data
+        after["data"], after["own"] = data, code
         after["forced"] = [*before.get("forced", []), *changed]
     if after != before and first:
         write_json(manifest, {**after, "config": to_dict(after["config"])})

@@ -19,6 +19,7 @@ from liverjax.data.augment import augment, normalise, step_keys
 from liverjax.labels import decide
 from liverjax.models import UNet, build_unet
 from liverjax.options import Augment, Config, Loss
+from liverjax.own import OwnFunction, own_functions
 from liverjax.training.distributed import replicated, zero1_sharding
 from liverjax.training.losses import segmentation_loss
 from liverjax.training.optim import build_optimizer
@@ -33,6 +34,7 @@ class StepSpec:
       optimizer: turns a gradient into a direction; the step multiplies it by the learning rate.
       augment: ranges of the augmentation.
       loss: weights of the loss terms.
+      own: functions of a user's own files, of those that the config names: of the loss, and of the augmentation.
       accumulate: number of micro-batches whose gradients are averaged; see `liverjax.options.Train`.
       ema_decay: decay of the moving average; 0 is off.
       skip_nonfinite: whether a step whose loss or gradient is not finite changes nothing but the step count.
@@ -43,25 +45,33 @@ class StepSpec:
     optimizer: optax.GradientTransformation
     augment: Augment
     loss: Loss
+    own: tuple[OwnFunction | None, OwnFunction | None] = (None, None)
     accumulate: int = 1
     ema_decay: float = 0.0
     skip_nonfinite: bool = False
     optimizer_mesh: Mesh | None = None
 
 
-def step_spec(config: Config, mesh: Mesh | None = None) -> StepSpec:
+def step_spec(
+    config: Config, mesh: Mesh | None = None, own: Mapping[str, OwnFunction] | None = None
+) -> StepSpec:
     """Returns the training step of a config: its network and optimiser, built for this machine's devices.
 
     Args:
       config: the system.
       mesh: the devices over which the optimiser's state is sharded if ``train.shard_optimizer`` asks for it.
+      own: of `own_functions`; None reads the files anew.
+
+    Raises:
+      ConfigError: as `own_functions`.
     """
-    options = config.train
+    options, own = config.train, own_functions(config) if own is None else own
     return StepSpec(
         build_unet(config.model, len(config.labels), accelerator=jax.default_backend() != "cpu"),
         build_optimizer(options),
         config.augment,
         config.loss,
+        (own.get("loss.own"), own.get("augment.own")),
         options.accumulate,
         options.ema_decay,
         skip_nonfinite=options.on_nonfinite == "skip",
@@ -176,7 +186,8 @@ def train_step(
     Args:
       state: the state before the step.
       batch: "image" (N, H, W), voxels of any real type; "window" (N, 3) float32, the two values that become -1
-        and 1, and gamma; "label" (N, H, W) uint8; of boxes "pixel_weight" (N, H, W) float32, what each pixel counts in the loss.
+        and 1, and gamma; "label" (N, H, W) uint8; of boxes "pixel_weight" (N, H, W) float32, what each pixel counts in
+        the loss.
       rate: learning rate of this step, float32 scalar.
       key: the run's typed key, the same for all steps.
       spec: what the step does.
@@ -186,7 +197,9 @@ def train_step(
     """
     augment_key, dropout_key = step_keys(key, state.step)
     maps = {name: batch[name] for name in ("label", "pixel_weight") if name in batch}
-    image, maps = augment(augment_key, normalise(batch["image"], batch["window"]), maps, spec.augment)
+    own_loss, own_augment = spec.own
+    normalised = normalise(batch["image"], batch["window"])
+    image, maps = augment(augment_key, normalised, maps, spec.augment, own_augment)
 
     def loss_fn(params, batch_stats, image, maps, key):
         logits, updates = spec.network.apply(
@@ -196,7 +209,7 @@ def train_step(
             mutable=["batch_stats"],
             rngs={"dropout": key},
         )
-        loss = segmentation_loss(logits, maps["label"], spec.loss, maps.get("pixel_weight"))
+        loss = segmentation_loss(logits, maps["label"], spec.loss, maps.get("pixel_weight"), own_loss)
         return loss, updates.get("batch_stats", {})
 
     gradient_fn = jax.value_and_grad(loss_fn, has_aux=True)

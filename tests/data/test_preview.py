@@ -22,7 +22,7 @@ def cases(tiny_config):
 
 
 def _with(config, **ranges):
-    off = {field.name: 0.0 for field in dataclasses.fields(Augment)}
+    off = {field.name: 0.0 for field in dataclasses.fields(Augment) if field.name != "own"}
     return dataclasses.replace(config, augment=Augment(**{**off, **ranges}))
 
 

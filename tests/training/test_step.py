@@ -22,7 +22,7 @@ from liverjax.training.step import (
     train_step,
 )
 
-OFF = Augment(**{field.name: 0.0 for field in dataclasses.fields(Augment)})
+OFF = Augment(**{field.name: 0.0 for field in dataclasses.fields(Augment) if field.name != "own"})
 SGD = build_optimizer(Train(clip_norm=0.0, optimizer="sgd", momentum=0.0))
 
 
