@@ -16,6 +16,7 @@ MODULES = {
         "config",
         "files",
         "lazy",
+        "progress",
         "sealed",
         "signals",
     ),

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from tqdm import tqdm
+from liverjax.progress import ProgressLine
 
 if TYPE_CHECKING:
     from absl import flags
@@ -30,18 +30,18 @@ def segment(
     from liverjax.inference import outputs
     from liverjax.inference.predict import predict_cases
 
-    records, line = [], ""
+    records, summary = [], ""
     try:
-        with tqdm(total=len(cases), desc="predict", unit="case", disable=args.quiet) as bar:
+        with ProgressLine("predict", len(cases), "case", quiet=args.quiet) as line:
             for outcome in predict_cases(model, cases, args.output, **settings):
-                bar.update()
+                line.advance()
                 records.append(outcome.record())
                 if outcome.error:
-                    bar.write(f"liverjax: error: {' '.join(str(outcome.error).split())}", file=sys.stderr)
+                    line.print_error(f"liverjax: error: {' '.join(str(outcome.error).split())}")
     finally:
-        line = outputs.write_manifest(args.output, args.shard, model, records, source, args.tumor_model)
+        summary = outputs.write_manifest(args.output, args.shard, model, records, source, args.tumor_model)
     if not args.quiet:
-        print(line)
+        print(summary)
     if (failed := sum(record["status"] == "failed" for record in records)) and len(cases) > 1:
         print(f"liverjax: {failed} of {len(cases)} cases failed", file=sys.stderr)
     return 1 if failed else 0
