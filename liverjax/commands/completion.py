@@ -23,9 +23,7 @@ class Value:
       short: its one letter, or "".
       about: what it means.
       takes: whether a value follows it.
-      words: values that are known.
-      files: whether files are values too.
-      required: whether the command needs it.
+      words: values that are known; ``files``: whether files are values too.
     """
 
     name: str
@@ -34,7 +32,6 @@ class Value:
     takes: bool = True
     words: tuple[str, ...] = ()
     files: bool = False
-    required: bool = False
 
 
 def define(values: flags.FlagValues) -> None:
@@ -76,7 +73,6 @@ def _values(values: flags.FlagValues) -> list[Value]:
                 takes=not flag.boolean,
                 words=tuple(words),
                 files=text and flag.name != "name",
-                required=flag_help.is_required(flag),
             )
         )
     return found

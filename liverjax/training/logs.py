@@ -20,8 +20,8 @@ class RunLog:
     """The log of one network: ``log.jsonl``, TensorBoard events, and on standard error a progress bar.
 
     Where that is no terminal but the file of a batch system, there are lines of text (`ProgressLine`), one for each
-    validation among them. Only the first process writes. Leaving the log closes the bar. After a resume, lines of steps that are done again are dropped, so
-    that a curve has one value per step.
+    validation among them. Only the first process writes. Leaving the log closes the bar. After a resume, lines of steps
+    that are done again are dropped, so that a curve has one value per step.
     """
 
     def __init__(self, folder: pathlib.Path, label: str, *, first_step: int, steps: int, quiet: bool):
