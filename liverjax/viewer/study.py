@@ -88,12 +88,10 @@ class Study:
             found = self.reference()
         elif name == "doubt" and self.doubt is not None:
             found = self.doubt if isinstance(self.doubt, Volume) else nifti.read(self.doubt)
+        elif isinstance(mask := self.masks[name], Volume):
+            found = mask
         else:
-            mask = self.masks[name]
-            if isinstance(mask, Volume):
-                found = mask
-            else:
-                found = mask() if callable(mask) else nifti.read_mask(mask)
+            found = mask() if callable(mask) else nifti.read_mask(mask)
         nifti.require_same_geometry(found, scan)
         return found
 
