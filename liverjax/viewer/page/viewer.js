@@ -3,6 +3,9 @@ import { drawsOnProcessor, holdDrawing, scene, volume } from "./host.js";
 const $ = (id) => document.getElementById(id);
 // The values of a mask as it is served: 1 liver, 2 tumour; 3 and 4 their outlines.
 const COLORS = { mask: [[86, 180, 233], [230, 159, 0]], reference: [[0, 158, 115], [240, 228, 66]] };
+const NAMES = { liver: "liver", tumor: "tumours" };
+// A scan of more voxels is not rendered in 3D by a processor before it is asked to.
+const RENDERED = 2 ** 21;
 const VIEWS = { 1: 3, 2: 0, 3: 1, 4: 2, 5: 4 };
 const began = performance.now();
 let model, volumes = [], facts, vox = [0, 0, 0], shown = true;
@@ -194,16 +197,16 @@ async function main() {
   const cases = await (await fetched("cases.json")).json();
   const number = Math.min(cases.length - 1, Math.max(0, Number(new URLSearchParams(location.search).get("case")) || 0));
   cases.forEach((one, index) => {
-    const known = Object.entries(one.scores).map(([region, dice]) => `${region === "liver" ? "Dice" : "tumours"} ${dice.toFixed(3)}`);
-    if (!known.length && one.expected_dice !== null) known.push(`expected Dice ${one.expected_dice.toFixed(3)}`);
-    const label = known.length ? `${one.name} (${known.join(", ")})` : one.name;
-    $("case").append(make("option", label, { value: index, selected: index === number }));
+    const scored = one.scores.liver !== undefined, dice = scored ? one.scores.liver : one.expected_dice;
+    const label = dice === null ? "" : ` (${scored ? "Dice" : "expected Dice"} ${dice.toFixed(3)})`;
+    $("case").append(make("option", one.name + label, { value: index, selected: index === number }));
   });
   $("case").addEventListener("change", () => { location.search = `?case=${$("case").value}`; });
   document.title = `${cases[number].name}, liverjax`;
   facts = await (await fetched(`case/${number}`)).json();
   facts.layers.forEach((layer) => { layer.reference = layer.name === "reference"; });
-  $("about").textContent = `${facts.shape.join(" x ")} voxels. Patient's right is on the left.`;
+  const scores = Object.entries(facts.scores).map(([region, dice]) => `Dice of the ${NAMES[region]} ${dice.toFixed(3)}. `);
+  $("about").textContent = `${scores.join("")}${facts.shape.join(" x ")} voxels. Patient's right is on the left.`;
   listLayers();
   listVolumes();
   listLesions();
@@ -243,7 +246,7 @@ async function main() {
   document.body.dataset.state = "ready";
   $("view").focus();
   // The planes come first. Where the processor draws, the rendering waits for its key.
-  if (drawsOnProcessor()) $("about").textContent += " The 3D rendering is on key 5: this browser draws on the processor, slowly.";
+  if (facts.shape.reduce((all, count) => all * count) > RENDERED && drawsOnProcessor()) $("about").textContent += " The 3D rendering is on key 5: this browser draws on the processor, slowly.";
   else requestAnimationFrame(() => view(3, { multiplanarShowRender: 1 }));
 }
 
