@@ -185,7 +185,7 @@ def run_program(program: types.ModuleType, name: str, words: list[str]) -> int:
     if "log_every_seconds" in values:
         from liverjax.progress import print_every
 
-        print_every(values["log_every_seconds"].value)
+        print_every(values.log_every_seconds)
     handler = _AboveBar(sys.stderr)
     handler.setFormatter(_OneLine("liverjax: %(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])

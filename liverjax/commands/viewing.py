@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING
 from liverjax.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from liverjax.scans import Reading
     from liverjax.scoring.pairing import Pair
     from liverjax.viewer.study import Study
+    from liverjax.volume import Volume
 
 
 def studies(folder: pathlib.Path, references: str | None, reading: Reading) -> list[Study]:
@@ -65,5 +68,10 @@ def _scored(folder: pathlib.Path) -> list[Study]:
     return sorted(found, key=lambda one: one.scores.get("liver", 2.0))
 
 
-def _prediction(pair: Pair):
-    return lambda: pair.read_prediction()
+def _prediction(pair: Pair) -> Callable[[], Volume]:
+    def read() -> Volume:
+        prediction = pair.read_prediction()
+        assert prediction is not None  # Its file was there when it was scored, or reading it raises.
+        return prediction
+
+    return read

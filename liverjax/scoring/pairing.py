@@ -61,7 +61,10 @@ class Pair:
         Raises:
           LookupError, TypeError, ValueError: it is none.
         """
-        spacing = facts["spacing"] and tuple(map(float, facts["spacing"]))
+        spacing = None
+        if facts["spacing"] is not None:
+            x, y, z = map(float, facts["spacing"])
+            spacing = x, y, z
         reference, maps = pathlib.Path(facts["reference"]), []
         for name in ("reference_labels", "prediction_labels"):
             maps.append(tuple((int(value), int(meaning)) for value, meaning in facts[name]))
