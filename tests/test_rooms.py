@@ -17,6 +17,7 @@ MODULES = {
         "files",
         "lazy",
         "own",
+        "progress",
         "remote",
         "sealed",
         "signals",

@@ -8,6 +8,8 @@ may be given without a value, as by an unset variable of a script, except those 
 
 from __future__ import annotations
 
+import contextlib
+import difflib
 import importlib
 import logging
 import os
@@ -21,7 +23,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from liverjax import __version__
-from liverjax.commands import process
+from liverjax.commands import flag_help, process
 from liverjax.errors import Interrupted, LiverjaxError, did_you_mean, printable
 
 if TYPE_CHECKING:
@@ -52,8 +54,14 @@ COMMANDS = {
     "bundle": "put a trained model into one file",
     "export": "write a model's networks for other programs, as StableHLO or ONNX",
     "bench": "measure how fast this machine trains",
+    "completion": "let a shell complete commands, flags, configs and models",
 }
 
+#: Commands that show how far their work is (`liverjax.progress`).
+_LONG = (
+    *("demo", "check", "prepare", "train", "predict", "evaluate", "calibrate", "train-filter", "quality"),
+    *("study", "sweep"),
+)
 #: How absl ends the line of a flag that is true or false.
 _NO_BOOLEAN = re.compile(r"\('Non-boolean argument to boolean flag', .*\)$")
 _STATUS = (
@@ -119,6 +127,19 @@ def _run(argv: list[str], stopped: Any) -> int:
         return known.status
 
 
+def defined_flags(program: types.ModuleType) -> flags.FlagValues:
+    """Returns the flags of a command's module, those that all commands have included."""
+    from absl import flags
+
+    values = flags.FlagValues()
+    program.define(values)
+    if program.__name__.rpartition(".")[2].replace("_", "-") in _LONG:
+        about = "where there is no terminal, seconds between two lines of progress"
+        flags.DEFINE_float("log_every_seconds", 30.0, about, lower_bound=0, flag_values=values)
+    flags.DEFINE_bool("verbose", False, "log more, and print where an error comes from", flag_values=values)
+    return values
+
+
 def run_program(program: types.ModuleType, name: str, words: list[str]) -> int:
     """Parses the flags of a command, runs it, and returns the exit status.
 
@@ -129,14 +150,12 @@ def run_program(program: types.ModuleType, name: str, words: list[str]) -> int:
     """
     from absl import flags
 
-    values = flags.FlagValues()
-    program.define(values)
-    flags.DEFINE_bool("verbose", False, "log more, and print where an error comes from", flag_values=values)
+    values = defined_flags(program)
     positional = getattr(program, "POSITIONAL", None)
     if any(word in ("-h", "--help") for word in words):
         usage = f"{name} {positional.upper()} --flags" if positional else f"{name} --flags"
         about = (program.__doc__ or COMMANDS.get(name.split()[-1], "")).strip()
-        print(f"{usage}\n\n{about}\n\nFlags:\n{_flag_help(values)}\n\n{_STATUS}")
+        print(f"{usage}\n\n{about}\n\n{flag_help.text(values)}\n\n{_STATUS}")
         return 0
     if positional:
         count = next((n for n, word in enumerate(words) if word.startswith("-")), len(words))
@@ -144,6 +163,11 @@ def run_program(program: types.ModuleType, name: str, words: list[str]) -> int:
         words = [*(f"--{positional}={word}" for word in words[:count]), *words[count:]]
     try:
         surplus = values([name, *_with_overrides(words)])[1:]
+    except flags.UnrecognizedFlagError as error:
+        near = difflib.get_close_matches(error.flagname, list(values), n=1)
+        meant = f"; did you mean --{near[0]}?" if near else ""
+        dashes = "--" if len(error.flagname) > 1 else "-"
+        return _wrong_usage(f"no flag is called {dashes}{error.flagname}{meant}", name)
     except flags.Error as error:
         missing = [flag for flag in values if values[flag].name == flag and _is_missing(values[flag])]
         _, absent, hint = str(error).partition("=None: ")
@@ -158,7 +182,11 @@ def run_program(program: types.ModuleType, name: str, words: list[str]) -> int:
     # Grain's workers read the process-wide flags, which this command does not use.
     flags.FLAGS.mark_as_parsed()
     _keep_compiled_programs()
-    handler = logging.StreamHandler(sys.stderr)
+    if "log_every_seconds" in values:
+        from liverjax.progress import print_every
+
+        print_every(values.log_every_seconds)
+    handler = _AboveBar(sys.stderr)
     handler.setFormatter(_OneLine("liverjax: %(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     _LOG.setLevel(logging.DEBUG if values["verbose"].value else logging.NOTSET)
@@ -224,6 +252,15 @@ def _of_environment(error: BaseException) -> str | None:
             f"expected JAX_PLATFORMS={there[0]}, or none"
         )
     return None
+
+
+class _AboveBar(logging.StreamHandler):
+    """Writes above a progress bar, where there is one, and not into it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        bars = getattr(sys.modules.get("tqdm"), "tqdm", None)
+        with bars.external_write_mode(file=self.stream) if bars else contextlib.nullcontext():
+            super().emit(record)
 
 
 class _OneLine(logging.Formatter):
@@ -319,48 +356,12 @@ def _empty_flags(values: flags.FlagValues, allowed: Sequence[str]) -> list[str]:
     return [flag.name for flag in empty if flag.name not in allowed]
 
 
-def _is_required(flag: flags.Flag) -> bool:
-    return any("must have a value other than None" in check.message for check in flag.validators)
-
-
 def _is_missing(flag: flags.Flag) -> bool:
-    return _is_required(flag) and flag.value is None
+    return flag_help.is_required(flag) and flag.value is None
 
 
 def _are(names: list[str]) -> str:
     return " are required" if len(names) > 1 else " is required"
-
-
-def _flag_help(values: flags.FlagValues) -> str:
-    lines = []
-    for name in values:  # In the order in which they were defined.
-        flag = values[name]
-        if name != flag.name or name == "override":  # A short name stands beside its flag.
-            continue
-        short = f", -{flag.short_name}" if flag.short_name else ""
-        facts = "required" if _is_required(flag) else ""
-        facts = facts or (f"default: {flag.default}" if flag.default not in (None, "", False, []) else "")
-        lines.append(f"  --{name}{short}: {_meaning(flag)}{f' ({facts})' if facts else ''}")
-        if name == "config":
-            lines.append(
-                f"      NAME is one of {', '.join(_configs())}; the arg small is known to all but demo"
-            )
-        if name == "config" and "override" in values:
-            lines.append(f"  --config.FIELD=VALUE: {_meaning(values['override'])}")
-    if "override" in values and "config" not in values:
-        lines.append(f"  --config.FIELD=VALUE: {_meaning(values['override'])}")
-    return "\n".join(lines)
-
-
-def _meaning(flag: flags.Flag) -> str:
-    return flag.help.partition(";\n    repeat this option")[0]
-
-
-def _configs() -> list[str]:
-    """Returns the names of the shipped configs; `liverjax.config` would import more than help should."""
-    package = pathlib.Path(__file__).parent.parent
-    folder = package / "_configs" if (package / "_configs").is_dir() else package.parent / "configs"
-    return sorted(file.stem for file in folder.glob("*.py") if file.stem != "ablations")
 
 
 if __name__ == "__main__":

@@ -56,7 +56,7 @@ class StopOnSignals:
         stopped = self.stopped or Stopped()
         if not self.ended:
             self.ended = True
-            print(end="\n" if "tqdm" in sys.modules else "", file=sys.stderr)  # Below a progress bar.
+            print(end="\n" if "tqdm" in sys.modules and sys.stderr.isatty() else "", file=sys.stderr)
             self._report(stopped.message)
         for child in getattr(sys.modules.get("multiprocessing"), "active_children", list)():
             child.kill()

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import sys
-import time
 from collections.abc import Generator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from tqdm import tqdm
+from liverjax.progress import ProgressLine
 
 if TYPE_CHECKING:
     from absl import flags
 
     from liverjax.datasets.case import Case
     from liverjax.inference import Cascade, Outcome, Segmenter
-
-#: Seconds between two lines on the progress, where there is no terminal but the file of a batch system.
-EVERY_S = 30.0
 
 
 def segment(
@@ -35,9 +31,8 @@ def segment(
     from liverjax.inference import outputs
     from liverjax.inference.predict import predict_cases
     from liverjax.inference.sharing import Sharing, fingerprint
-    from liverjax.training.logs import shows_bars
 
-    records, line, shard = [], "", "1/1" if args.share else args.shard
+    records, summary, shard = [], "", "1/1" if args.share else args.shard
     with contextlib.ExitStack() as stack:
         share = None
         if args.share:
@@ -50,27 +45,17 @@ def segment(
             return predict_cases(model, some, args.output, share=share, **settings)
 
         try:
-            bars = shows_bars()
-            printed = began = time.monotonic()
-            with tqdm(total=len(cases), desc="predict", unit="case", disable=args.quiet or not bars) as bar:
+            with ProgressLine("predict", len(cases), "case", quiet=args.quiet) as line:
                 for outcome in share.outcomes(predict) if share else predict(cases):
-                    bar.update()
+                    line.advance()
                     records.append(outcome.record())
-                    if not (args.quiet or bars) and time.monotonic() - printed >= EVERY_S:
-                        printed = time.monotonic()
-                        pace = f"{(printed - began) / len(records):.2f} s a case"
-                        print(
-                            f"predict: {len(records)} of {len(cases)} cases, {pace}",
-                            file=sys.stderr,
-                            flush=True,
-                        )
                     if outcome.error:
-                        bar.write(f"liverjax: error: {' '.join(str(outcome.error).split())}", file=sys.stderr)
+                        line.print_error(f"liverjax: error: {' '.join(str(outcome.error).split())}")
         finally:
             with share.ending(records) if share else contextlib.nullcontext(records) as written:
-                line = outputs.write_manifest(args.output, shard, model, written, source, args.tumor_model)
+                summary = outputs.write_manifest(args.output, shard, model, written, source, args.tumor_model)
     if not args.quiet:
-        print(line)
+        print(summary)
     if (failed := sum(record["status"] == "failed" for record in records)) and len(cases) > 1:
         print(f"liverjax: {failed} of {len(cases)} cases failed", file=sys.stderr)
     return 1 if failed else 0

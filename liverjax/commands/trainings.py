@@ -38,7 +38,12 @@ def run(sweep: Sweep, args: flags.FlagValues) -> list:
     from liverjax.experiments import run_chains, slurm
 
     chains = sweep.chains() if args.task is None else slurm.chains_of(sweep, args.task)
-    return run_chains(chains, jobs=args.jobs, devices=args.devices, show=lambda line: print(line, flush=True))
+    every = args.log_every_seconds
+    return run_chains(chains, jobs=args.jobs, devices=args.devices, show=_show, every_seconds=every)
+
+
+def _show(line: str) -> None:
+    print(line, flush=True)
 
 
 def status(failures: Sequence) -> int:

@@ -2,9 +2,11 @@
 
   liverjax view SCAN MASK.nii.gz MASK.nii.gz
   liverjax view PREDICTIONS --references=DATASET
+  liverjax view SCORES
 
 SCAN is a NIfTI file or a folder with a DICOM series. PREDICTIONS is what `liverjax predict -o PREDICTIONS` wrote (best
-with --save_uncertainty); its worst case comes first. Nothing comes from elsewhere. Ctrl-C ends it. Research use only.
+with --save_uncertainty), SCORES what `liverjax evaluate -o SCORES` wrote; the folder of a run shows the newest of both
+within. The worst case comes first. Nothing comes from elsewhere. Ctrl-C ends it. Research use only.
 """
 
 import contextlib
@@ -12,7 +14,7 @@ from typing import Any
 
 from absl import flags
 
-from liverjax.commands import reading
+from liverjax.commands import reading, viewing
 
 POSITIONAL = "show"
 SEVERAL = True
@@ -21,7 +23,9 @@ SEVERAL = True
 def define(values: flags.FlagValues) -> None:
     """Defines the command's flags."""
     on: dict[str, Any] = {"flag_values": values}
-    flags.DEFINE_multi_string("show", None, "a scan and masks of it, or a folder of predictions", **on)
+    flags.DEFINE_multi_string(
+        "show", None, "a scan and masks of it, or a folder: predictions, scores, run", **on
+    )
     flags.DEFINE_string("references", None, "of predictions: data set with masks that people drew", **on)
     reading.define(values)
     flags.DEFINE_integer("port", 0, "port of this machine; 0: any", lower_bound=0, upper_bound=65535, **on)
@@ -33,7 +37,6 @@ def run(args: flags.FlagValues) -> None:
     """Runs the command until it is interrupted."""
     import webbrowser
 
-    from liverjax.datasets.layouts import find_cases
     from liverjax.errors import InputError
     from liverjax.files import local_path
     from liverjax.scans import dicom_files
@@ -43,7 +46,7 @@ def run(args: flags.FlagValues) -> None:
     choices = reading.reading(args)
     series = (
         first.is_dir()
-        and not (first / "manifest.json").is_file()
+        and not any((first / name).is_file() for name in ("manifest.json", "summary.json", "run.json"))
         and first in dicom_files.find_folders(first)
     )
     if masks or series or not first.is_dir():
@@ -56,8 +59,7 @@ def run(args: flags.FlagValues) -> None:
             studies[0].read_scan()
         )  # What cannot be shown is refused here, and not on the page.
     else:
-        cases = find_cases(args.references, labelled=True) if args.references else []
-        studies = study.read_folder(first, {case.id: case.read_mask for case in cases}, choices)
+        studies = viewing.studies(first, args.references, choices)
     served = server.start(studies, args.port)
     try:
         print(

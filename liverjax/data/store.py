@@ -29,7 +29,6 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from ml_collections import ConfigDict
-from tqdm import tqdm
 
 from liverjax.config import resolve
 from liverjax.data import remote_store
@@ -42,6 +41,7 @@ from liverjax.datasets.layouts import check_id, find_cases
 from liverjax.errors import ConfigError, InputError
 from liverjax.files import address_of, local_path, locked, naming, sha256, write_json
 from liverjax.options import Config, Preprocess, Target
+from liverjax.progress import followed
 from liverjax.scans import AS_STORED, Reading
 from liverjax.views import VIEWS
 
@@ -221,7 +221,7 @@ def prepare(
         with concurrent.futures.ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
             futures = [pool.submit(work, case) for case in cases]
             try:
-                for future in tqdm(futures, desc="prepare", unit="case", disable=quiet):
+                for future in followed(futures, "prepare", "case", quiet=quiet):
                     prepared.append(future.result())
                 # Whether a scan is free of tumours is known once its mask was read.
                 healthy = [case for case, facts in zip(cases, prepared, strict=True) if _is_healthy(facts)]
@@ -230,7 +230,7 @@ def prepare(
                     for case in healthy
                     for copy in range(1, config.target.synthetic + 1)
                 ]
-                for future in tqdm(futures, desc="synthetic", unit="case", disable=quiet or not futures):
+                for future in followed(futures, "synthetic", "case", quiet=quiet or not futures):
                     copies.append(future.result()["id"])
             except BaseException:
                 stopping.set()

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from liverjax import scans
 from liverjax.datasets import dataset_json, layouts, names
@@ -18,6 +17,7 @@ from liverjax.datasets.case_check import Facts, check_case
 from liverjax.datasets.findings import KINDS, Finding, Report, finding
 from liverjax.datasets.label_names import Labels
 from liverjax.errors import InputError
+from liverjax.progress import followed
 
 #: A spacing is an outlier if it is this many times larger or smaller than the data set's median.
 SPACING_FACTOR = 5.0
@@ -70,7 +70,7 @@ def check_data_set(
         facts_of_cases = dataset_json.case_facts(path / "cases.json", images, reading)
     except InputError as error:
         findings.append(finding("cases_json", (), (path / "cases.json",), str(error)))
-    for id, files in tqdm(images.items(), desc="check", unit="case", disable=quiet):
+    for id, files in followed(list(images.items()), "check", "case", quiet=quiet):
         common = {"patient": id, "label_map": listing.labels.map, "reading": reading}
         common["modality"] = stated or listing.modality(id)
         case = Case(id, files[0], masks.get(id, [None])[0], **{**common, **facts_of_cases.get(id, {})})

@@ -20,11 +20,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from liverjax import __version__
 from liverjax.errors import ConfigError, Interrupted, LockedError
 from liverjax.files import locked, write_json
+from liverjax.progress import EVERY_SECONDS
 from liverjax.signals import StopSignals
 
 _INTERRUPTED = 75
@@ -37,7 +38,7 @@ class Command:
     """A command of liverjax.
 
     Attributes:
-      words: as they are typed after ``liverjax``, without ``--quiet``.
+      words: as they are typed after ``liverjax``.
       folder: that it writes to; log, note and lock lie there.
       title: what it is for, to be shown.
       inputs: what stands for the content of the files that it reads; if it changes, the command is run again.
@@ -92,6 +93,7 @@ def run_chains(
     jobs: int = 1,
     devices: Sequence[str] = (),
     show: Callable[[str], None] = print,
+    every_seconds: float = EVERY_SECONDS,
 ) -> list[Failure]:
     """Runs the commands of each chain in order, several chains at a time; returns what failed.
 
@@ -103,6 +105,7 @@ def run_chains(
       jobs: number of chains at a time. Each has its share of the CPU cores.
       devices: names for CUDA_VISIBLE_DEVICES, one for each chain at a time; ``jobs`` is then their number.
       show: called with one line of progress at a time.
+      every_seconds: how often it is called with how far the running commands are.
 
     Raises:
       Interrupted: a signal came, to this process or to one of the commands.
@@ -114,8 +117,12 @@ def run_chains(
         threads = [threading.Thread(target=workers.work, args=share) for share in _shares(jobs, devices)]
         for thread in threads:
             thread.start()
+        shown = time.monotonic()
         while any(thread.is_alive() for thread in threads):
             time.sleep(_PAUSE)
+            if time.monotonic() - shown >= every_seconds:
+                shown = time.monotonic()
+                workers.show_running()
             if stop.received and not workers.stopping:
                 show(f"{stop.received}: stopping the running commands")
                 workers.stop()
@@ -146,7 +153,7 @@ class _Workers:
         self._waiting = collections.deque(chains)
         self._show = show
         self._lock = threading.Lock()
-        self._processes: set[subprocess.Popen[bytes]] = set()
+        self._running: dict[subprocess.Popen[bytes], Command] = {}
         self._number = 0
         self._total = len({command for chain in chains for command in chain if not command.done})
 
@@ -171,8 +178,16 @@ class _Workers:
         """Has the running commands save and stop."""
         with self._lock:
             self.stopping = True
-            for process in self._processes:
+            for process in self._running:
                 process.terminate()
+
+    def show_running(self) -> None:
+        """Shows the newest line of each running command's log."""
+        with self._lock:
+            running = [*self._running.values()]
+        for command in running:
+            if line := next(_printed(command), ""):
+                self._show(f"  {command.title}: {line}")
 
     def _succeeds(self, command: Command, environment: dict[str, str]) -> bool:
         """Runs a command unless it is done, or has failed in another chain; returns whether it is done."""
@@ -216,7 +231,7 @@ class _Workers:
 
     def _execute(self, command: Command, environment: dict[str, str], lock: int) -> tuple[int, float]:
         """Runs a command to its end and returns its exit status and the seconds that it took."""
-        program = [sys.executable, "-m", "liverjax.commands.dispatch", *command.words, "--quiet"]
+        program = [sys.executable, "-m", "liverjax.commands.dispatch", *command.words]
         start = time.monotonic()
         with open(command.log, "a", encoding="utf-8") as log:
             with self._lock:
@@ -237,18 +252,25 @@ class _Workers:
                     # Ctrl-C reaches only the sweep, which passes it on: a second signal would end a training unsaved.
                     start_new_session=True,
                 )
-                self._processes.add(process)
+                self._running[process] = command
             status = process.wait()
             with self._lock:
-                self._processes.remove(process)
+                del self._running[process]
         return status, time.monotonic() - start
 
 
 def _reason(command: Command, status: int) -> str:
     """Returns the last line that a command printed since its last start, or how it ended if it printed none."""
-    lines = reversed(command.log.read_text(encoding="utf-8", errors="replace").splitlines())
-    printed = itertools.takewhile(lambda line: line != f"$ {command}", lines)
-    last = next((line for line in printed if line.strip()), "")
-    if not last and status < 0:
-        return f"ended by {signal.Signals(-status).name}, perhaps for lack of memory"
+    if status < 0:
+        why = ", perhaps for lack of memory" if status == -signal.SIGKILL else ""
+        return f"ended by {signal.Signals(-status).name}{why}"
+    last = next(_printed(command), "")
     return last.removeprefix("liverjax: error: ") or f"exit status {status}, without a message"
+
+
+def _printed(command: Command) -> Iterator[str]:
+    """Gives the lines that a command printed since its last start, the newest first."""
+    lines = reversed(command.log.read_text(encoding="utf-8", errors="replace").splitlines())
+    for line in itertools.takewhile(lambda line: line != f"$ {command}", lines):
+        if line.strip():
+            yield line

@@ -110,7 +110,7 @@ def find_phases(folder: str | os.PathLike, *, series: str | int | None = None) -
     for place in places:
         if len(place) != usual:
             raise InputError(
-                f"{folder}: {len(place)} slices at {place[0].depth:.2f} mm (such as {place[0].path.name}), "
+                f"{folder}: {len(place)} slices at {place[0].depth:.2f} mm (such as {place[0].name}), "
                 f"expected {usual} as at most positions, one of each phase"
             )
     return [list(phase) for phase in zip(*_in_time(places, folder), strict=True)]
@@ -152,7 +152,7 @@ def _check_alike(slices: Sequence[Slice]) -> None:
             if not (np.abs(here - there) <= tolerance).all():
                 raise InputError(
                     f"{slice_.path}: {name} {here.tolist()}, expected {there.tolist()} as in "
-                    f"{first.path.name} of the same series"
+                    f"{first.name} of the same series"
                 )
 
 
@@ -168,8 +168,8 @@ def _check_numbers(slices: Sequence[Slice], folder: Path) -> None:
 
 def _check_rescale(stack: Sequence[Slice], folder: Path) -> None:
     for k, name in enumerate(("RescaleSlope", "RescaleIntercept")):
-        stated = [slice_.path.name for slice_ in stack if slice_.rescale[k] is not None]
-        absent = [slice_.path.name for slice_ in stack if slice_.rescale[k] is None]
+        stated = [slice_.name for slice_ in stack if slice_.rescale[k] is not None]
+        absent = [slice_.name for slice_ in stack if slice_.rescale[k] is None]
         if stated and absent:
             raise InputError(
                 f"{folder}: {absent[0]} ({len(absent)} of {len(stack)} slices) states no {name}, but {stated[0]} does; "
@@ -184,7 +184,7 @@ def _check_rescale(stack: Sequence[Slice], folder: Path) -> None:
         odd = next(slice_ for slice_ in stack if slice_.rescale != usual)
         _LOG.warning(
             "%s: %s states slope and intercept %s, but %d of %d slices %s",
-            folder, odd.path.name, odd.rescale, count, len(stack), usual,
+            folder, odd.name, odd.rescale, count, len(stack), usual,
         )  # fmt: skip
 
 
@@ -198,7 +198,7 @@ def _in_time(places: list[list[Slice]], folder: Path) -> list[list[Slice]]:
         if ordered:
             found[name] = ordered
     if not found:
-        one, other, *_ = (slice_.path.name for slice_ in places[0])
+        one, other, *_ = (slice_.name for slice_ in places[0])
         raise InputError(
             f"{folder}: {one} and {other} show the same place at the same time, expected an attribute that tells the "
             f"phases of all places apart ({', '.join(ORDERS)}); remove the copies, or give each phase a folder"
@@ -254,7 +254,7 @@ def _check_even(
         gaps = np.diff([slice_.depth for slice_ in stack])
         usual = float(np.median(gaps))
         odd = int(np.argmax(np.abs(gaps - usual)))
-        one, other = stack[odd].path.name, stack[odd + 1].path.name
+        one, other = stack[odd].name, stack[odd + 1].name
         raise InputError(
             f"{folder}: {one} and {other} lie {gaps[odd]:.2f} mm apart, expected {usual:.2f} mm as between "
             "most slices; one is missing or the spacing is uneven"
@@ -269,8 +269,12 @@ def _voxels(stack: Sequence[Slice], folder: Path) -> np.ndarray:
     rows, columns = stack[0].shape
     voxels = np.empty((columns, rows, len(stack)), np.float32, order="F")
     padding: dict[int, np.ndarray] = {}
+    data = None
     for k, slice_ in enumerate(stack):
-        values, padded = _pixels(slice_)
+        if k == 0 or slice_.path != stack[k - 1].path:
+            data = None  # Two of them may not fit into memory.
+            data = dicom_files.read(slice_.path, voxels=True)
+        values, padded = _pixels(slice_, data)
         voxels[:, :, k] = values.T
         if padded is not None and padded.any():
             padding[k] = padded.T
@@ -309,11 +313,13 @@ def _fill(voxels: np.ndarray, padding: dict[int, np.ndarray], air: float | None,
         )  # fmt: skip
 
 
-def _pixels(slice_: Slice) -> tuple[np.ndarray, np.ndarray | None]:
-    """Returns the rescaled (rows, columns) float32 values of a slice, and which are padding, if it states any."""
+def _pixels(slice_: Slice, data: Any) -> tuple[np.ndarray, np.ndarray | None]:
+    """Returns the rescaled (rows, columns) float32 values of a slice, and which are padding, if it states any.
+
+    ``data`` is the data set of its file.
+    """
     pixels = importlib.import_module("pydicom.pixels")
     path = slice_.path
-    data = dicom_files.read(path, voxels=True)
     with dicom_files.errors_named(path, "its voxels cannot be read"):
         syntax = _syntax(data)
         if syntax.is_compressed and not pixels.get_decoder(syntax).is_available:
@@ -326,8 +332,8 @@ def _pixels(slice_: Slice) -> tuple[np.ndarray, np.ndarray | None]:
             raise InputError(
                 f"{path}: its header declares {expected} bytes of voxels, more than the file can hold"
             )
-        stored = data.pixel_array
-        padded = _padding(data, pixels)
+        stored = pixels.pixel_array(data, index=slice_.frame)
+        padded = _padding(data, pixels, slice_.frame)
         if data.get("ModalityLUTSequence"):
             stored = pixels.apply_modality_lut(stored, data)
     if stored.shape != slice_.shape:
@@ -352,7 +358,7 @@ def _syntax(data: Any) -> Any:
     return data.file_meta.TransferSyntaxUID
 
 
-def _padding(data: Any, pixels: Any) -> np.ndarray | None:
+def _padding(data: Any, pixels: Any, frame: int | None) -> np.ndarray | None:
     """Returns where pixels are padding, as stored: pydicom cuts off bits that only padding uses.
 
     The values are compared in the pixels' own type: files state the padding of signed pixels as unsigned, too.
@@ -360,7 +366,7 @@ def _padding(data: Any, pixels: Any) -> np.ndarray | None:
     limits = [data.get(name) for name in ("PixelPaddingValue", "PixelPaddingRangeLimit")]
     if not isinstance(limits[0], int):
         return None
-    raw = pixels.pixel_array(data, correct_unused_bits=False)
+    raw = pixels.pixel_array(data, index=frame, correct_unused_bits=False)
     if raw.dtype.kind not in "iu":
         return None
     low, high = sorted(

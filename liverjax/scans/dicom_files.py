@@ -28,6 +28,8 @@ _START = 4096
 _STORAGE = "1.2.840.10008.5.1.4.1.1."
 #: SOP classes of slices and of stacks of them.
 SLICE_CLASSES = {_STORAGE + end for end in ("2", "2.1", "2.2", "4", "4.1", "4.4", "128", "128.1", "130")}
+#: Those of them whose files hold stacks.
+ENHANCED_CLASSES = {_STORAGE + end for end in ("2.1", "2.2", "4.1", "4.4", "128.1", "130")}
 #: SOP classes of no image or of no scan: spectra, waveforms, presentation states, segmentations and registrations,
 #: mappings, measurements, reports, encapsulated documents, radiotherapy; then directories and protocols.
 _OTHER_CLASSES = re.compile(
@@ -106,6 +108,12 @@ def is_scout(folder: Path) -> bool:
         )
     except InputError:  # It is reported when the series is read.
         return False
+
+
+def is_enhanced(folder: Path) -> bool:
+    """Whether all slices in a folder lie in enhanced files, as the first bytes of the files say."""
+    classes = {sop_class(path) for path in files(folder)} & SLICE_CLASSES
+    return bool(classes) and classes <= ENHANCED_CLASSES
 
 
 def files(folder: Path) -> list[Path]:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from liverjax.errors import InputError
-from liverjax.scans import dicom_files
+from liverjax.scans import dicom_files, dicom_frames
 from liverjax.scans.dicom_files import one_line
 
 _LOG = logging.getLogger("liverjax")
@@ -41,7 +41,7 @@ _LISTED = 20
 
 @dataclasses.dataclass(frozen=True)
 class Slice:
-    """One file of a series.
+    """One slice of a series: a file, or a frame of an enhanced one.
 
     Attributes:
       path: the file.
@@ -56,6 +56,7 @@ class Slice:
       rescale: slope and intercept, None where absent.
       number: InstanceNumber, None where absent.
       times: values of `ORDERS`, None where absent.
+      frame: the index of the frame in an enhanced file, from 0; None if the file is the slice.
     """
 
     path: Path
@@ -70,6 +71,12 @@ class Slice:
     rescale: tuple[float | None, float | None]
     number: float | None
     times: tuple[float | None, ...]
+    frame: int | None = None
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return self.path.name if self.frame is None else f"frame {self.frame + 1} of {self.path.name}"
 
     @property
     def normal(self) -> np.ndarray:
@@ -117,7 +124,7 @@ def read_slices(folder: Path, series: str | int | None = None) -> list[Slice]:
             f"; name one of the folders with slices below it: {', '.join(below[:_LISTED])}" if below else ""
         )
         raise InputError(f"{folder}: holds no DICOM images, expected the slices of a series{where}")
-    return [_slice(header) for header in chosen]
+    return [slice_ for header in chosen for slice_ in _slices(header)]
 
 
 def _read_headers(folder: Path, left_out: dict[str, list[Path]]) -> list[_Header]:
@@ -155,7 +162,8 @@ def _fault(data: Any, uid: str) -> str:
         return _CUT
     if not _text(data, "PhotometricInterpretation").startswith("MONOCHROME"):
         return "not of grey values"
-    if (_number(data, "NumberOfFrames") or 1) > 1 and uid in dicom_files.SLICE_CLASSES:
+    several = dicom_frames.is_enhanced(data) or (_number(data, "NumberOfFrames") or 1) > 1
+    if several and uid in dicom_files.SLICE_CLASSES:
         return ""  # an enhanced file states its positions elsewhere
     return "" if "ImagePositionPatient" in data and "ImageOrientationPatient" in data else "without position"
 
@@ -199,7 +207,7 @@ def _grouped(headers: list[_Header], left_out: dict[str, list[Path]], chosen: bo
         if all(header.fault for header in group):
             damaged = group[0].fault == _CUT or _kind(group[0].sop_class) == group[0].sop_class
             if damaged and not chosen:
-                _slice(group[0])  # raises: it may belong to any series, if its UID is damaged, too
+                _slices(group[0])  # raises: it may belong to any series, if its UID is damaged, too
             left_out[f"{_kind(group[0].sop_class)} {group[0].fault}"] += [header.path for header in group]
     return sound or list(by_uid.values())
 
@@ -240,7 +248,7 @@ def _described(group: list[_Header]) -> str:
     frames = int(_number(first.data, "NumberOfFrames") or 1)
     sizes = " x ".join(_text(first.data, name) for name in ("Columns", "Rows"))
     return (
-        f"number {number or '(none)'} {description!r}, {len(group)} slices of {sizes}"
+        f"number {number or '(none)'} {description!r}, {len(group)} slice{'s' * (len(group) > 1)} of {sizes}"
         + (f" and {frames} frames" if frames > 1 else "")
         + (" (localizer)" if _is_localizer(first) else "")
         + f", UID {first.uid}"
@@ -254,13 +262,23 @@ def _is_localizer(header: _Header) -> bool:
 # --- one slice ----------------------------------------------------------------------------------------------
 
 
-def _slice(header: _Header) -> Slice:
+def _slices(header: _Header) -> list[Slice]:
+    """Returns the slice that a file is, or those that an enhanced one holds."""
     path, data = header.path, header.data
     with dicom_files.errors_named(path, "its header cannot be read"):
+        if dicom_frames.is_enhanced(data):
+            frames = dicom_frames.frames(data, path)
+            return [_slice(path, frame, header.uid, index) for index, frame in enumerate(frames)]
         if (_number(data, "NumberOfFrames") or 1) > 1:
             raise InputError(
-                f"{path}: holds several frames, expected one slice a file; convert it to NIfTI first, with dcm2niix"
+                f"{path}: holds several frames and states no place of each, expected one slice a file, or an enhanced "
+                "file; export the series again as one of these"
             )
+    return [_slice(path, data, header.uid, None)]
+
+
+def _slice(path: Path, data: Any, uid: str, frame: int | None) -> Slice:
+    with dicom_files.errors_named(path, "its header cannot be read"):
         for name in ("Rows", "Columns"):
             if not 1 <= (_number(data, name) or 0) <= 65535:
                 raise InputError(
@@ -284,9 +302,9 @@ def _slice(header: _Header) -> Slice:
         return Slice(
             path,
             _text(data, "StudyInstanceUID"),
-            header.uid,
+            uid,
             _text(data, "Modality"),
-            (int(data.Rows), int(data.Columns)),
+            (int(data.get("Rows")), int(data.get("Columns"))),
             (rows, columns),
             directions / lengths[:, None],
             np.array(_numbers(data, "ImagePositionPatient", 3, path)),
@@ -294,6 +312,7 @@ def _slice(header: _Header) -> Slice:
             (_scale(data, "RescaleSlope", path), _scale(data, "RescaleIntercept", path)),
             _number(data, "InstanceNumber"),
             tuple(_order(data, name) for name in ORDERS),
+            frame,
         )
 
 

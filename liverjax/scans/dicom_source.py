@@ -14,7 +14,7 @@ import numpy as np
 
 from liverjax.errors import InputError
 from liverjax.labels import LIVER, REGIONS, TUMOR
-from liverjax.scans import dicom, dicom_files
+from liverjax.scans import dicom, dicom_files, dicom_frames
 from liverjax.scans.nifti import GEOMETRY_TOLERANCE_MM, chosen_phase
 from liverjax.volume import DicomSource, Volume
 
@@ -137,7 +137,12 @@ def headers(mask: Volume, what: str) -> list[Any]:
       InputError: it was not read from a series or does not lie on its slices, or these cannot be referred to.
     """
     files = require_series(mask, what).files
-    read = [dicom_files.read(path) for path in files]
+    read = [dicom_files.read(path) for path in dict.fromkeys(files)]
+    if any(map(dicom_frames.is_enhanced, read)):
+        raise InputError(
+            f"{files[0]}: is an enhanced file of several slices, to which {what} does not refer yet; expected "
+            "--format=nifti"
+        )
     for path, header in zip(files, read, strict=True):
         for name in (*_NEEDED, *_PLACE):
             if not header.get(name):

@@ -20,7 +20,7 @@ from nibabel.nifti1 import Nifti1Extension
 from liverjax.errors import InputError, did_you_mean
 from liverjax.files import replacing
 from liverjax.labels import NAMES
-from liverjax.scans import dicom_source, nifti
+from liverjax.scans import dicom_files, dicom_source, nifti
 from liverjax.volume import Volume, label_voxels, require_volume
 
 #: Format -> ending of the files that a folder gets.
@@ -94,7 +94,8 @@ def check_scans(scans: Iterable[pathlib.Path], format: str) -> None:
     """Refuses scans of which no mask of the format can be written, before any is computed.
 
     Raises:
-      InputError: a format of DICOM, and one of the scans is no folder; or what writes it is not installed.
+      InputError: a format of DICOM, and one of the scans is no folder, or one of enhanced files; or what writes it is
+        not installed.
     """
     if format == "nifti":
         return
@@ -103,6 +104,11 @@ def check_scans(scans: Iterable[pathlib.Path], format: str) -> None:
         if not scan.is_dir():
             raise InputError(
                 f"{scan}: is no DICOM series, to which --format={format} refers; expected the folder of a series, or "
+                "--format=nifti"
+            )
+        if dicom_files.is_enhanced(scan):
+            raise InputError(
+                f"{scan}: is a series of enhanced files, to which --format={format} does not refer yet; expected "
                 "--format=nifti"
             )
 

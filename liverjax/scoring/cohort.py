@@ -5,6 +5,8 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import functools
+import logging
+import math
 import multiprocessing
 import os
 import signal
@@ -14,14 +16,14 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.process import BaseProcess
 
-import tqdm
-
 from liverjax.errors import InputError, LiverjaxError, did_you_mean
 from liverjax.labels import REGIONS
+from liverjax.progress import ProgressLine
 from liverjax.scoring import case, summary
 from liverjax.scoring.metrics import METRICS, is_tested, metric
 from liverjax.scoring.pairing import Pair, pair
 
+_LOG = logging.getLogger("liverjax")
 #: Exit status of a process that was started to score, and starts to score everything itself.
 _UNGUARDED = 82
 
@@ -115,12 +117,16 @@ def _score(
     scores, errors = [], []
     here = [functools.partial(case.score, pair, metrics, regions) for pair in pairs]
     many = _submitted(pairs, metrics, regions, processes) if processes > 1 else None
-    with many or contextlib.nullcontext((here, [])) as (calls, children):
-        progress = tqdm.tqdm(calls, desc="evaluate", unit="case", disable=quiet or None)
-        for pair, call in zip(pairs, progress, strict=True):
+    with (
+        many or contextlib.nullcontext((here, [])) as (calls, children),
+        ProgressLine("evaluate", len(pairs), "case", quiet=quiet) as line,
+    ):
+        for pair, call in zip(pairs, calls, strict=True):
             try:
                 scores.append(call())
+                line.numbers.update(_mean_dice(scores))
             except InputError as error:
+                _LOG.debug("case %s", pair.reference.id, exc_info=error)
                 errors.append(str(error))
             except MemoryError as error:
                 fewer = "fewer --processes, or " if processes > 1 else ""
@@ -130,9 +136,17 @@ def _score(
                 ) from None
             except BrokenProcessPool:
                 raise LiverjaxError(f"one of {processes} scoring processes {_death(children)}") from None
+            line.advance()
     if errors:
         raise InputError("; ".join(errors))
     return scores
+
+
+def _mean_dice(scores: Sequence[case.CaseScores]) -> dict[str, str]:
+    """Returns the mean Dice of the cases so far, of their first region (the liver, if it is scored), to be shown."""
+    found = [score.regions[0].get("dice", math.nan) for score in scores if score.regions]
+    found = [dice for dice in found if not math.isnan(dice)]
+    return {"Dice": f"{sum(found) / len(found):.3f}"} if found else {}
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ import os
 import pathlib
 import unicodedata
 from collections.abc import Collection, Iterable, Sequence
+from typing import Any
 
 from liverjax.datasets import layouts, names
 from liverjax.datasets.case import Case, read_labels
@@ -16,6 +17,7 @@ from liverjax.datasets.label_names import OWN, OWN_LABELS, Labels
 from liverjax.errors import InputError
 from liverjax.files import read_json
 from liverjax.labels import NAMES
+from liverjax.scans import Reading
 from liverjax.volume import Volume
 
 _LOG = logging.getLogger("liverjax")
@@ -34,6 +36,43 @@ class Pair:
     reference: Case
     prediction: pathlib.Path | None
     label_map: tuple[tuple[int, int], ...] = OWN_LABELS
+
+    def record(self) -> dict[str, Any]:
+        """Returns the files and how they are read as JSON can hold them, from which `recorded` makes the pair again."""
+        case, scanless = self.reference, self.reference.image == self.reference.label
+        paths = {
+            "scan": None if scanless else case.image,
+            "reference": case.label,
+            "prediction": self.prediction,
+        }
+        return {
+            "case": case.id,
+            **{name: path and os.path.abspath(path) for name, path in paths.items()},
+            "reference_labels": case.label_map,
+            "prediction_labels": self.label_map,
+            "voxel_on_voxel": case.voxel_on_voxel,
+            **dataclasses.asdict(case.reading),
+        }
+
+    @classmethod
+    def recorded(cls, facts: dict[str, Any]) -> Pair:
+        """Returns the pair of a `record`.
+
+        Raises:
+          LookupError, TypeError, ValueError: it is none.
+        """
+        spacing = None
+        if facts["spacing"] is not None:
+            x, y, z = map(float, facts["spacing"])
+            spacing = x, y, z
+        reference, maps = pathlib.Path(facts["reference"]), []
+        for name in ("reference_labels", "prediction_labels"):
+            maps.append(tuple((int(value), int(meaning)) for value, meaning in facts[name]))
+        reading = Reading(phase=facts["phase"], series=facts["series"], spacing=spacing)
+        scan = reference if facts["scan"] is None else pathlib.Path(facts["scan"])
+        id, whole = str(facts["case"]), bool(facts["voxel_on_voxel"])
+        case = Case(id, scan, reference, id, maps[0], voxel_on_voxel=whole, reading=reading)
+        return cls(case, facts["prediction"] and pathlib.Path(facts["prediction"]), maps[1])
 
     def read_prediction(self) -> Volume | None:
         """Reads the predicted mask, as uint8 label ids; None if there is none.

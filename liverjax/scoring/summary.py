@@ -35,7 +35,7 @@ class Evaluation:
         ``foreground_mean``, keyed by label ids as nnU-Net does. Ours: ``scores``, per region the numbers of
         cases by state, Dice over all cases, volume agreement, and ``per_case`` with the statistics of each
         metric; ``lits`` and ``lits_compat``, the tumour tables, if tumours are scored; ``comparison`` with another
-        method; ``notes``, what a reader of the scores has to know.
+        method; ``notes``, what a reader of the scores has to know; ``pairs``, the files and how they were read.
       cases: the rows of `cases.csv`, one per case and region.
       lesions: the rows of `lesions.csv`, one per lesion.
       pairs: the files that were scored.
@@ -123,6 +123,37 @@ def results_folder(path: str | os.PathLike) -> pathlib.Path:
     return folder
 
 
+def scored_files(folder: str | os.PathLike) -> list[tuple[Pair, dict[str, float]]]:
+    """Returns what an evaluation scored: each pair with the Dice of its regions, as far as it is defined.
+
+    Args:
+      folder: that `Evaluation.save` wrote.
+
+    Raises:
+      InputError: it holds no evaluation, or that of a version which recorded no scans.
+    """
+    path = pathlib.Path(folder) / "summary.json"
+    facts = files.read_json(path)
+    if not (isinstance(facts, dict) and "liverjax_version" in facts):
+        raise InputError(f"{path}: no evaluation of `liverjax evaluate`, expected its folder")
+    if "pairs" not in facts:
+        raise InputError(
+            f"{path}: the version of liverjax that wrote it recorded no scans, expected one that does; run the same "
+            "`liverjax evaluate` again"
+        )
+    keys = {_label_key(ids): name for name, ids in labels.REGIONS.items()}
+    found = []
+    try:
+        for recorded, scored in zip(facts["pairs"], facts["metric_per_case"], strict=True):
+            dice = {keys[key]: block["Dice"] for key, block in scored["metrics"].items()}
+            found.append((Pair.recorded(recorded), {name: d for name, d in dice.items() if d is not None}))
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(
+            f"{path}: its records of the cases are damaged ({error!r}), expected an evaluation"
+        ) from None
+    return found
+
+
 def _is_ours(path: pathlib.Path) -> bool:
     try:
         return "liverjax_version" in json.loads(path.read_text(encoding="utf-8"))
@@ -185,6 +216,7 @@ def collect(
         "foreground_mean": _mean(list(means.values())),
         "scores": {name: _region_scores(_rows_of(rows, name), metrics) for name in regions},
         "notes": list(notes),
+        "pairs": [pair.record() for pair in pairs],
         "liverjax_version": __version__,
     }
     if "tumor" not in regions:

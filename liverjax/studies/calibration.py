@@ -15,7 +15,6 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import scipy.optimize
-from tqdm import tqdm
 
 from liverjax import labels as label_ids
 from liverjax.datasets.layouts import Case, find_cases, natural_key
@@ -24,6 +23,7 @@ from liverjax.inference.calibration import Calibration, write_calibration
 from liverjax.inference.cascade import Cascade
 from liverjax.inference.segmenter import Segmenter
 from liverjax.pretrained.load import load_segmenter
+from liverjax.progress import followed
 from liverjax.scans import AS_STORED, Reading
 from liverjax.scans.grid import to_grid
 from liverjax.scoring.summary import make_folder
@@ -159,7 +159,7 @@ def labelled_scans(
             "%s: %d of the %d %s cases of the model are not here with a mask, and left out: %s",
             source, len(absent), len(ids), subset, ", ".join(absent),
         )  # fmt: skip
-    for case in tqdm(cases, desc=subset, unit="case", disable=quiet):
+    for case in followed(cases, subset, "case", quiet=quiet):
         yield case, *case.read_pair()
 
 

@@ -13,11 +13,11 @@ from typing import Any
 import edt
 import nibabel as nib
 import numpy as np
-import tqdm
 
 from liverjax.errors import ConfigError, InputError
 from liverjax.labels import REGIONS
 from liverjax.objects.components import bounding_box
+from liverjax.progress import followed
 from liverjax.scoring import statistics
 from liverjax.scoring.metrics import Region
 from liverjax.studies import corrections_tables
@@ -117,7 +117,7 @@ def study_corrections(
         open_folder(output, "corrections", [before, *readers], region, ids)
     patients = patients_of(scans, ids)
     rows, slices = [], []
-    for id in tqdm.tqdm(ids, desc="corrections", unit="case", disable=quiet):
+    for id in followed(ids, "corrections", "case", quiet=quiet):
         first, *others = read_all([before, *readers], id, region, values)
         for reader, after in zip(readers, others, strict=True):
             who = {"case": id, "patient": patients[id], "reader": reader.name}

@@ -14,7 +14,6 @@ import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
-from tqdm import tqdm
 
 from liverjax.checkpoint.manifest import read_manifest
 from liverjax.datasets.case import Case
@@ -27,6 +26,7 @@ from liverjax.objects.candidates import CandidateOptions, Truth, find_candidates
 from liverjax.objects.features import feature_names, measure
 from liverjax.objects.filter_file import write_filter
 from liverjax.objects.forest import classifier
+from liverjax.progress import followed
 from liverjax.scans import nifti
 from liverjax.scoring import froc
 from liverjax.scoring.pairing import Pair, pair
@@ -255,7 +255,7 @@ def _common_views(cases: Sequence[Predicted]) -> tuple[str, ...]:
 def _measured(
     cases: Sequence[Predicted], options: CandidateOptions, views: Sequence[str], quiet: bool
 ) -> Iterator[tuple[np.ndarray, Truth]]:
-    for one in tqdm(cases, desc="candidates", unit="case", disable=quiet):
+    for one in followed(cases, "candidates", "case", quiet=quiet):
         scan, reference = one.case.read_pair()
         mask = one.pair.read_prediction()
         assert mask is not None  # `find_predicted` has left out those without.

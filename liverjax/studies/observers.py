@@ -11,10 +11,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import tqdm
 
 from liverjax.errors import ConfigError
 from liverjax.labels import REGIONS
+from liverjax.progress import followed
 from liverjax.scans import nifti
 from liverjax.scoring import rater_agreement, statistics
 from liverjax.studies import observers_tables
@@ -109,7 +109,7 @@ def study_observers(
     folder = None if output is None else open_folder(output, "observers", found, region, ids)
     patients = patients_of(scans, ids)
     rows, pairs, each = [], [], []
-    for id in tqdm.tqdm(ids, desc="observers", unit="case", disable=quiet):
+    for id in followed(ids, "observers", "case", quiet=quiet):
         masks = read_all(found, id, region, values)
         known = None
         if truth is not None:

@@ -4,27 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import os
 import pathlib
 import struct
-import sys
 import time
 from collections.abc import Callable
 
 import numpy as np
-from tqdm import tqdm
 
 from liverjax.files import naming, replacing
+from liverjax.progress import ProgressLine
 from liverjax.training.distributed import is_first_process
 
 
 class RunLog:
     """The log of one network: ``log.jsonl``, TensorBoard events, and on standard error a progress bar.
 
-    Where that is no terminal but the file of a batch system, each record is a line of text instead. Only the first
-    process writes. Leaving the log closes the bar. After a resume, lines of steps that are done again are dropped, so
-    that a curve has one value per step.
+    Where that is no terminal but the file of a batch system, there are lines of text (`ProgressLine`), one for each
+    validation among them. Only the first process writes. Leaving the log closes the bar. After a resume, lines of steps
+    that are done again are dropped, so that a curve has one value per step.
     """
 
     def __init__(
@@ -37,7 +35,7 @@ class RunLog:
         quiet: bool,
         listener: Callable[[int, dict[str, float]], None] = lambda step, values: None,
     ):
-        """Opens the log in ``folder``; ``label`` names the network on the bar, ``listener`` gets what is written."""
+        """Opens the log in ``folder``; ``label`` names the network in them, ``listener`` gets what is written."""
         self._listener = listener
         self._path = folder / "log.jsonl"
         self._events: _EventFile | None = None
@@ -46,21 +44,18 @@ class RunLog:
             with replacing(self._path) as temporary:
                 temporary.write_text("".join(json.dumps(record) + "\n" for record in kept), encoding="utf-8")
             self._events = _EventFile(folder / "tensorboard", first_step)
-        self._label, has_bar = label, shows_bars()
-        self._prints_lines = is_first_process() and not quiet and not has_bar
-        quiet = quiet or not is_first_process() or not has_bar
-        self._bar = tqdm(total=steps, initial=first_step, desc=f"train {label}", unit="step", disable=quiet)
+        quiet = quiet or not is_first_process()
+        self._line = ProgressLine(f"train {label}", steps, "step", done=first_step, quiet=quiet)
 
     def __enter__(self) -> RunLog:
         return self
 
     def __exit__(self, *_) -> None:
-        self._bar.close()
+        self._line.__exit__()
 
     def advance(self, step: int, steps: int) -> None:
-        """Moves the bar to ``step`` of ``steps``."""
-        self._bar.total = steps
-        self._bar.update(step - self._bar.n)
+        """Shows that the training is at ``step`` of ``steps``."""
+        self._line.advance(step, steps)
 
     def write(self, step: int, **values: float) -> None:
         """Writes named numbers of a step."""
@@ -69,25 +64,18 @@ class RunLog:
         with naming(self._path), open(self._path, "a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step, **values}) + "\n")
         self._events.add_scalars(step, values)
-        shown = {name: f"{values[name]:.3f}" for name in ("loss", "validation_dice") if name in values}
-        self._bar.set_postfix(shown, refresh=False)
+        numbers = self._line.numbers
+        if "learning_rate" in values:  # The numbers of a step.
+            numbers["loss"] = f"{values['loss']:.4g}" if "loss" in values else "not finite"
+            numbers["learning rate"] = f"{values['learning_rate']:.3g}"
+        if "validation_dice" in values:
+            numbers["Dice"] = f"{values['validation_dice']:.3f}"
         self._listener(step, values)
 
-    def print_step(self, step: int, steps: int, values: dict[str, float], seconds_left: float) -> None:
-        """Prints the numbers of a step in a line, unless there is a progress bar."""
-        loss = f"{values['loss']:.4g}" if "loss" in values else "not finite"
-        left = "" if math.isnan(seconds_left) else f", {tqdm.format_interval(max(0, seconds_left))} left"
-        pace = f"{values['slices_per_second']:.1f} slices/s"
-        self._print(step, steps, f"loss {loss}, rate {values['learning_rate']:.3g}, {pace}{left}")
-
-    def print_validation(self, step: int, steps: int, dice: float, detection: float | None = None) -> None:
-        """Prints the result of an evaluation in a line, unless there is a progress bar."""
+    def print_validation(self, dice: float, detection: float | None = None) -> None:
+        """Prints the result of an evaluation after the newest step in a line, unless there is a progress bar."""
         more = "" if detection is None else f", detection {detection:.3f}"
-        self._print(step, steps, f"validation Dice {dice:.3f}{more}")
-
-    def _print(self, step: int, steps: int, text: str) -> None:
-        if self._prints_lines and sys.stderr is not None:
-            print(f"{self._label}: step {step} of {steps}, {text}", file=sys.stderr, flush=True)
+        self._line.print_now(f"validation Dice {dice:.3f}{more}")
 
     def add_images(self, step: int, images: np.ndarray, reference: np.ndarray, predicted: np.ndarray) -> None:
         """Adds slices with outlines to TensorBoard: the reference's in green, the prediction's in red.
@@ -153,11 +141,6 @@ class _EventFile:
                 content = event.SerializeToString()
                 for block in (struct.pack("<Q", len(content)), content):
                     file.write(block + struct.pack("<I", masked_crc32c(block)))
-
-
-def shows_bars() -> bool:
-    """Returns whether standard error is a terminal, or a notebook, which draws bars as well."""
-    return sys.stderr is not None and (sys.stderr.isatty() or "ipykernel" in sys.modules)
 
 
 def _outline(mask: np.ndarray) -> np.ndarray:

@@ -202,10 +202,6 @@ class Monitor:
         if self.flops and pace and peak:
             values["peak_flops_share"] = self.flops * pace / peak
         self._log.write(step, **values)
-        left = (self.progress.end_step - step) / pace if pace else math.nan
-        self._log.print_step(
-            step, self.progress.end_step, values, min(left, self._limit - self.clock.total())
-        )
 
     def on_validate(self, step: int, state: TrainState) -> None:
         """Evaluates the validation slices, keeps the variables if they are the best so far, and applies `patience`."""
@@ -219,7 +215,7 @@ class Monitor:
         self._log.write(
             step, validation_dice=mean, **{f"validation_dice_{name}": d for name, d in dice.items()}, **others
         )
-        self._log.print_validation(step, progress.end_step, mean, detection)
+        self._log.print_validation(mean, detection)
         if detection is not None:  # Large tumours decide Dice, small ones detection.
             mean = (mean + detection) / 2
             dice["detection"] = detection

@@ -160,9 +160,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             case ["niivue.js"]:
                 self._send(self.viewer.bundle.read_bytes(), kind="text/javascript")
             case ["cases.json"]:
-                self._send_json(
-                    [{"name": s.name, "expected_dice": s.expected_dice} for s in self.viewer.studies]
-                )
+                self._send_json([study.listed() for study in self.viewer.studies])
             case ["case", number] if self._study(number) is not None:
                 self._send_json(self.viewer.described(int(number)))
             case ["volume", number, layer] if (study := self._study(number)) is not None:

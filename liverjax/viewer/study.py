@@ -40,23 +40,25 @@ class Study:
 
     Attributes:
       name: of the case.
-      scan: the scan: a file, a folder with a DICOM series, or a volume.
-      masks: masks by the name under which they are listed, the first the one that is judged.
+      scan: the scan: a file, a folder with a DICOM series, a volume, or what reads one.
+      masks: masks by the name under which they are listed, likewise, the first the one that is judged.
       reference: the mask by a reader, if there is one.
       doubt: the entropy, 0 to 1, if there is one.
       quality: table of the expected Dice of each slice, or the values in the order of the scan's slices.
       expected_dice: of the whole mask, if it is known.
       reading: choices of the user that reading the scan needs.
+      scores: Dice with the reference by region, if the case was scored.
     """
 
     name: str
-    scan: pathlib.Path | Volume
-    masks: Mapping[str, pathlib.Path | Volume]
+    scan: pathlib.Path | Volume | Callable[[], Volume]
+    masks: Mapping[str, pathlib.Path | Volume | Callable[[], Volume]]
     reference: Callable[[], Volume] | None = None
     doubt: pathlib.Path | Volume | None = None
     quality: pathlib.Path | np.ndarray | None = None
     expected_dice: float | None = None
     reading: Reading = AS_STORED
+    scores: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
     def layers(self) -> list[str]:
         """Returns the names of what is shown over the scan."""
@@ -72,7 +74,9 @@ class Study:
         Raises:
           InputError: it cannot be read.
         """
-        return self.scan if isinstance(self.scan, Volume) else self.reading.read(self.scan)
+        if isinstance(self.scan, Volume):
+            return self.scan
+        return self.scan() if callable(self.scan) else self.reading.read(self.scan)
 
     def read_layer(self, name: str, scan: Volume) -> Volume:
         """Reads a mask, label ids; the reference; or the doubt.
@@ -84,9 +88,10 @@ class Study:
             found = self.reference()
         elif name == "doubt" and self.doubt is not None:
             found = self.doubt if isinstance(self.doubt, Volume) else nifti.read(self.doubt)
+        elif isinstance(mask := self.masks[name], Volume):
+            found = mask
         else:
-            mask = self.masks[name]
-            found = mask if isinstance(mask, Volume) else nifti.read_mask(mask)
+            found = mask() if callable(mask) else nifti.read_mask(mask)
         nifti.require_same_geometry(found, scan)
         return found
 
@@ -104,7 +109,6 @@ class Study:
         judged = next(iter(masks.values()), None)
         slices, measure = self._slices(scan, masks)
         return {
-            "name": self.name,
             "layers": [
                 {"name": name, "kind": "doubt" if name == "doubt" else "mask"} for name in self.layers()
             ],
@@ -114,8 +118,12 @@ class Study:
             "lesions": _lesions(judged) if judged is not None else [],
             "slices": slices,
             "measure": measure,
-            "expected_dice": self.expected_dice,
+            **self.listed(),
         }
+
+    def listed(self) -> dict[str, Any]:
+        """Returns the name of the case and what is known of its quality without reading it."""
+        return {"name": self.name, "expected_dice": self.expected_dice, "scores": dict(self.scores)}
 
     def _slices(self, scan: Volume, masks: Mapping[str, Volume]) -> tuple[list[dict[str, Any]], str]:
         """Returns the slices with liver, the worst first, and what they are ranked by."""
@@ -246,12 +254,17 @@ def window(scan: Volume) -> tuple[float, float]:
 
 def _lesions(mask: Volume) -> list[dict[str, Any]]:
     """Returns the tumours of a canonical mask, the largest first, each with a voxel of its own near its centre."""
-    ids = components.label(mask.voxels == TUMOR)
+    where = mask.voxels == TUMOR
+    around = components.bounding_box(where)
+    if not where[around].size:
+        return []
+    ids = components.label(where[around])
     spacing = tuple(float(size) for size in mask.spacing)
     found = sorted(components.lesions(ids, spacing), key=lambda lesion: -lesion.volume_ml)
     rows = []
     for lesion in found:
-        place = np.add(_middle(ids[lesion.box] == lesion.id, spacing), [axis.start for axis in lesion.box])
+        corner = [outer.start + inner.start for outer, inner in zip(around, lesion.box, strict=True)]
+        place = np.add(_middle(ids[lesion.box] == lesion.id, spacing), corner)
         rows.append({"voxel": place.tolist(), "ml": lesion.volume_ml, "diameter_mm": lesion.diameter_mm})
     return rows
 

@@ -73,10 +73,11 @@ def test_the_log_of_a_job_is_plain_lines(machine, tiny_config, tmp_path):
         f"--store={tiny_config.store}",
         f"--workdir={tmp_path / 'run'}",
     )
-    done, _ = machine("slurm.sh", tools, *words, "--views=axial", SLURM_JOB_ID="7")
+    words = (*words, "--views=axial", "--log_every_seconds=0")
+    done, _ = machine("slurm.sh", tools, *words, SLURM_JOB_ID="7")
     assert done.returncode == 0, done.stderr
     log = (done.stdout + done.stderr).removesuffix("\n").split("\n")
-    assert [line for line in log if line.startswith("axial: step 4 of 4, loss ")]
+    assert [line for line in log if line.startswith("train axial: step 4 of 4, ")]
     assert all(line.isprintable() for line in log), log
 
 

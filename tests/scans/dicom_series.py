@@ -109,3 +109,53 @@ def without_preamble(path):
     data = path.read_bytes()
     length = int.from_bytes(data[140:144], "little")
     path.write_bytes(data[144 + length :])
+
+
+def enhanced(folder, path, order=None, **frames):
+    """Writes a series as one enhanced file, its frames in another order; None in ``frames`` leaves a group out.
+
+    Args:
+      folder: of the series.
+      path: of the file.
+      order: places of the frames.
+      frames: functional group -> function from the header of a slice to its attributes.
+    """
+    files = files_by_position(folder)
+    slices = [pydicom.dcmread(files[k]) for k in (range(len(files)) if order is None else order)]
+    data = pydicom.dcmread(files[0])
+    groups = {
+        "PlanePositionSequence": lambda s: {"ImagePositionPatient": s.ImagePositionPatient},
+        "PixelValueTransformationSequence": lambda s: {
+            "RescaleSlope": s.get("RescaleSlope", 1),
+            "RescaleIntercept": s.get("RescaleIntercept", 0),
+            "RescaleType": "HU",
+        },
+        "FrameContentSequence": lambda s: {"DimensionIndexValues": [1, slices.index(s) + 1]},
+        **frames,
+    }
+    shared = pydicom.Dataset()
+    shared.PixelMeasuresSequence = [_item(PixelSpacing=data.PixelSpacing, SliceThickness=data.SliceThickness)]
+    shared.PlaneOrientationSequence = [_item(ImageOrientationPatient=data.ImageOrientationPatient)]
+    data.SharedFunctionalGroupsSequence, data.PerFrameFunctionalGroupsSequence = [shared], []
+    for slice_ in slices:
+        frame = pydicom.Dataset()
+        for name, stated in groups.items():
+            if stated is not None:
+                setattr(frame, name, [_item(**stated(slice_))])
+        data.PerFrameFunctionalGroupsSequence.append(frame)
+    for name in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness"):
+        delattr(data, name)
+    for name in ("RescaleSlope", "RescaleIntercept"):
+        if name in data:
+            delattr(data, name)
+    data.SOPClassUID = data.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.2.1"
+    data.NumberOfFrames, data.PixelData = len(slices), b"".join(s.PixelData for s in slices)
+    path.parent.mkdir(exist_ok=True, parents=True)
+    data.save_as(path)
+
+
+def _item(**values):
+    item = pydicom.Dataset()
+    for name, value in values.items():
+        setattr(item, name, value)
+    return item

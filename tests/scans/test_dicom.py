@@ -155,7 +155,7 @@ def test_a_slice_that_is_out_of_line(series):
         ({"PhotometricInterpretation": "RGB"}, "PhotometricInterpretation is RGB"),
         (
             {"NumberOfFrames": 5},
-            "holds several frames, expected one slice a file; convert it to NIfTI first, with dcm2niix",
+            "holds several frames and states no place of each, expected one slice a file, or an enhanced file",
         ),
         ({"RescaleSlope": 0}, "slope 0.0"),
         ({"PixelData": b"\0\0"}, "its voxels cannot be read"),
@@ -285,31 +285,3 @@ def test_a_tilted_series_once_converted(series):
     with pytest.raises(InputError, match="correct the tilt first, for instance with dcm2niix"):
         dicom.read_series(series)
     assert convert(series, "*Tilt*.nii").shape[0] == 7
-
-
-def test_a_file_of_several_frames_once_converted(series):
-    """The slices as one enhanced file."""
-    slices = [pydicom.dcmread(path) for path in files_by_position(series)]
-    shared, data = pydicom.Dataset(), pydicom.dcmread(files_by_position(series)[0])
-    shared.PixelMeasuresSequence, shared.PlaneOrientationSequence = [pydicom.Dataset()], [pydicom.Dataset()]
-    shared.PixelMeasuresSequence[0].PixelSpacing = data.PixelSpacing
-    shared.PixelMeasuresSequence[0].SliceThickness = data.SliceThickness
-    shared.PlaneOrientationSequence[0].ImageOrientationPatient = data.ImageOrientationPatient
-    data.SharedFunctionalGroupsSequence, data.PerFrameFunctionalGroupsSequence = [shared], []
-    for k, slice_ in enumerate(slices):
-        frame = pydicom.Dataset()
-        frame.PlanePositionSequence, frame.FrameContentSequence = [pydicom.Dataset()], [pydicom.Dataset()]
-        frame.PlanePositionSequence[0].ImagePositionPatient = slice_.ImagePositionPatient
-        frame.FrameContentSequence[0].DimensionIndexValues = [1, k + 1]
-        frame.FrameContentSequence[0].InStackPositionNumber = k + 1
-        data.PerFrameFunctionalGroupsSequence.append(frame)
-    del data.ImagePositionPatient, data.ImageOrientationPatient, data.PixelSpacing
-    data.SOPClassUID = data.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.2.1"
-    data.NumberOfFrames, data.PixelData = 6, b"".join(slice_.PixelData for slice_ in slices)
-    expected = dicom.read_series(series).voxels
-    for path in series.iterdir():
-        path.unlink()
-    data.save_as(series / "enhanced.dcm")
-    with pytest.raises(InputError, match="holds several frames, .* convert it to NIfTI first, with dcm2niix"):
-        dicom.read_series(series)
-    assert np.array_equal(convert(series, "*.nii").voxels[:, ::-1], expected)  # it turns the columns round

@@ -165,7 +165,7 @@ def test_a_localizer_is_a_series_of_its_own_and_is_listed_as_such(series):
         scout,
         **{"0020|000e": "1.2.3.4", "0020|0011": "1", "0008|0008": "ORIGINAL\\PRIMARY\\LOCALIZER"},
     )
-    with pytest.raises(InputError, match=r"1 slices of 7 x 5 \(localizer\), UID 1\.2\.3\.4"):
+    with pytest.raises(InputError, match=r"1 slice of 7 x 5 \(localizer\), UID 1\.2\.3\.4"):
         dicom.read_series(series)
     assert np.array_equal(dicom.read_series(series, series="largest").voxels, expected)
     assert dicom.read_series(series, series=1).shape == (7, 5, 1)
@@ -209,7 +209,7 @@ def test_an_enhanced_file_counts_by_its_frames(series):
     add(series, image_of(np.eye(3))[:, :, :1], **{"0020|000e": "1.2.3.4"})
     (path,) = series.glob("second*")
     document(path, "1.2.840.10008.5.1.4.1.1.2.1", path, NumberOfFrames=7)
-    with pytest.raises(InputError, match="1 slices of 7 x 5 and 7 frames"):
+    with pytest.raises(InputError, match="1 slice of 7 x 5 and 7 frames"):
         dicom.read_series(series)
     with pytest.raises(InputError, match="holds several frames"):
         dicom.read_series(series, series="largest")

@@ -197,6 +197,28 @@ def test_dcmqi_reads_the_same_voxels(tmp_path, scan):
         assert np.array_equal(write.placed_on(read, scan).voxels > 0, expected)
 
 
+@pytest.mark.skipif(not shutil.which("plastimatch"), reason="plastimatch is not installed")
+@pytest.mark.parametrize("name", DIRECTIONS)
+def test_plastimatch_fills_the_contours_to_the_same_voxels(tmp_path, name):
+    write_series(tmp_path / "series", image_of(DIRECTIONS[name]))
+    scan = scans.read(tmp_path / "series")
+    mask = some_mask(scan)
+    write.write_labels(tmp_path / "m.dcm", mask, format="rtstruct", classes=3, algorithm="a")
+    words = ["--input", tmp_path / "m.dcm", "--referenced-ct", tmp_path / "series"]
+    words += ["--output-prefix", tmp_path / "out", "--prefix-format", "nii"]
+    subprocess.run(["plastimatch", "convert", *words], check=True, capture_output=True)
+    for structure, truth in (("Liver", mask.voxels > 0), ("Liver tumor", mask.voxels == 2)):
+        read = nifti.read(tmp_path / "out" / f"{structure}.nii")
+        index = np.argwhere(np.ones(read.shape, bool))
+        places = read.affine @ np.column_stack([index, np.ones(len(index))]).T
+        there = np.linalg.solve(scan.affine, places)[:3]
+        assert np.allclose(there, there.round(), atol=0.01) and read.shape == scan.shape
+        found = np.zeros(scan.shape, bool)
+        found[tuple(there.round().astype(int))] = read.voxels[tuple(index.T)] != 0
+        # In coronal and sagittal planes it misses one pixel of 210 (1.9.4).
+        assert np.count_nonzero(found != truth) <= (name in ("coronal", "sagittal"))
+
+
 @pytest.mark.parametrize("format", READERS)
 def test_what_cannot_be_referred_to_is_refused_and_written_as_nifti(tmp_path, scan, format):
     mask, files = some_mask(scan), files_by_position(tmp_path / "series")

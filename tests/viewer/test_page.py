@@ -150,6 +150,28 @@ def test_the_page_shows_leads_and_stays_on_this_machine(browser, served, tmp_pat
     assert not browser.problems()
 
 
+def test_each_volume_is_prepared_once_and_the_rendering_comes_last(browser, served):
+    """NiiVue would prepare all of them anew for each that comes: in software, a large scan then takes a minute."""
+    count = """window.uploads = [];
+        const upload = WebGL2RenderingContext.prototype.texSubImage3D;
+        WebGL2RenderingContext.prototype.texSubImage3D = function (...words) {
+          window.uploads.push(words.slice(5, 8).join(","));
+          return upload.apply(this, words);
+        };"""
+    script = browser.call("Page.addScriptToEvaluateOnNewDocument", source=count)["identifier"]
+    try:
+        browser.open(served.address)
+        assert browser.wait("document.body?.dataset.state") == "ready"
+        shown = browser.run("document.querySelectorAll('#layers input:checked').length")
+        large = "window.uploads.filter((size) => size === '40,36,30').length"
+        assert shown == 2 and browser.run(large) == 1 + shown  # The scan, and each layer that is seen.
+        for times in (2, 3):  # All layers at once, off and on.
+            browser.press("m")
+            assert times + shown <= browser.run(large) <= times * (1 + shown)
+    finally:
+        browser.call("Page.removeScriptToEvaluateOnNewDocument", identifier=script)
+
+
 def test_a_file_that_is_gone_is_named_and_other_cases_go_on(browser, served):
     browser.open(f"{served.address}?case=1")
     assert browser.wait("document.body?.dataset.state") == "failed"

@@ -44,3 +44,21 @@ export function scene(volumes, opts) {
     draw_fill_overwrites: true, this_model_id: "",
   }, others);
 }
+
+// While it loads, NiiVue prepares all volumes anew for each one that comes and for each of their settings: for two of
+// them eleven times, each time all voxels. What it uploads and draws meanwhile is left out; once is enough.
+const SKIPPED = ["drawArrays", "drawElements", "texSubImage3D"];
+export function holdDrawing() {
+  const all = WebGL2RenderingContext.prototype, kept = SKIPPED.map((name) => all[name]);
+  for (const name of SKIPPED) all[name] = () => {};
+  return () => SKIPPED.forEach((name, index) => { all[name] = kept[index]; });
+}
+
+// Whether WebGL draws on the processor, where a rendering of a large scan takes half a minute.
+export function drawsOnProcessor() {
+  const gl = document.createElement("canvas").getContext("webgl2");
+  const info = gl?.getExtension("WEBGL_debug_renderer_info");
+  const name = gl?.getParameter(info?.UNMASKED_RENDERER_WEBGL ?? gl.RENDERER) ?? "";
+  gl?.getExtension("WEBGL_lose_context")?.loseContext();
+  return /swiftshader|llvmpipe|softpipe|software|basic render/i.test(name);
+}

@@ -1,8 +1,11 @@
-import { scene, volume } from "./host.js";
+import { drawsOnProcessor, holdDrawing, scene, volume } from "./host.js";
 
 const $ = (id) => document.getElementById(id);
 // The values of a mask as it is served: 1 liver, 2 tumour; 3 and 4 their outlines.
 const COLORS = { mask: [[86, 180, 233], [230, 159, 0]], reference: [[0, 158, 115], [240, 228, 66]] };
+const NAMES = { liver: "liver", tumor: "tumours" };
+// A scan of more voxels is not rendered in 3D by a processor before it is asked to.
+const RENDERED = 2 ** 21;
 const VIEWS = { 1: 3, 2: 0, 3: 1, 4: 2, 5: 4 };
 const began = performance.now();
 let model, volumes = [], facts, vox = [0, 0, 0], shown = true;
@@ -153,7 +156,7 @@ const KEYS = {
   ArrowLeft: () => move(-1, 0, 0), ArrowRight: () => move(1, 0, 0),
   PageUp: () => move(0, 0, 10), PageDown: () => move(0, 0, -10),
   n: () => step("slices", 1), p: () => step("slices", -1), l: () => step("lesions", 1),
-  m: () => { shown = !shown; facts.layers.forEach((_, index) => show(index)); },
+  m: () => { shown = !shown; showAll(); },
 };
 
 function pressed(event) {
@@ -165,29 +168,45 @@ function pressed(event) {
   act(event);
 }
 
-function view(kind) {
-  model.change("opts", { ...model.get("opts"), sliceType: kind });
+function view(kind, settings = {}) {
+  model.change("opts", { ...model.get("opts"), sliceType: kind, ...settings });
+  model.tell("draw_scene");
+}
+
+// Changes several settings of volumes, and prepares the volumes once.
+function together(changes) {
+  const draw = holdDrawing();
+  try {
+    changes();
+  } finally {
+    draw();
+  }
   model.tell("update_gl_volume");
 }
 
+const showAll = () => together(() => facts.layers.forEach((_, index) => show(index)));
+
 function recolor() {
-  facts.layers.forEach((layer, index) => {
+  together(() => facts.layers.forEach((layer, index) => {
     if (layer.kind === "mask") volumes[index + 1].change("colormap_label", lut(layer));
-  });
+  }));
 }
 
 async function main() {
+  const program = import("./niivue.js");
   const cases = await (await fetched("cases.json")).json();
   const number = Math.min(cases.length - 1, Math.max(0, Number(new URLSearchParams(location.search).get("case")) || 0));
   cases.forEach((one, index) => {
-    const dice = one.expected_dice === null ? "" : ` (expected Dice ${one.expected_dice.toFixed(3)})`;
-    $("case").append(make("option", one.name + dice, { value: index, selected: index === number }));
+    const scored = one.scores.liver !== undefined, dice = scored ? one.scores.liver : one.expected_dice;
+    const label = dice === null ? "" : ` (${scored ? "Dice" : "expected Dice"} ${dice.toFixed(3)})`;
+    $("case").append(make("option", one.name + label, { value: index, selected: index === number }));
   });
   $("case").addEventListener("change", () => { location.search = `?case=${$("case").value}`; });
   document.title = `${cases[number].name}, liverjax`;
   facts = await (await fetched(`case/${number}`)).json();
   facts.layers.forEach((layer) => { layer.reference = layer.name === "reference"; });
-  $("about").textContent = `${facts.shape.join(" x ")} voxels. Patient's right is on the left.`;
+  const scores = Object.entries(facts.scores).map(([region, dice]) => `Dice of the ${NAMES[region]} ${dice.toFixed(3)}. `);
+  $("about").textContent = `${scores.join("")}${facts.shape.join(" x ")} voxels. Patient's right is on the left.`;
   listLayers();
   listVolumes();
   listLesions();
@@ -200,25 +219,35 @@ async function main() {
       : { cal_min: 0, cal_max: 4, colormap_label: lut(layer), opacity: $("opacity").value / 100 })));
   model = scene(volumes, {
     isRadiologicalConvention: true, backColor: [0, 0, 0, 1], crosshairColor: [0.9, 0.9, 0.2, 0.7], crosshairWidth: 0.6, crosshairWidthUnit: "mm",
-    multiplanarShowRender: 1, sliceType: 3, multiplanarLayout: 2, dragMode: 1, isNearestInterpolation: false, isOrientationTextVisible: true,
+    multiplanarShowRender: 0, sliceType: 3, multiplanarLayout: 2, dragMode: 1, isNearestInterpolation: false, isOrientationTextVisible: true,
     show3Dcrosshair: true, loadingText: "", textHeight: 0.04, isResizeCanvas: true, isAntiAlias: false,
   });
   model.heard = moved;
   performance.mark("described");
-  const { default: widget } = await import("./niivue.js");
+  const { default: widget } = await program;
   performance.mark("program");
-  await widget.initialize({ model });
-  await widget.render({ model, el: $("canvas") });
+  const draw = holdDrawing();
+  try {
+    await widget.initialize({ model });
+    await widget.render({ model, el: $("canvas") });
+  } finally {
+    draw();
+  }
+  performance.mark("loaded");
+  model.tell("update_gl_volume");
   performance.mark("drawn");
   for (const [index, one] of volumes.entries()) if (!one.get("dims_ras")) await fetched(`volume/${number}/${index}.nii`);
   $("fill").addEventListener("change", recolor);
-  $("opacity").addEventListener("input", () => facts.layers.forEach((_, index) => show(index)));
+  $("opacity").addEventListener("input", showAll);
   window.addEventListener("keydown", pressed, true);
   if (facts.slices.length) $("slices").querySelector("button").click();
   else place(facts.shape.map((count) => Math.floor(count / 2)));
   document.body.dataset.seconds = ((performance.now() - began) / 1000).toFixed(2);
   document.body.dataset.state = "ready";
   $("view").focus();
+  // The planes come first. Where the processor draws, the rendering waits for its key.
+  if (facts.shape.reduce((all, count) => all * count) > RENDERED && drawsOnProcessor()) $("about").textContent += " The 3D rendering is on key 5: this browser draws on the processor, slowly.";
+  else requestAnimationFrame(() => view(3, { multiplanarShowRender: 1 }));
 }
 
 main().catch((error) => problem(error.message));
