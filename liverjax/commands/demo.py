@@ -57,12 +57,8 @@ def run(args: flags.FlagValues) -> None:
     report = evaluation_report(
         folder / "report.html",
         "liverjax demo: held-out phantoms",
-        scores.tables(),
-        scores.cases,
-        scores.lesions,
-        scores.read,
         curves={view: read_log(start / "log.jsonl") for view, start in best.items()},
-        notes=scores.summary["notes"],
+        **scores.report_rows(),
     )
     if not args.quiet:
         print(f"{scores.table()}\nreport: {report}")

@@ -13,6 +13,7 @@ import logging
 import os
 import pathlib
 import re
+import shlex
 import sys
 import traceback
 import types
@@ -23,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from liverjax import __version__
 from liverjax.commands import process
 from liverjax.errors import Interrupted, LiverjaxError, did_you_mean, printable
+from liverjax.report.provenance import COMMAND
 
 if TYPE_CHECKING:
     from absl import flags
@@ -129,6 +131,7 @@ def run_program(program: types.ModuleType, name: str, words: list[str]) -> int:
     """
     from absl import flags
 
+    typed = shlex.join([*name.split(), *words])
     values = flags.FlagValues()
     program.define(values)
     flags.DEFINE_bool("verbose", False, "log more, and print where an error comes from", flag_values=values)
@@ -163,7 +166,11 @@ def run_program(program: types.ModuleType, name: str, words: list[str]) -> int:
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     _LOG.setLevel(logging.DEBUG if values["verbose"].value else logging.NOTSET)
     _silence_shutdown_noise()
-    return program.run(values) or 0
+    token = COMMAND.set(typed)
+    try:
+        return program.run(values) or 0
+    finally:
+        COMMAND.reset(token)
 
 
 # --- errors ---------------------------------------------------------------------------------------------------

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import os
@@ -14,7 +13,7 @@ import time
 import numpy as np
 from tqdm import tqdm
 
-from liverjax.files import naming, replacing
+from liverjax.files import naming, read_json_lines, replacing
 from liverjax.training.distributed import is_first_process
 
 
@@ -158,11 +157,4 @@ def _outline(mask: np.ndarray) -> np.ndarray:
 
 def read_log(path: str | os.PathLike) -> list[dict]:
     """Returns the records of a ``log.jsonl``, in order of step; a line cut short by a kill is left out."""
-    path = pathlib.Path(path)
-    if not path.exists():
-        return []
-    records = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        with contextlib.suppress(ValueError):
-            records.append(json.loads(line))
-    return records
+    return read_json_lines(path)

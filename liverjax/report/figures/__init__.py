@@ -1,6 +1,7 @@
 """Pictures of segmentations, scores and training, as PNG bytes.
 
 preview, contact_sheet                                    slices with the contours of their labels
+slice_strips                                              slices of a page, to scroll through
 score_distribution, bland_altman, detection_by_size       charts of an evaluation
 reliability                                               chart of a calibration
 variants                                                  chart of an ablation
@@ -20,6 +21,7 @@ __getattr__, __dir__, __all__ = lazy.attach(
     __name__,
     {
         "slices": ("contact_sheet", "preview"),
+        "strips": ("slice_strips",),
         "charts": (
             "bland_altman",
             "detection_by_size",

@@ -45,7 +45,7 @@ def score_distribution(scores: Mapping[str, Sequence[float]], name: str) -> byte
       scores: the scores of each group, one per case; values that are not finite are left out, and counted.
       name: what is scored, with its unit.
     """
-    figure = new_figure(1.6 + 1.5 * len(scores), 3.6)
+    figure = new_figure(max(1.2 + 1.4 * len(scores), 3.6), 3.3)
     axes = figure.subplots()
     ticks = []
     for column, (group, values) in enumerate(scores.items()):
@@ -74,7 +74,7 @@ def bland_altman(a: npt.ArrayLike, b: npt.ArrayLike, unit: str, names: tuple[str
     a, b = np.asarray(a, float), np.asarray(b, float)
     finite = np.isfinite(a) & np.isfinite(b)
     difference, mean = (a - b)[finite], ((a + b) / 2)[finite]
-    figure = new_figure(5.2, 3.8)
+    figure = new_figure(4.5, 3.4)
     axes = figure.subplots()
     axes.axhline(0, color="0.8", linewidth=1)
     axes.plot(mean, difference, "o", color=BLUE, markersize=5, markeredgewidth=0)
@@ -88,7 +88,7 @@ def bland_altman(a: npt.ArrayLike, b: npt.ArrayLike, unit: str, names: tuple[str
         if np.isfinite(value):
             axes.axhline(value, color=RED, linestyle=style, linewidth=1.2)
             beside = {"xycoords": ("axes fraction", "data"), "xytext": (4, 0), "textcoords": "offset points"}
-            axes.annotate(f"{name} {value:.3g}", (1, value), va="center", fontsize=8, **beside)
+            axes.annotate(f"{name} {value:.3g}", (1, value), va="center", fontsize=9, **beside)
     axes.set_xlabel(f"mean of {names[0]} and {names[1]} [{unit}]", parse_math=False)
     axes.set_ylabel(f"{names[0]} - {names[1]} [{unit}]", parse_math=False)
     plain(axes)
@@ -103,7 +103,7 @@ def detection_by_size(sizes: Sequence[str], detected: npt.ArrayLike) -> bytes:
       detected: whether it was found.
     """
     detected = np.asarray(detected, bool)
-    figure = new_figure(5.2, 3.4)
+    figure = new_figure(4.5, 3.3)
     axes = figure.subplots()
     ticks = []
     for column, (size, name) in enumerate(_SIZES.items()):
