@@ -33,7 +33,7 @@ def validation_strip(folder: pathlib.Path, name: str, chosen: int | None) -> Str
     if not steps:
         return None
     spread = np.unique(np.round(np.linspace(0, len(steps) - 1, min(_FRAMES, len(steps)))).astype(int))
-    shown = sorted({steps[place] for place in spread} | ({chosen} & found.keys()))
+    shown = sorted({steps[place] for place in spread} | {step for step in steps if step == chosen})
     frames = [_frame(found[step]) for step in shown]
     height, width = frames[0].shape[:2]
     frames = [frame for frame in frames if frame.shape == (height, width, 3)]

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 _WIDTH, _HEIGHT = 480, 300
 _LEFT, _RIGHT, _TOP, _BOTTOM = 60, 12, 30, 46
@@ -100,22 +101,22 @@ def ticks(low: float, high: float, count: int) -> list[float]:
     return [round(number * step, 12) for number in range(first, last + 1)]
 
 
-def smoothed(values: Sequence[float]) -> np.ndarray:
+def smoothed(values: npt.ArrayLike) -> np.ndarray:
     """Returns a curve without its jitter: a Gaussian mean over a thirtieth of the values, at least over one.
 
     At the ends the weights of the values that are there count alone; values that are not finite stay so, and count
     nothing.
     """
-    values = np.asarray(values, float)
-    finite = np.isfinite(values)
-    width = max(1.0, len(values) / 30)
+    curve = np.asarray(values, float)
+    finite = np.isfinite(curve)
+    width = max(1.0, len(curve) / 30)
     reach = math.ceil(3 * width)
     weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) / width) ** 2)
 
     def around(array):
         return np.convolve(np.pad(array, reach), weights, "valid")
 
-    mean = around(np.where(finite, values, 0.0)) / np.maximum(around(finite.astype(float)), 1e-300)
+    mean = around(np.where(finite, curve, 0.0)) / np.maximum(around(finite.astype(float)), 1e-300)
     return np.where(finite, mean, np.nan)
 
 

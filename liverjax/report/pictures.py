@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import dataclasses
 import io
-import itertools
 from collections.abc import Sequence
 
 #: Bytes that the single pictures of a page may take in all before they are made smaller; base64 adds a third.
@@ -88,10 +87,9 @@ def jpeg(pixels) -> Picture:
 
 def within_budget(pictures: Sequence[Picture], budget: int = _BUDGET) -> Sequence[Picture]:
     """Returns the pictures as they are, or all as smaller JPEGs if they take more than ``budget`` bytes together."""
-    for width in itertools.chain([None], _WIDTHS):
-        found = pictures if width is None else [_shrunk(picture, width) for picture in pictures]
-        if sum(len(picture.data) for picture in found) <= budget:
-            return found
+    found, widths = pictures, iter(_WIDTHS)
+    while sum(len(picture.data) for picture in found) > budget and (width := next(widths, None)):
+        found = [_shrunk(picture, width) for picture in pictures]
     return found
 
 

@@ -24,6 +24,8 @@ figcaption, footer, .legend, output { color: var(--faint); font-size: 0.875rem; 
 .card { background: var(--card); border: 1px solid var(--line); border-radius: 8px; padding: 0.9rem 1rem;
   margin: 0 0 1rem; }
 .grid { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fit, minmax(min(100%, 22rem), 1fr)); }
+/* Four stand two by two rather than three and one. */
+@media (min-width: 50rem) { .grid:has(> :nth-child(4):last-child) { grid-template-columns: 1fr 1fr; } }
 .grid.tables { grid-template-columns: repeat(auto-fit, minmax(min(100%, 32rem), max-content)); margin-bottom: 1rem; }
 .grid .card { margin: 0; max-width: 46rem; }
 .grid .broad { grid-column: 1 / -1; max-width: none; }
@@ -62,7 +64,8 @@ output { display: block; font-variant-numeric: tabular-nums; }
 /* Outlines are drawn on black pictures: their samples are too. */
 .swatch { display: inline-block; width: 2.2em; height: 1em; border-radius: 3px; background: #000; position: relative; }
 .swatch i { position: absolute; left: 0.3em; right: 0.3em; top: calc(50% - 1px); border-top: 2px solid; }
-.swatch.plain { background: none; vertical-align: -0.1em; } .swatch.plain i { left: 0; right: 0; border-color: currentColor; }
+.swatch.plain { background: none; vertical-align: -0.1em; }
+.swatch.plain i { left: 0; right: 0; border-color: currentColor; }
 .wide { overflow-x: auto; }
 .wide + .wide { margin-top: 1rem; }
 .wide.long { max-height: 85vh; overflow-y: auto; border: 1px solid var(--line); border-radius: 8px; }
@@ -72,7 +75,8 @@ th { color: var(--faint); font-weight: 600; border-bottom: 2px solid var(--line)
 td { border-bottom: 1px solid var(--line); }
 .number { text-align: right; }
 td.number, td:first-child { white-space: nowrap; }
-.long th, .long td { padding: 0.3rem 0.75rem; }
+.long table { font-size: 0.84rem; }
+.long th, .long td { padding: 0.25rem 0.5rem; }
 .long th { position: sticky; top: 0; background: var(--card); z-index: 2; }
 .long :is(th, td):first-child { position: sticky; left: 0; background: var(--card); }
 .long th:first-child { z-index: 3; }

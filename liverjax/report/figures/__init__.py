@@ -10,7 +10,7 @@ lesion_slice, lesion_course                               a lesion with its diam
 receptive_fields, attribution_sheet, sanity_checks        what a model sees
 robustness_profiles, scatter, novelty_scores, sheet       how firmly, and in what features
 sums_of_diameters, class_shares                           charts of response, and of its raters
-reader_slices, reader_volumes                             several readers of a case, and of all
+reader_volumes                                            several readers of all cases
 learning_curve                                            score by the number of training patients
 correction_curves                                         Dice by the share of corrected slices
 """
@@ -31,7 +31,7 @@ __getattr__, __dir__, __all__ = lazy.attach(
             "variants",
         ),
         "curves": ("learning_curve",),
-        "readers": ("correction_curves", "reader_slices", "reader_volumes"),
+        "readers": ("correction_curves", "reader_volumes"),
         "insight": (
             "attribution_sheet",
             "novelty_scores",

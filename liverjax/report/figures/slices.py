@@ -54,8 +54,7 @@ def preview(
       reference: (x, y, z) label ids to compare with.
       reference_name: what it is called.
       title: a line above the picture.
-      window: intensities shown black and white. By default `canvas.CT_WINDOW` for a scan that reaches -100, which MR
-        does not, else percentiles 1 and 99.5 of what is not zero.
+      window: intensities shown black and white. By default that of `canvas.window_of`.
 
     Returns:
       The PNG, in which an intensity of NaN is drawn as 0.
