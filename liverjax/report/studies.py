@@ -110,7 +110,7 @@ def _add_pictures(
         # Without a scan, the number of readers who have a voxel in their mask, in greys.
         window = (0.0, float(len(masks))) if scan is None else None
         strips = figures.slice_strips(
-            scan or grid.with_voxels(votes), outlines, shown=disputed, window=window
+            scan or grid.with_voxels(np.asarray(votes)), outlines, shown=disputed, window=window
         )
         caption = "First shown: the slices with most disagreement." if disputed.any() else ""
         page.slices(strips, f"{case}: {shares[case]:.1f} % {what}", caption, badge)

@@ -68,7 +68,8 @@ output { display: block; font-variant-numeric: tabular-nums; }
 .swatch.plain i { left: 0; right: 0; border-color: currentColor; }
 .wide { overflow-x: auto; }
 .wide + .wide { margin-top: 1rem; }
-.wide.long { max-height: 85vh; overflow-y: auto; border: 1px solid var(--line); border-radius: 8px; }
+.wide.long { width: fit-content; max-width: 100%; max-height: 85vh; overflow-y: auto;
+  border: 1px solid var(--line); border-radius: 8px; }
 table { border-collapse: collapse; font-size: 0.9rem; font-variant-numeric: tabular-nums; }
 th, td { padding: 0.3rem 1.25rem 0.3rem 0; text-align: left; vertical-align: top; }
 th { color: var(--faint); font-weight: 600; border-bottom: 2px solid var(--line); vertical-align: bottom; }
