@@ -71,7 +71,7 @@ class Page:
 
         Args:
           rows: a mapping from column to value each. Floats are shown with three decimals below 100, else with
-            one; NaN, None and absent values as n/a.
+            one; truth as yes or no; NaN, None and absent values as n/a.
           columns: the columns in order; by default those of the first row. Columns of numbers are aligned to the
             right.
           names: headings of columns, where they differ.
@@ -268,12 +268,15 @@ def _plane(strip: Strip, names: list[str], heading: str) -> str:
 
 def _kind(values: Sequence) -> str:
     present = [value for value in values if value is not None]
-    return ' class="number"' if present and all(isinstance(value, numbers.Real) for value in present) else ""
+    numeric = (isinstance(value, numbers.Real) and not isinstance(value, bool) for value in present)
+    return ' class="number"' if present and all(numeric) else ""
 
 
 def _cell(value: object) -> str:
     if value is None or (isinstance(value, numbers.Real) and math.isnan(value)):
         return "n/a"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, numbers.Integral):
         return html.escape(str(value))
     if isinstance(value, numbers.Real):

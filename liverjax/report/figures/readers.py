@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from liverjax.report.figures.canvas import PALETTE, new_figure, plain, png
-from liverjax.report.figures.strips import COLORS
 
 
 def reader_volumes(rows: Sequence[Mapping], readers: Sequence[str], unit: str) -> bytes:
@@ -20,10 +19,10 @@ def reader_volumes(rows: Sequence[Mapping], readers: Sequence[str], unit: str) -
       unit: what the axis is called.
     """
     cases = list(dict.fromkeys(row["case"] for row in rows))
-    figure = new_figure(max(5.0, 2.2 + 0.3 * len(cases)), 3.6)
+    figure = new_figure(min(max(5.0, 2.2 + 0.3 * len(cases)), 12.0), 3.6)
     axes = figure.subplots()
     axes.axhline(0, color="0.6", linewidth=1)
-    for place, (reader, color) in enumerate(zip(readers, itertools.cycle(COLORS), strict=False)):
+    for place, (reader, color) in enumerate(zip(readers, itertools.cycle(PALETTE), strict=False)):
         own = {row["case"]: row["rve_percent"] for row in rows if row["reader"] == reader}
         shift = (place - (len(readers) - 1) / 2) * 0.6 / max(len(readers), 1)
         points = [(cases.index(case) + shift, value) for case, value in own.items() if np.isfinite(value)]
