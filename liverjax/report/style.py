@@ -27,7 +27,8 @@ figcaption, footer, .legend, output { color: var(--faint); font-size: 0.875rem; 
 /* Four stand two by two rather than three and one. */
 @media (min-width: 50rem) { .grid:has(> :nth-child(4):last-child) { grid-template-columns: 1fr 1fr; } }
 .grid.tables :is(td, th):not(:first-child) { white-space: nowrap; }
-.grid.tables td:first-child { white-space: normal; }
+.grid.tables td:first-child { white-space: normal; min-width: 9.5rem; }
+.grid.tables table { font-size: 0.85rem; } .grid.tables :is(td, th) { padding-right: 0.75rem; }
 .grid.tables { grid-template-columns: repeat(auto-fit, minmax(min(100%, 32rem), max-content)); margin-bottom: 1rem; }
 .grid .card { margin: 0; max-width: 46rem; }
 .grid .broad { grid-column: 1 / -1; max-width: none; }
