@@ -26,7 +26,6 @@ _DISTRIBUTIONS = {
 }
 #: Metrics by which cases are ranked, the first of them that was computed; -1: small is good.
 _RANKS = {"dice": 1, "iou": 1, "voe": -1, "assd": -1, "hd95": -1, "miccai": 1}
-_OTHERS = ("rmsd", "hausdorff", "hd95_max_of_directed", "hd95_area_weighted")
 #: Plain words.
 _REGIONS = {"liver": "liver", "tumor": "tumours"}
 
@@ -140,12 +139,14 @@ def _add_detection(page: Page, lesions: Sequence[Mapping]) -> None:
 
 def _add_pictures(page: Page, cases: Sequence[Mapping], read: ReadCase, names: Mapping[str, str]) -> None:
     metric = next((metric for metric in _RANKS if metric in cases[0]), None)
-    for region in _regions(cases) if metric else ():
+    if metric is None:
+        return
+    for region in _regions(cases):
         ranked = _ranked(cases, region, metric)
         if not ranked:
             continue
-        page.section(f"The {_REGIONS.get(region, region)}: {', '.join(ranked)}" if len(ranked) > 1 else
-                     f"The {_REGIONS.get(region, region)}")  # fmt: skip
+        name = _REGIONS.get(region, region)
+        page.section(f"The {name}: {', '.join(ranked)}" if len(ranked) > 1 else f"The {name}")
         for badge, row in ranked.items():
             value = f"{names.get(metric, metric)} {row[metric]:.3f}"
             strips = _strips(region, *read(row["case"]))
