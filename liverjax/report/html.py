@@ -210,7 +210,8 @@ class Page:
             f"<script>{SCRIPT}</script>\n</body>\n</html>\n"
         )
         with files.replacing(path) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+            # A name of a file can hold bytes that are no text.
+            temporary.write_text(text, encoding="utf-8", errors="replace")
         return path
 
     def _body(self) -> str:

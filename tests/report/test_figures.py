@@ -287,3 +287,33 @@ def test_preview_of_real_scans(real_data):
         for panel in np.array_split(picture, 3, axis=1)[:2]:
             columns = np.nonzero(has_color(panel, canvas.BLUE))[1]
             assert columns.mean() < 0.5 * panel.shape[1]
+
+
+@pytest.mark.parametrize("codes", ["RAS", "LPS", "SAR"])
+def test_strips_show_the_patient_as_previews_do_with_outlines_where_masks_end(codes):
+    image, mask = scan_with_ball((60, 70, 80), 30, (2, 3, 4))
+    image, mask = reoriented(image, codes), reoriented(mask, codes)
+    axial, coronal, sagittal = figures.slice_strips(image, {"ball": mask.voxels > 0}, slices=9)
+    assert (axial.letters, coronal.letters, sagittal.letters) == (("R", "A"), ("R", "S"), ("A", "S"))
+    assert [len(strip.captions) for strip in (axial, coronal, sagittal)] == [9, 9, 9]
+    # The slice through the ball's centre comes first: 80 mm of slices of 4 mm, 70 of 3 mm, 60 of 2 mm.
+    firsts = [int(strip.captions[strip.start].split()[2]) for strip in (axial, coronal, sagittal)]
+    np.testing.assert_allclose(firsts, (21, 24, 31), atol=1)
+    for strip in (axial, coronal, sagittal):
+        # In units of 0.2 mm: 30 mm of margin on each side of a ball of 60, cut off at the scan's edge 0 mm away.
+        start = strip.start * strip.pitch
+        (path,) = (outline.path for outline in strip.outlines)
+        points = []
+        for piece in path.split("M")[1:]:
+            corner, moves = piece.rstrip("z").split("l")
+            steps = [[int(v) for v in corner.split()], *np.reshape([int(v) for v in moves.split()], (-1, 2))]
+            points.append(np.cumsum(steps, axis=0))
+        (shown,) = (p for p in points if start <= p[:, 1].min() and p[:, 1].max() <= start + strip.size[1])
+        np.testing.assert_allclose(np.ptp(shown, axis=0) / 5, 60, atol=6)
+        grey = imread(io.BytesIO(strip.picture.data), format="jpeg")
+        across, down = strip.size[0] / grey.shape[1], strip.pitch * len(strip.captions) / grey.shape[0]
+        window = grey[round(start / down) : round((start + strip.size[1]) / down)]
+        (top, bottom), (left, right) = span(window > 128)
+        edges = (left * across, (right + 1) * across, top * down + start, (bottom + 1) * down + start)
+        (x0, y0), (x1, y1) = shown.min(0), shown.max(0)
+        np.testing.assert_allclose(edges, (x0, x1, y0, y1), atol=15)  # 3 mm

@@ -163,3 +163,8 @@ def test_a_page_that_cannot_be_written_leaves_the_old_one(tmp_path):
         Page("new").figure("not bytes").write(path)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_name_that_is_no_text_does_not_stop_a_page(tmp_path):
+    path = Page("t").text(b"caf\xe9".decode("utf-8", "surrogateescape")).write(tmp_path / "report.html")
+    assert Parser(path).of("p") == ["caf?"]

@@ -55,18 +55,16 @@ def slice_strips(
     """
     named = {name: (color, False) for name, color in zip(masks, itertools.cycle(COLORS), strict=False)}
     canonical = to_canonical(scan)
-    low, high = window or window_of(scan.voxels)
-    grey = np.clip((np.nan_to_num(canonical.voxels.astype(np.float32)) - low) / (high - low), 0, 1)
-    grey = (255 * grey).astype(np.uint8)
+    spacing, whole = canonical.spacing, canonical.shape
     placed = {name: _canonical(scan, mask) for name, mask in masks.items()}
-    spacing = canonical.spacing
-    union = np.logical_or.reduce([*placed.values(), np.zeros(grey.shape, bool)])
+    union = np.logical_or.reduce([*placed.values(), np.zeros(whole, bool)])
     box = _box(union, spacing)
-    grey, union = grey[box], union[box]
-    placed = {name: mask[box] for name, mask in placed.items()}
+    low, high = window or window_of(scan.voxels)
+    grey = np.nan_to_num(canonical.voxels[box].astype(np.float32))
+    grey = (255 * np.clip((grey - low) / (high - low), 0, 1)).astype(np.uint8)
+    union, placed = union[box], {name: mask[box] for name, mask in placed.items()}
     focus = union if shown is None else _canonical(scan, shown)[box]
     first = [part.start for part in box]
-    whole = canonical.shape
     drawn = {name: (placed[name], (colors or named)[name]) for name in masks}
     return [
         _strip(plane, grey, drawn, focus if focus.any() else union, spacing, slices, side, first, whole)
