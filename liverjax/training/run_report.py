@@ -10,8 +10,8 @@ from liverjax.report.training import training_report
 from liverjax.training.distributed import is_first_process
 
 _LOG = logging.getLogger("liverjax")
-#: After a report, so many times what it took pass before the next one.
-_PAUSE = 100
+#: Seconds before the first report of a run that goes on; after each, so many times what it took before the next one.
+_FIRST, _PAUSE = 30.0, 100
 
 
 class RunReport:
@@ -19,7 +19,7 @@ class RunReport:
 
     def __init__(self, workdir: pathlib.Path):
         self._workdir = workdir
-        self._next, self._stale, self._failed = 0.0, False, False
+        self._next, self._stale, self._failed = time.monotonic() + _FIRST, False, False
 
     def refresh(self) -> None:
         """Writes the report anew, if the last one is old enough; call it when there is something new."""

@@ -88,7 +88,7 @@ def bland_altman(a: npt.ArrayLike, b: npt.ArrayLike, unit: str, names: tuple[str
         if np.isfinite(value):
             axes.axhline(value, color=RED, linestyle=style, linewidth=1.2)
             beside = {"xycoords": ("axes fraction", "data"), "xytext": (4, 0), "textcoords": "offset points"}
-            axes.annotate(f"{name} {value:.3g}", (1, value), va="center", fontsize=9, **beside)
+            axes.annotate(f"{name} {value:.4g}", (1, value), va="center", fontsize=9, **beside)
     axes.set_xlabel(f"mean of {names[0]} and {names[1]} [{unit}]", parse_math=False)
     axes.set_ylabel(f"{names[0]} - {names[1]} [{unit}]", parse_math=False)
     plain(axes)
