@@ -127,6 +127,7 @@ def test_sirt_writes_a_worksheet(files, tmp_path, capsys):
         "Research use only, not for treatment",
     ):
         assert part in page.replace("\N{NO-BREAK SPACE}", " ")
+    assert "<code>liverjax plan sirt " in page and "--weight_kg=60" in page  # As it was typed.
     # The mass in the page: 240 ml of the territory.
     assert "m = rho \N{MULTIPLICATION SIGN} V / 1000 = 1.03 \N{MULTIPLICATION SIGN} 240 / 1000" in page
     assert not re.search(r"https?://", page)

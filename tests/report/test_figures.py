@@ -98,6 +98,8 @@ def test_slices_go_through_most_liver_and_the_reference_has_a_color_of_its_own()
     picture = pixels(figures.preview(image, labels))[65:]
     assert has_color(picture, canvas.BLUE).any() and has_color(picture, canvas.RED).any()
     assert not has_color(picture, canvas.YELLOW).any()
+    whole = pixels(figures.preview(image, mask))  # Of a liver alone the legend names no tumour.
+    assert not has_color(whole, canvas.RED).any()
     both = pixels(figures.preview(image, np.zeros_like(labels), reference=labels))[65:]
     assert has_color(both, canvas.YELLOW).any()
     assert not has_color(both, canvas.BLUE).any() and not has_color(both, canvas.RED).any()

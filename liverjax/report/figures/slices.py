@@ -63,7 +63,9 @@ def preview(
       InputError: ``image`` is no `Volume`, or a mask has another shape or holds what is no label id.
     """
     scan = to_canonical(image)
-    masks = [(_canonical_mask(image, mask), (BLUE, RED), ("liver", "tumour"), "solid")]
+    placed = _canonical_mask(image, mask)
+    names = ("liver", "tumour" if labels.TUMOR in placed else "")
+    masks = [(placed, (BLUE, RED), names, "solid")]
     if reference is not None:
         masks.append((_canonical_mask(image, reference), (YELLOW, YELLOW), (reference_name, ""), "dashed"))
     low, high = window or window_of(scan.voxels)
