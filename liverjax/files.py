@@ -295,6 +295,22 @@ _JSON = json.JSONDecoder(
 )
 
 
+def read_json_lines(path: str | os.PathLike) -> list[dict[str, Any]]:
+    """Returns the objects of a file of JSON lines, in order; none if there is no such file.
+
+    A line that is no object, such as one that a kill cut short, is left out.
+    """
+    try:
+        text = pathlib.Path(path).read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return []
+    records = []
+    for line in text.splitlines():
+        with contextlib.suppress(ValueError, RecursionError):
+            records.append(json.loads(line))
+    return [record for record in records if isinstance(record, dict)]
+
+
 def write_json(path: str | os.PathLike, value: object) -> None:
     """Writes ``value`` as indented JSON. NaN is refused: JSON has none."""
     with replacing(path) as temporary:

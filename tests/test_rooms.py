@@ -39,7 +39,7 @@ ROOMS = {
     "data": DATASETS | OBJECTS,
     "models": MODULES,
     "checkpoint": MODULES | {"models"},
-    "training": DATASETS | OBJECTS | {"data", "models", "checkpoint"},
+    "training": DATASETS | OBJECTS | {"data", "models", "checkpoint", "report"},
     "inference": INFERENCE,
     "pretrained": INFERENCE | {"inference"},
     "scoring": DATASETS | OBJECTS,

@@ -79,6 +79,7 @@ ENTRIES = {
     "report.figures.slices.preview.image": lambda v, model, folder: figures.preview(v, VOXELS),
     "report.figures.slices.preview.mask": lambda v, model, folder: figures.preview(SCAN, v),
     "report.figures.slices.preview.reference": lambda v, model, _: figures.preview(SCAN, VOXELS, reference=v),
+    "report.figures.strips.slice_strips.scan": lambda v, model, _: figures.slice_strips(v, {"a": VOXELS > 0}),
     "report.figures.response.lesion_slice.scan": lambda v, model, folder: response.lesion_slice(
         v, VOXELS == 2, VOXELS > 0, ((0, 0, 2), (3, 0, 2)), ((1, 0, 2), (1, 1, 2)), "lesion"
     ),
@@ -111,6 +112,7 @@ ANY_VALUE = {
     "scans.grid.labels_on_scan.scan",
     "scans.grid.probabilities_on_scan.scan",
     "report.figures.slices.preview.image",
+    "report.figures.strips.slice_strips.scan",
     "report.figures.response.lesion_slice.scan",
 }
 #: None stands for none.
@@ -121,6 +123,8 @@ OPTIONAL = {
 }
 #: They take what the functions beside them have just read, or hand it to one that looks.
 INTERNAL = {
+    "commands.plan_pictures.Pictures.add.mask",
+    "commands.plan_pictures.Pictures.add.territory",
     "inference.lesions.accepted.liver",
     "inference.lesions.filtered.liver",
     "inference.segmenter.Segmenter.network_input.liver",
@@ -131,8 +135,6 @@ INTERNAL = {
     "insight.profiles.fields.scans",
     "insight.seen.world_of_voxel.scan",
     "prediction.Prediction.show.reference",
-    "report.figures.readers.reader_slices.masks",
-    "report.figures.readers.reader_slices.scan",
     "scans.dicom_seg.segmentation.mask",
     "scans.nifti.header_for.volume",
     "scans.dicom_source.headers.mask",

@@ -54,15 +54,13 @@ def run(args: flags.FlagValues) -> None:
     scores = evaluate(
         folder / "masks", folder / "scans", folder / "scores", cases=model.subsets["test"], quiet=args.quiet
     )
+    rows = scores.report_rows()
+    rows["facts"] = {"Model": f"run {folder / 'run'}", **rows["facts"]}
     report = evaluation_report(
         folder / "report.html",
         "liverjax demo: held-out phantoms",
-        scores.tables(),
-        scores.cases,
-        scores.lesions,
-        scores.read,
         curves={view: read_log(start / "log.jsonl") for view, start in best.items()},
-        notes=scores.summary["notes"],
+        **rows,
     )
     if not args.quiet:
         print(f"{scores.table()}\nreport: {report}")

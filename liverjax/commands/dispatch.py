@@ -15,6 +15,7 @@ import logging
 import os
 import pathlib
 import re
+import shlex
 import sys
 import traceback
 import types
@@ -25,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 from liverjax import __version__
 from liverjax.commands import flag_help, process
 from liverjax.errors import Interrupted, LiverjaxError, did_you_mean, printable
+from liverjax.report.provenance import COMMAND
 
 if TYPE_CHECKING:
     from absl import flags
@@ -150,6 +152,7 @@ def run_program(program: types.ModuleType, name: str, words: list[str]) -> int:
     """
     from absl import flags
 
+    typed = shlex.join([*name.split(), *words])
     values = defined_flags(program)
     positional = getattr(program, "POSITIONAL", None)
     if any(word in ("-h", "--help") for word in words):
@@ -191,7 +194,11 @@ def run_program(program: types.ModuleType, name: str, words: list[str]) -> int:
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     _LOG.setLevel(logging.DEBUG if values["verbose"].value else logging.NOTSET)
     _silence_shutdown_noise()
-    return program.run(values) or 0
+    token = COMMAND.set(typed)
+    try:
+        return program.run(values) or 0
+    finally:
+        COMMAND.reset(token)
 
 
 # --- errors ---------------------------------------------------------------------------------------------------

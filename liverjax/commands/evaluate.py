@@ -45,9 +45,8 @@ def run(args: flags.FlagValues) -> None:
     settings = {name: args[name].value for name in (*names, "quiet")}
     settings["metrics"] = tuple(METRICS) if args.metrics is None else args.metrics
     evaluation = cohort.evaluate(**settings, **_chosen(args))
-    title, notes = f"Evaluation of {args.predictions}", evaluation.summary["notes"]
-    rows = evaluation.tables(), evaluation.cases, evaluation.lesions, evaluation.read
-    report = evaluation_report(f"{args.output}/report.html", title, *rows, notes=notes)
+    title = f"Evaluation of {args.predictions}"
+    report = evaluation_report(f"{args.output}/report.html", title, **evaluation.report_rows())
     if not args.quiet:
         print(f"{evaluation.table()}\n\nreport: {report}")
 

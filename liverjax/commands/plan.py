@@ -13,7 +13,7 @@ import os
 
 from absl import flags
 
-from liverjax.commands import plan_flags
+from liverjax.commands import plan_flags, plan_pictures
 
 POSITIONAL = "task"
 
@@ -41,13 +41,13 @@ def _volumetry(args, masks, errors) -> None:
     from liverjax.report import volumetry_report
 
     names, alone = companions.region_names(args.region_names), os.path.isfile(args.input)
-    measured, notes, pictures = {}, {}, {}
+    measured, notes, pictures = {}, {}, plan_pictures.Pictures(args)
     for id, mask in masks:
         volumes = volumetry.measure(mask, id, companions.mask_of(args.regions, id, alone), names)
         measured[id], notes[id] = volumetry.rows(volumes, errors), volumes.notes
-        pictures[id] = _picture(args, id, alone, mask)
+        pictures.add(id, mask)
     folder, known = volumetry.save(args.output, measured, errors, notes), errors.summary()
-    report = volumetry_report(folder / "volumetry.html", measured, known, notes, pictures.items())
+    report = volumetry_report(folder / "volumetry.html", measured, known, notes, pictures.strips.items())
     said = [f"{id}: {note}" for id, of_case in notes.items() for note in of_case]
     print(volumetry.table(measured), *known, *said, f"\n{volumetry.USE}. Report: {report}", sep="\n")
 
@@ -62,19 +62,8 @@ def _sirt(args, masks, errors) -> None:
     volumes, territory = volumetry.measure(mask, id), companions.mask_of(args.territory, id, True, values)
     where = perfused(volumes, territory, args.perfused_share, args.perfused_tumor_share)
     sheet = worksheet.plan(volumes, where, inputs, errors)
-    pictures = [(id, _picture(args, id, True, mask, territory))]
+    pictures = plan_pictures.Pictures(args)
+    pictures.add(id, mask, territory)
     path = worksheet.save(args.output, sheet) / "sirt.html"
-    report = worksheet_report(path, **worksheet.report_rows(sheet), pictures=pictures)
+    report = worksheet_report(path, **worksheet.report_rows(sheet), pictures=pictures.strips.items())
     print(f"{worksheet.table(sheet)}\n\n{volumetry.USE}. Worksheet: {report}")
-
-
-def _picture(args, id, alone, mask, territory=None) -> bytes:
-    from liverjax.planning.companions import scan_of
-    from liverjax.report.figures import preview
-
-    perfused = None if territory is None else (territory.voxels != 0).astype("uint8")
-    scan = scan_of(args.scans, id, alone, mask)
-    window = (0, 3) if scan is None else None  # Labels in greys.
-    return preview(
-        scan or mask, mask, reference=perfused, reference_name="territory", title=id, window=window
-    )

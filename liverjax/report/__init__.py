@@ -1,6 +1,7 @@
 """Reports as single HTML files, and their pictures. Results come in as rows.
 
 evaluation_report      of an evaluation
+training_report        of a training run
 ablation_report        of an ablation
 response_report        of response over time
 raters_report          of how raters agree on it
@@ -21,6 +22,7 @@ __getattr__, __dir__, __all__ = lazy.attach(
     __name__,
     {
         "evaluation": ("evaluation_report",),
+        "training": ("training_report",),
         "ablation": ("ablation_report",),
         "response": ("raters_report", "response_report"),
         "planning": ("volumetry_report", "worksheet_report"),

@@ -10,11 +10,13 @@ from typing import Any
 from liverjax.report import figures
 from liverjax.report.html import Page
 
-_METHOD = (
-    "The unit is the patient: scores are averaged over seeds, then over a patient's cases. Intervals: bootstrap over "
-    "patients (BCa, 95 %). Differences are paired by patient; p: permutation test, in the next column adjusted for the "
-    "number of variants (Holm). Worst: the patient of the worst score. Red: adjusted p below 0.05."
-)
+_METHOD = {
+    "Unit": "The patient: scores are averaged over seeds, then over a patient's cases.",
+    "95 % interval": "Bootstrap over patients (BCa).",
+    "Difference": "Paired by patient, from the first variant, which is the baseline.",
+    "p": "Permutation test; in the next column adjusted for the number of variants (Holm).",
+    "Worst": "The patient of the worst score.",
+}
 
 
 def ablation_report(
@@ -47,13 +49,17 @@ def ablation_report(
     page = Page(title).text(about)
     missing = sum(not trial["scored"] for trial in trials)
     if missing:
-        page.text(f"NOT COMPLETE: {missing} of {len(trials)} trials are not scored; see the list below.")
+        page.warning(f"NOT COMPLETE: {missing} of {len(trials)} trials are not scored; see the list below.")
     for (heading, table), (region, by_variant) in zip(tables.items(), scores.items(), strict=True):
         of_region = [row for row in rows if row["region"] == region]
         name = f"{metric} of the {region}"
         picture = figures.variants(by_variant, of_region, name, folder / f"{region}.png")
-        page.section(heading).chart(picture, "Each dot is a patient; means and differences with intervals")
-        page.table(table)
-    page.text(_METHOD)
-    page.section("Trials").table(trials)
-    return page.write(folder / "report.html")
+        page.chart(
+            picture,
+            f"{name}. Each dot is a patient; diamonds: means, and differences from the baseline, with 95 % intervals; "
+            "red: adjusted p below 0.05.",
+            f"Which variant is better for the {region}?",
+        )
+        page.section(heading).table(table)
+    page.section("All trials").table(trials, sortable=True)
+    return page.definitions(_METHOD).write(folder / "report.html")

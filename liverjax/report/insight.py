@@ -29,8 +29,8 @@ def insight_report(
     for caption, png in pictures:
         page.figure(png, caption)
     for heading, rows in tables.items():
-        page.section(heading).table(rows)
-    page.section("Method")
+        page.section(heading).table(rows, sortable=True)
+    page.section("What was done, and what it rests on")
     for text in method:
         page.text(text)
     return page.write(path)

@@ -34,16 +34,18 @@ def lesion_filter_report(
     page = Page(title)
     for note in notes:
         page.text(note)
+    page.chart(
+        froc(curves),
+        "FROC curve: recall of lesions against false candidates per case, at every threshold.",
+        "How many lesions are kept at how many false candidates?",
+    )
     page.section("Before and after").text(
         "Of candidates of patients that neither the forest nor the operating point has seen; 95 % intervals by "
         "bootstrap over patients."
     ).table(effect)
-    page.section("FROC curve").chart(
-        froc(curves), "Recall of lesions against false candidates per case, at every threshold"
-    )
     page.section("Importance of the features").text(
         "Permutation: how much the area under the ROC curve falls if a feature is shuffled, on patients that the "
         "forest has not seen. Impurity: share of the decrease of the Gini impurity, on those that grew it; it favours "
         "features of many values. Of features that say the same, neither loses much if one is shuffled."
-    ).table(importance[:_SHOWN])
+    ).table(importance[:_SHOWN], sortable=True)
     return page.write(path)

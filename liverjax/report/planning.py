@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from liverjax.report.html import Page
+from liverjax.report.pictures import Strip
 
 #: Stands at the top of each page, beside the footer.
 _USE = "Research use only, not for treatment."
@@ -28,7 +29,7 @@ def volumetry_report(
     cases: Mapping[str, Sequence[Mapping[str, Any]]],
     calibration: Sequence[str],
     notes: Mapping[str, Sequence[str]],
-    pictures: Iterable[tuple[str, bytes]] = (),
+    pictures: Iterable[tuple[str, Sequence[Strip]]] = (),
 ) -> pathlib.Path:
     """Writes the volumes of cases as one HTML file.
 
@@ -37,28 +38,29 @@ def volumetry_report(
       cases: rows by case, with `quantity`, `region`, `voxels`, `value`, `unit`, `low`, `high` and `interval`.
       calibration: what the intervals rest on.
       notes: of each case, what a reader should know.
-      pictures: PNG by case.
+      pictures: slices by case, as `figures.slice_strips` cuts them.
     """
     page = Page("Volumes of the liver").text(_USE).text(f"Intervals: {'; '.join(calibration)}.")
-    drawn = dict(pictures)
-    for case, rows in cases.items():
-        page.section(case)
-        for note in notes[case]:
-            page.text(f"Note: {note}.")
-        page.table(
-            [
-                {
-                    "": row["quantity"].replace("_", " ").replace("tumor", "tumour"),
-                    "region": row["region"],
-                    "voxels": "" if row["voxels"] is None else str(row["voxels"]),
-                    "value": _value(row),
-                    "90 % interval": _interval(row),
-                }
-                for row in rows
-            ]
-        )
-        if case in drawn:
-            page.figure(drawn[case], case)
+    for case, strips in pictures:
+        liver = next(row for row in cases[case] if row["quantity"] == "liver")
+        page.slices(strips, f"{case}: liver {_value(liver)}")
+    table = [
+        {
+            "case": case,
+            "quantity": row["quantity"].replace("_", " ").replace("tumor", "tumour"),
+            "region": row["region"],
+            "voxels": row["voxels"],
+            "value": _value(row),
+            "90 % interval": _interval(row),
+        }
+        for case, rows in cases.items()
+        for row in rows
+    ]
+    columns = [column for column in table[0] if len(cases) > 1 or column != "case"]
+    page.section("All cases" if len(cases) > 1 else next(iter(cases))).table(table, columns, sortable=True)
+    for case, said in notes.items():
+        for note in said:
+            page.text(f"Note on {case}: {note}.")
     return page.section("Method").text(_VOLUMES).write(path)
 
 
@@ -69,7 +71,7 @@ def worksheet_report(
     steps: Sequence[Mapping[str, Any]],
     warnings: Sequence[str],
     notes: Sequence[str],
-    pictures: Iterable[tuple[str, bytes]] = (),
+    pictures: Iterable[tuple[str, Sequence[Strip]]] = (),
 ) -> pathlib.Path:
     """Writes a worksheet of SIRT as one HTML file.
 
@@ -81,11 +83,13 @@ def worksheet_report(
         `numbers`.
       warnings: what is beyond usual limits.
       notes: what a reader should know.
-      pictures: captions and PNG.
+      pictures: captions, and slices as above.
     """
     page = Page(title).text(_USE)
     for warning in warnings:
-        page.text(f"Warning: {warning}.")
+        page.warning(f"Warning: {warning}.")
+    for caption, strips in pictures:
+        page.slices(strips, caption)
     page.section("Inputs").table([{**row, "value": _number(row["value"])} for row in inputs])
     for section in dict.fromkeys(step["section"] for step in steps):
         page.section(section).table(
@@ -102,10 +106,7 @@ def worksheet_report(
         )
     for note in notes:
         page.text(f"Note: {note}.")
-    page.text(_WORKSHEET)
-    for caption, png in pictures:
-        page.figure(png, caption)
-    return page.write(path)
+    return page.text(_WORKSHEET).write(path)
 
 
 def _calculation(step: Mapping[str, Any]) -> str:

@@ -49,23 +49,26 @@ def response_report(
     """
     page = Page("Response by RECIST 1.1").text(_USE)
     if any(len(rows) > 1 for rows in responses.values()):
-        page.section("Sums of diameters").chart(
-            figures.sums_of_diameters(responses), "Change from the baseline"
+        page.chart(
+            figures.sums_of_diameters(responses),
+            "Sum of diameters, change from the baseline.",
+            "Do the target lesions shrink?",
         )
     drawn = [(patient, _course(seen, caption), caption) for patient, caption, seen in pictures]
     for patient, rows in responses.items():
         optional = [c for c in _RESPONSE if any(str(row[c]) not in ("", "nan") for row in rows)]
-        page.section(f"{patient}: response").table(rows, optional)
+        page.section(f"{patient}: lesions")
+        for png, caption in ((png, caption) for of_patient, png, caption in drawn if of_patient == patient):
+            page.figure(png, caption)
+        page.table(rows, optional, heading=f"{patient}: response")
         for note in notes[patient]:
             page.text(note)
-        own = [(png, caption) for of_patient, png, caption in drawn if of_patient == patient]
-        if own:
-            page.section(f"{patient}: lesions")
-        for png, caption in own:
-            page.figure(png, caption)
-        page.table([{**row, "target": "yes" if row["target"] else ""} for row in lesions[patient]], _LESION)
-    page.section("Method").text(_METHOD)
-    return page.write(path)
+        page.table(
+            [{**row, "target": "yes" if row["target"] else ""} for row in lesions[patient]],
+            _LESION,
+            sortable=True,
+        )
+    return page.section("Method").text(_METHOD).write(path)
 
 
 def _course(seen: Sequence[Mapping[str, Any] | str], caption: str) -> bytes:
@@ -103,9 +106,10 @@ def raters_report(
         page.text(note)
     for name in dict.fromkeys(row["time_point"] for row in classes):
         rows = [row for row in classes if row["time_point"] == name]
-        page.section(f"Response classes at {name}").chart(
+        page.chart(
             figures.class_shares(rows, f"{len(raters)} raters"),
-            "Share of raters of each class, least agreement first",
+            "Share of raters of each response class, least agreement first.",
+            f"Do raters agree on the response at {name}?",
         )
     if kappas:
         page.section("Fleiss' kappa").text("Intervals: 95 %, bootstrap over cases.").table(kappas)

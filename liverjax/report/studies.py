@@ -14,8 +14,8 @@ from liverjax.report import figures
 from liverjax.report.html import Page
 from liverjax.volume import Volume
 
-#: Cases of which slices are shown, and pairs of readers of which there is a Bland-Altman plot.
-_SLICES, _PLOTS = 4, 3
+#: Pairs of readers of which there is a Bland-Altman plot.
+_PLOTS = 3
 _METHOD = (
     "Inter-observer variability: mean over pairs of readers of the absolute difference of relative volume errors, "
     "then over patients (PLoS ONE 2019, 14:e0217228). ICC(2,1): absolute agreement, ICC(3,1): consistency (Shrout and "
@@ -57,36 +57,63 @@ def observers_report(
     for note in notes:
         page.text(note)
     page.section("Where do they differ?")
-    share = {row["case"]: row["disagreement_ml"] / (row["consensus_ml"] or 1) for row in cases}
-    for case in sorted(share, key=lambda one: -share[one])[:_SLICES]:
-        scan, masks = read(case)
-        caption = (
-            f"{case}: slices with most disagreement; {100 * share[case]:.1f} % of the consensus is disputed"
-        )
-        page.figure(figures.reader_slices(scan, masks, case), caption)
-    page.section("How much do their volumes differ?").figure(
+    share = {row["case"]: 100 * row["disagreement_ml"] / (row["consensus_ml"] or 1) for row in cases}
+    _add_pictures(page, share, "of the consensus is disputed", ("most", "median", "least"), read)
+    page.section("The figures")
+    page.chart(
         figures.reader_volumes(each, readers, "relative volume error [%]"),
-        "Each dot is a reader's mask of a case",
+        "Each dot is a reader's mask of a case.",
+        "How much do their volumes differ?",
     )
-    page.section("How well does each agree with the others?").figure(
+    page.chart(
         figures.score_distribution(
             {name: [row["dice_others"] for row in each if row["reader"] == name] for name in readers},
             "Dice with the others' consensus",
         ),
-        "Each dot is a case; lines: median and quartiles",
+        "Each dot is a case; lines: median and quartiles.",
+        "How well does each agree with the others?",
     )
-    if len(cases) > 1:
-        page.section("Is there a bias between readers?")
-        for a, b in [(a, b) for i, a in enumerate(readers) for b in readers[i + 1 :]][:_PLOTS]:
-            own = ([row[f"reader_{name}_ml"] for row in cases] for name in (a, b))
-            page.figure(figures.bland_altman(*own, "ml", (a, b)), f"Bland-Altman, {a} - {b}")
-    page.section("Figures").table(summary)
+    pairs = [(a, b) for i, a in enumerate(readers) for b in readers[i + 1 :]] if len(cases) > 1 else []
+    for a, b in pairs[:_PLOTS]:
+        own = ([row[f"reader_{name}_ml"] for row in cases] for name in (a, b))
+        picture = figures.bland_altman(*own, "ml", (a, b))
+        page.chart(picture, f"Bland-Altman, {a} - {b}.", f"Is there a bias between {a} and {b}?")
+    page.section("The scores").table(summary, heading="Figures with their intervals")
     if tests:
-        page.section("Modes of reading").table(tests)
-    page.section("Limits of agreement of volumes [ml]").table(tables["limits"])
-    page.section("Readers").table(each).section("Pairs").table(tables["pairs"]).section("Cases").table(cases)
-    page.section("Method").text(_METHOD)
-    return page.write(path)
+        page.table(tests, heading="Modes of reading")
+    page.table(tables["limits"], heading="Limits of agreement of volumes [ml]")
+    for heading, rows in (("Cases", cases), ("Readers", each), ("Pairs of readers", tables["pairs"])):
+        page.section(heading).table(rows, names=_words(rows), sortable=True)
+    return page.section("Method").text(_METHOD).write(path)
+
+
+def _words(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Returns plain headings for the columns of a table."""
+    units = {"ml": "[ml]", "mm": "[mm]", "percent": "[%]"}
+    return {column: " ".join(units.get(word, word) for word in column.split("_")) for column in rows[0]}
+
+
+def _add_pictures(
+    page: Page, shares: Mapping[str, float], what: str, badges: tuple[str, str, str], read: ReadCase
+) -> None:
+    """Adds the cases of the largest, the median and the smallest share in percent, with each reader's outline."""
+    ranked = sorted(shares, key=lambda case: -np.nan_to_num(shares[case]))
+    places = dict.fromkeys([0, len(ranked) // 2, len(ranked) - 1])
+    names = badges if len(ranked) > 2 else (badges[0], badges[2]) if len(ranked) > 1 else ("only case",)
+    for place, badge in zip(places, names, strict=False):
+        case = ranked[place]
+        scan, masks = read(case)
+        outlines = {name: np.asarray(mask.voxels) != 0 for name, mask in masks.items()}
+        votes = np.sum([*outlines.values()], axis=0, dtype=np.uint8)
+        grid = next(iter(masks.values()))
+        disputed = (votes > 0) & (votes < len(masks))
+        # Without a scan, the number of readers who have a voxel in their mask, in greys.
+        window = (0.0, float(len(masks))) if scan is None else None
+        strips = figures.slice_strips(
+            scan or grid.with_voxels(np.asarray(votes)), outlines, shown=disputed, window=window
+        )
+        caption = "First shown: the slices with most disagreement." if disputed.any() else ""
+        page.slices(strips, f"{case}: {shares[case]:.1f} % {what}", caption, badge)
 
 
 _CORRECTED = (
@@ -124,33 +151,36 @@ def corrections_report(
     for note in notes:
         page.text(note)
     page.section("What was corrected?")
-    most = sorted(cases, key=lambda row: -np.nan_to_num(row["edited_percent"]))
-    for case in list(dict.fromkeys(row["case"] for row in most))[:_SLICES]:
-        scan, masks = read(case)
-        share = max(row["edited_percent"] for row in cases if row["case"] == case)
-        page.figure(figures.reader_slices(scan, masks, case), f"{case}: {share:.1f} % of the volume edited")
+    shares: dict[str, float] = {}
+    for row in cases:
+        shares[row["case"]] = max(shares.get(row["case"], 0.0), float(np.nan_to_num(row["edited_percent"])))
+    _add_pictures(page, shares, "of the volume edited", ("most", "median", "least"), read)
+    page.section("The figures")
     views = ("axial", "coronal", "sagittal")
-    page.section("How many slices were changed?").figure(
+    page.chart(
         figures.score_distribution(
             {view: [row[f"changed_{view}_percent"] for row in cases] for view in views}, "slices changed [%]"
         ),
-        "Each dot is a corrected mask; lines: median and quartiles",
+        "Each dot is a corrected mask; lines: median and quartiles.",
+        "How many slices were changed?",
     )
     if curves:
-        page.section("Which slices are worth correcting first?").figure(
-            figures.correction_curves(curves), "A simulated corrector; shaded: 95 % interval over patients"
+        page.chart(
+            figures.correction_curves(curves),
+            "A simulated corrector; shaded: 95 % interval over patients.",
+            "Which slices are worth correcting first?",
         )
     times = {
         name: [row.get(f"minutes_{name}", math.nan) for row in cases]
         for name in ("manual", "corrected", "saved")
     }
     if np.isfinite(times["saved"]).any():
-        page.section("How long did it take?").figure(
-            figures.score_distribution(times, "minutes"), "Each dot is a mask"
+        page.chart(
+            figures.score_distribution(times, "minutes"), "Each dot is a mask.", "How long did it take?"
         )
-    page.section("Figures").table(summary).section("Cases").table(cases)
-    page.section("Method").text(_CORRECTED)
-    return page.write(path)
+    page.section("The scores").table(summary)
+    page.section("All cases").table(cases, names=_words(cases), sortable=True)
+    return page.section("Method").text(_CORRECTED).write(path)
 
 
 _CURVES = (
@@ -175,13 +205,15 @@ def learning_curve_report(
     """
     page = Page("How many cases are enough?").text(about)
     for region, found in regions.items():
-        page.section(f"{metric} of the {region}").figure(
+        page.chart(
             figures.learning_curve(found["rows"], found["patients"], metric, found["fit"]),
-            "Score of held-out patients by the number of training patients",
+            "Score of held-out patients by the number of training patients.",
+            f"{metric} of the {region}: what does another patient gain?",
         )
+    for region, found in regions.items():
+        page.section(f"{metric} of the {region}")
         for text in [row["text"] for row in found["needed"]] + list(found["notes"]):
             page.text(text)
         page.table(found["rows"])
-        page.section(f"Which patients gain most? ({region})").table(found["patients"])
-    page.section("Method").text(_CURVES)
-    return page.write(path)
+        page.section(f"Which patients gain most? ({region})").table(found["patients"], sortable=True)
+    return page.section("Method").text(_CURVES).write(path)

@@ -94,7 +94,7 @@ def evaluate(
     scores = _score([*pairs, *others], tuple(metrics), tuple(chosen), processes, quiet)
     notes: list[str] = []
     if regions is None:
-        chosen, notes = summary.scored_regions(scores)
+        chosen, notes = summary.scored_regions(scores, pairs)
     evaluation = summary.collect(pairs, scores[: len(pairs)], metrics, chosen, notes)
     if others:
         evaluation.summary["comparison"] = summary.comparison(

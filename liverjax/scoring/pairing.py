@@ -16,7 +16,7 @@ from liverjax.datasets.dataset_json import case_facts
 from liverjax.datasets.label_names import OWN, OWN_LABELS, Labels
 from liverjax.errors import InputError
 from liverjax.files import read_json
-from liverjax.labels import NAMES
+from liverjax.labels import NAMES, TUMOR
 from liverjax.scans import Reading
 from liverjax.volume import Volume
 
@@ -206,6 +206,17 @@ def _are_own(files: Collection[pathlib.Path]) -> bool:
                 if isinstance(record, dict) and record.get("status") != "failed":
                     listed.add(pathlib.Path(str(record.get("mask"))).name)
     return {file.name for file in files} <= listed
+
+
+def without_tumors(pairs: Sequence[Pair]) -> bool:
+    """Whether a model of this library predicted all of these masks that knows no tumours, as stated beside them."""
+    files = [pair.prediction for pair in pairs if pair.prediction]
+    if not files or not _are_own(files):
+        return False
+    try:
+        return all(NAMES[TUMOR] not in read_json(file.parent / "labels.json") for file in files)
+    except (InputError, OSError):
+        return False
 
 
 def _known(id: str, references: Collection[str]) -> str:

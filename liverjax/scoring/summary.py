@@ -19,7 +19,7 @@ from liverjax.errors import InputError
 from liverjax.scoring import lits, lits_compat, overlap, statistics, tables
 from liverjax.scoring.case import LESION_COLUMNS, STATES, CaseScores
 from liverjax.scoring.metrics import is_tested
-from liverjax.scoring.pairing import Pair
+from liverjax.scoring.pairing import Pair, without_tumors
 from liverjax.volume import Volume
 
 #: Files of an evaluation in its folder; the report is written by the command.
@@ -82,6 +82,38 @@ class Evaluation:
                 scan = dataclasses.replace(reading, phase=phase).read(pair.reference.image)
         prediction = pair.read_prediction()
         return scan, prediction.voxels if prediction else nothing, mask.voxels
+
+    def report_rows(self) -> dict:
+        """Returns what `report.evaluation_report` takes beside the file and its title."""
+        metrics = list(next(iter(self.summary["scores"].values()))["per_case"])
+        return {
+            "tables": self.tables(),
+            "cases": self.cases,
+            "lesions": self.lesions,
+            "read": self.read,
+            "names": {column: tables.heading(column) for column in self.cases[0]},
+            "meanings": tables.meanings(metrics),
+            "facts": self._facts(),
+            "notes": self.summary["notes"],
+        }
+
+    def _facts(self) -> dict[str, str]:
+        """Returns where the scores come from: folders, number of cases, and the model as the masks' manifest states."""
+        references = sorted({str(pair.reference.label.parent) for pair in self.pairs if pair.reference.label})
+        folders = sorted({pair.prediction.parent for pair in self.pairs if pair.prediction})
+        facts = {}
+        for folder in folders:
+            # Masks of other tools have none, or one that says nothing of a model.
+            with contextlib.suppress(FileNotFoundError, InputError, KeyError, TypeError):
+                manifest = files.read_json(folder / "manifest.json")
+                version = manifest["versions"]["liverjax"]
+                facts["Model"] = f"{manifest['model']}, predicted by liverjax {version}"
+        several = len({pair.reference.id for pair in self.pairs})
+        return {
+            **facts,
+            "Predictions": ", ".join(map(str, folders)),
+            "References": f"{', '.join(references)} ({several} {'case' if several == 1 else 'cases'})",
+        }
 
     def tables(self) -> dict[str, list[dict[str, str]]]:
         """Returns the tables of the summary by title, as rows of text."""
@@ -170,17 +202,22 @@ def cell(id: str) -> str:
     return f"'{id}" if id.startswith(("=", "+", "-", "@", "'")) else id
 
 
-def scored_regions(scores: Sequence[CaseScores]) -> tuple[list[str], list[str]]:
+def scored_regions(scores: Sequence[CaseScores], pairs: Sequence[Pair] = ()) -> tuple[list[str], list[str]]:
     """Returns the regions that are worth a score, of all that were scored, and what has to be noted of the others.
 
     The liver always is; the tumours if a mask of a case in which they are labelled holds one: over masks without any,
-    a table of them would be 0 or 1 by convention.
+    a table of them would be 0 or 1 by convention. Nor are they if the model that predicted, which ``pairs`` name, knows
+    none.
     """
     rows = [row for score in scores for row in score.regions if row["region"] == "tumor"]
     if not any(row["voxels_prediction"] or row["voxels_reference"] for row in rows):
         why = "are labelled in no case" if _all_unlabelled(rows) else "are in no mask"
         return ["liver"], [f"tumours {why}, and not scored (--regions=liver,tumor scores them)"]
     if not any(row["voxels_prediction"] for row in rows):
+        if without_tumors(pairs):
+            return ["liver"], [
+                "the model that predicted knows no tumours: they are not scored (--regions=liver,tumor scores them)"
+            ]
         return list(labels.REGIONS), [
             "no prediction holds a tumour; if the model does not know them, --regions=liver leaves them out"
         ]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 #: Names of the metrics, with their units.
 _NAMES = {
@@ -21,6 +22,31 @@ _NAMES = {
     "miccai": "MICCAI score [0-100]",
     "prediction_ml": "volume predicted [ml]",
     "reference_ml": "volume of reference [ml]",
+}
+
+#: Other columns of a case.
+_COLUMNS = {
+    "voxels_both": "voxels in both",
+    "voxels_prediction": "voxels of prediction",
+    "voxels_reference": "voxels of reference",
+    "voxels_scan": "voxels of the scan",
+}
+
+#: What the metrics mean, of a prediction A and a reference B; docs/metrics.md says it in full.
+_MEANINGS = {
+    "dice": "2 |A∩B| / (|A|+|B|), from 0 (nothing in common) to 1 (equal).",
+    "iou": "Voxels in both masks by voxels in either, from 0 to 1.",
+    "voe": "Volumetric overlap error: 100 (1 - IoU) %; 0 is best.",
+    "rvd": "Relative volume difference: 100 (|A| - |B|) / |B| %; above 0 the prediction is larger.",
+    "assd": "Average symmetric surface distance: mean distance from each surface to the other, in mm; 0 is best.",
+    "rmsd": "Root mean square of the same distances, in mm.",
+    "hausdorff": "Largest distance from either surface to the other, in mm.",
+    "hd95": "95th percentile of the distances from both surfaces as one list, in mm.",
+    "hd95_max_of_directed": "The larger of the 95th percentiles of the two lists, in mm.",
+    "hd95_area_weighted": "The larger of the distances within which 95 % of a surface's area lies, in mm.",
+    "miccai": "Mean of five scores, 100 for no error and 75 for that of a human (SLIVER07).",
+    "prediction_ml": "Number of voxels times the volume of one.",
+    "reference_ml": "Likewise, of the reference.",
 }
 
 #: Values of a region over all cases.
@@ -44,6 +70,28 @@ def name(metric: str) -> str:
     if distance := re.fullmatch(r"false_(.+)mm_ml", metric):
         return f"false beyond {distance[1]} mm [ml]"
     return _NAMES[metric]
+
+
+def heading(column: str) -> str:
+    """Returns the name of a column of a case: of a metric as `name`, else plain words."""
+    with contextlib.suppress(KeyError):
+        return _COLUMNS.get(column) or name(column)
+    return column
+
+
+def meanings(metrics: Iterable[str]) -> dict[str, str]:
+    """Returns what metrics mean, in a sentence, by their names with units."""
+    found = {}
+    for metric in metrics:
+        if tolerance := re.fullmatch(r"nsd_(.+)mm", metric):
+            found[name(metric)] = f"Share of the area of both surfaces within {tolerance[1]} mm of the other."
+        elif distance := re.fullmatch(r"false_(.+)mm_ml", metric):
+            found[name(metric)] = (
+                f"Predicted volume that lies farther than {distance[1]} mm from the reference."
+            )
+        else:
+            found[name(metric)] = _MEANINGS[metric]
+    return found
 
 
 def of_summary(summary: dict) -> dict[str, list[dict[str, str]]]:

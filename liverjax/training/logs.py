@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import pathlib
@@ -12,7 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from liverjax.files import naming, replacing
+from liverjax.files import naming, read_json_lines, replacing
 from liverjax.progress import ProgressLine
 from liverjax.training.distributed import is_first_process
 
@@ -153,11 +152,4 @@ def _outline(mask: np.ndarray) -> np.ndarray:
 
 def read_log(path: str | os.PathLike) -> list[dict]:
     """Returns the records of a ``log.jsonl``, in order of step; a line cut short by a kill is left out."""
-    path = pathlib.Path(path)
-    if not path.exists():
-        return []
-    records = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        with contextlib.suppress(ValueError):
-            records.append(json.loads(line))
-    return records
+    return read_json_lines(path)

@@ -52,6 +52,7 @@ from liverjax.training.optim import learning_rate
 from liverjax.training.own import require_sound
 from liverjax.training.restarts import require_selections, restart_seed, train_restarts
 from liverjax.training.resume import locked_run, start_or_resume
+from liverjax.training.run_report import RunReport
 from liverjax.training.step import TrainState, init_state, jitted_train_step, start_from, step_spec
 from liverjax.training.validation import Validation
 
@@ -74,10 +75,10 @@ def train(
 
     Args:
       config: a `liverjax.options.Config`, or a ConfigDict as config files make it; ``config.store`` names the store.
-      workdir: folder of the run. Written: ``run.json``, and for each view ``<view>/last`` and ``<view>/best``
-        (checkpoints), ``<view>/log.jsonl``, ``<view>/tensorboard``; of a network for all views in ``shared/``. If
-        ``config.train.restarts`` is above 1, these lie in ``<view>/restart_<k>``, and ``<view>/restarts.json`` records
-        which were kept when.
+      workdir: folder of the run. Written: ``run.json``, ``report.html``, and for each view ``<view>/last`` and
+        ``<view>/best`` (checkpoints), ``<view>/log.jsonl``, ``<view>/tensorboard``; of a network for all views in
+        ``shared/``. If ``config.train.restarts`` is above 1, these lie in ``<view>/restart_<k>``, and
+        ``<view>/restarts.json`` records which were kept when.
       init: for each network (view, or "shared") the variables of a trained one, "params" and "batch_stats", from which
         it starts; arrays that do not fit by name and shape start at random, and are listed in the log.
       resume: "auto" refuses to continue a run of another config or other scans; "force" continues it.
@@ -121,9 +122,20 @@ def train(
         own = own_functions(config)  # Once: a file that changes while this runs changes nothing.
         require_sound(own, config)
         mesh = data_mesh(config.batch.size, config.train.accumulate)
-        listener = Listener(callback)
+        listener, report = Listener(callback), RunReport(workdir)
         jobs = [
-            _Job(config, name, workdir / name, subsets, mesh, (init or {}).get(name), quiet, listener, own)
+            _Job(
+                config,
+                name,
+                workdir / name,
+                subsets,
+                mesh,
+                (init or {}).get(name),
+                quiet,
+                report,
+                listener,
+                own,
+            )
             for name in config.networks
         ]
         for job in jobs:  # Before anything is written: a run that cannot start would refuse a better config.
@@ -148,6 +160,7 @@ def train(
                     # That of earlier calls as well; and what this one took to open and to save.
                     spent += max(progress.seconds, time.monotonic() - start)
                 listener.reraise(str(workdir))  # Of several processes, after the last step of all.
+            report.finish()
     return results
 
 
@@ -162,6 +175,7 @@ class _Job:
     mesh: Mesh
     init: Any
     quiet: bool
+    report: RunReport
     listener: Listener
     own: Mapping[str, OwnFunction]
     left: tuple[float, int] = (math.inf, 1)  # seconds, and the networks that share them
@@ -292,6 +306,7 @@ def _train(job: _Job, stop: StopSignals, until: int | None = None) -> Progress:
                 monitor.on_step(step, metrics, rate)
                 if step % options.validate_every == 0 or progress.finished:
                     monitor.on_validate(step, state)
+                    job.report.refresh()
                     if config.batch.mined_share and not progress.finished:
                         progress.mined = mine(
                             state.chosen_variables, job.subsets.train, job.name, config, job.mesh, step

@@ -98,6 +98,8 @@ def test_slices_go_through_most_liver_and_the_reference_has_a_color_of_its_own()
     picture = pixels(figures.preview(image, labels))[65:]
     assert has_color(picture, canvas.BLUE).any() and has_color(picture, canvas.RED).any()
     assert not has_color(picture, canvas.YELLOW).any()
+    whole = pixels(figures.preview(image, mask))  # Of a liver alone the legend names no tumour.
+    assert not has_color(whole, canvas.RED).any()
     both = pixels(figures.preview(image, np.zeros_like(labels), reference=labels))[65:]
     assert has_color(both, canvas.YELLOW).any()
     assert not has_color(both, canvas.BLUE).any() and not has_color(both, canvas.RED).any()
@@ -113,7 +115,9 @@ def test_outlines_close_at_the_border_of_the_scan():
 
 def test_windows():
     image, mask = scan_with_ball((120, 120, 120), 60, (4, 4, 4), value=40)
-    mr = image.with_voxels(np.where(mask.voxels, 900, 300))
+    mr = np.where(mask.voxels, 900, 300)
+    mr[0, 0, :5] = -110  # Stray voxels, as resampling leaves them, make no CT.
+    mr = image.with_voxels(mr)
     # 40 HU is the middle of -160..240; the MR window goes from its dark to its bright half.
     for scan, window, gray in (
         (image, None, 0.5),
@@ -205,11 +209,13 @@ def test_bland_altman_draws_bias_and_limits():
     assert len(lines) == 3
     upper, bias, lower = lines
     assert bias == pytest.approx((upper + lower) / 2, abs=1)
-    dot_rows = np.nonzero(has_color(image, canvas.BLUE, 0.1))[0]
+    dot_rows = np.nonzero(has_color(image, canvas.PALETTE[0], 0.1))[0]
     # From one difference to the other, 2 units; from bias to limit, 2.77.
     assert (bias - upper) / (np.ptp(dot_rows) - 6) == pytest.approx(2.772 / 2, rel=0.1)
     one_pair = pixels(figures.bland_altman([1], [2], "ml"))
-    assert has_color(one_pair, canvas.BLUE, 0.1).any() and not has_color(one_pair, canvas.RED, 0.25).any()
+    assert (
+        has_color(one_pair, canvas.PALETTE[0], 0.1).any() and not has_color(one_pair, canvas.RED, 0.25).any()
+    )
 
 
 def test_detection_bars_have_the_height_of_the_share():
@@ -217,7 +223,7 @@ def test_detection_bars_have_the_height_of_the_share():
     image = pixels(
         figures.detection_by_size(["small", "medium", "medium", "large"], [True, True, False, False])
     )
-    blue = has_color(image, canvas.BLUE, 0.02)
+    blue = has_color(image, canvas.PALETTE[0], 0.02)
     bars, count = ndimage.label(blue)
     heights = [np.ptp(np.nonzero(bars == bar)[0]) + 1 for bar in range(1, count + 1)]
     assert count == 2
@@ -229,10 +235,10 @@ def test_curves_have_a_line_per_run():
     validations = [{"step": 10, "validation_dice": 0.5}, {"step": 20, "validation_dice": 0.8}]
     image = pixels(figures.training_curves({"axial": records + validations, "coronal": records}))
     left, right = np.array_split(image, 2, axis=1)
-    assert has_color(left, canvas.ORANGE).any()  # drawn last
-    assert has_color(right, canvas.BLUE).sum() > 100
+    assert has_color(left, canvas.PALETTE[1]).any()  # drawn last
+    assert has_color(right, canvas.PALETTE[0]).sum() > 100
     empty = pixels(figures.training_curves({"axial": []}))
-    assert not has_color(np.array_split(empty, 2, axis=1)[0], canvas.BLUE).any()
+    assert not has_color(np.array_split(empty, 2, axis=1)[0], canvas.PALETTE[0]).any()
 
 
 def _variant(mean, difference, p_holm):
@@ -264,7 +270,7 @@ def test_reliability_is_drawn_to_scale(tmp_path):
     image = pixels(figures.reliability(curves, tmp_path / "a.png"))
     assert (image == pixels((tmp_path / "a.png").read_bytes())).all()
     # Below the legend the curve goes from (0.4, 0.5) to (0.9, 0.8), and axes are as long as they are high.
-    (top, bottom), (left, right) = span(has_color(image[60:], canvas.BLUE, 0.05))
+    (top, bottom), (left, right) = span(has_color(image[60:], canvas.PALETTE[0], 0.05))
     marker = 4 / 72 * 100
     assert (bottom - top - marker) / 3 == pytest.approx((right - left - marker) / 5, rel=0.08)
     assert has_color(image, "0.8", 0.02).any()
@@ -283,3 +289,33 @@ def test_preview_of_real_scans(real_data):
         for panel in np.array_split(picture, 3, axis=1)[:2]:
             columns = np.nonzero(has_color(panel, canvas.BLUE))[1]
             assert columns.mean() < 0.5 * panel.shape[1]
+
+
+@pytest.mark.parametrize("codes", ["RAS", "LPS", "SAR"])
+def test_strips_show_the_patient_as_previews_do_with_outlines_where_masks_end(codes):
+    image, mask = scan_with_ball((60, 70, 80), 30, (2, 3, 4))
+    image, mask = reoriented(image, codes), reoriented(mask, codes)
+    axial, coronal, sagittal = figures.slice_strips(image, {"ball": mask.voxels > 0}, slices=9)
+    assert (axial.letters, coronal.letters, sagittal.letters) == (("R", "A"), ("R", "S"), ("A", "S"))
+    assert [len(strip.captions) for strip in (axial, coronal, sagittal)] == [9, 9, 9]
+    # The slice through the ball's centre comes first: 80 mm of slices of 4 mm, 70 of 3 mm, 60 of 2 mm.
+    firsts = [int(strip.captions[strip.start].split()[2]) for strip in (axial, coronal, sagittal)]
+    np.testing.assert_allclose(firsts, (21, 24, 31), atol=1)
+    for strip in (axial, coronal, sagittal):
+        # In units of 0.2 mm: 30 mm of margin on each side of a ball of 60, cut off at the scan's edge 0 mm away.
+        start = strip.start * strip.pitch
+        (path,) = (outline.path for outline in strip.outlines)
+        points = []
+        for piece in path.split("M")[1:]:
+            corner, moves = piece.rstrip("z").split("l")
+            steps = [[int(v) for v in corner.split()], *np.reshape([int(v) for v in moves.split()], (-1, 2))]
+            points.append(np.cumsum(steps, axis=0))
+        (shown,) = (p for p in points if start <= p[:, 1].min() and p[:, 1].max() <= start + strip.size[1])
+        np.testing.assert_allclose(np.ptp(shown, axis=0) / 5, 60, atol=6)
+        grey = imread(io.BytesIO(strip.picture.data), format="jpeg")
+        across, down = strip.size[0] / grey.shape[1], strip.pitch * len(strip.captions) / grey.shape[0]
+        window = grey[round(start / down) : round((start + strip.size[1]) / down)]
+        (top, bottom), (left, right) = span(window > 128)
+        edges = (left * across, (right + 1) * across, top * down + start, (bottom + 1) * down + start)
+        (x0, y0), (x1, y1) = shown.min(0), shown.max(0)
+        np.testing.assert_allclose(edges, (x0, x1, y0, y1), atol=15)  # 3 mm

@@ -136,7 +136,7 @@ def test_the_command_with_times_and_quality(folders, tmp_path, capsys):
     assert float(share["value"]) == pytest.approx(100 * 2 / 6)
     assert float(summary["minutes for those, if each slice took the same"]["value"]) == pytest.approx(2)
     text = (out / "report.html").read_text(encoding="utf-8")
-    assert text.count("<img") == 5 and "no saved time of b" in text
+    assert text.count("data:image") == 9 and "no saved time of b" in text
 
 
 def test_bad_input_is_one_line_with_a_remedy(folders, tmp_path, capsys):

@@ -128,7 +128,8 @@ def test_the_command_writes_tables_maps_and_a_report(folders, tmp_path, capsys):
     nifti.require_same_geometry(consensus, nifti.read_mask(folders[0] / "a.nii.gz"))
     assert consensus.voxels.sum() == 11 * 48
     assert json.loads((out / "observers.json").read_text())["use"] == "research use only"
-    assert (out / "report.html").read_text().count("<img") == 7  # Two cases, volumes, Dice, three pairs.
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert page.count("data:image") == 11  # Three planes of two cases, and five charts.
     assert main(words) == 0  # The same study again replaces its files.
     capsys.readouterr()
     assert main([*words, "--cases=a"]) == 1

@@ -45,6 +45,8 @@ def test_a_run_leaves_manifest_log_and_checkpoints(uninterrupted):
     assert steps == [1, 2, 3, 4]
     assert progress.finished and progress.end_step == 4 and 0 <= progress.best_dice <= 1
     assert sorted(int(p.name) for p in (workdir / "axial" / "last").iterdir()) == [2, 4]
+    report = (workdir / "report.html").read_text(encoding="utf-8")
+    assert f"axial, step {progress.best_step} (chosen)" in report and "Does the loss fall?" in report
 
 
 def test_two_and_two_steps_equal_four(uninterrupted, final_state, assert_same_bits, tmp_path):

@@ -1,6 +1,7 @@
 """Pictures of segmentations, scores and training, as PNG bytes.
 
 preview, contact_sheet                                    slices with the contours of their labels
+slice_strips                                              slices of a page, to scroll through
 score_distribution, bland_altman, detection_by_size       charts of an evaluation
 reliability                                               chart of a calibration
 variants                                                  chart of an ablation
@@ -9,7 +10,7 @@ lesion_slice, lesion_course                               a lesion with its diam
 receptive_fields, attribution_sheet, sanity_checks        what a model sees
 robustness_profiles, scatter, novelty_scores, sheet       how firmly, and in what features
 sums_of_diameters, class_shares                           charts of response, and of its raters
-reader_slices, reader_volumes                             several readers of a case, and of all
+reader_volumes                                            several readers of all cases
 learning_curve                                            score by the number of training patients
 correction_curves                                         Dice by the share of corrected slices
 """
@@ -20,6 +21,7 @@ __getattr__, __dir__, __all__ = lazy.attach(
     __name__,
     {
         "slices": ("contact_sheet", "preview"),
+        "strips": ("slice_strips",),
         "charts": (
             "bland_altman",
             "detection_by_size",
@@ -29,7 +31,7 @@ __getattr__, __dir__, __all__ = lazy.attach(
             "variants",
         ),
         "curves": ("learning_curve",),
-        "readers": ("correction_curves", "reader_slices", "reader_volumes"),
+        "readers": ("correction_curves", "reader_volumes"),
         "insight": (
             "attribution_sheet",
             "novelty_scores",

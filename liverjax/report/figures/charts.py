@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from liverjax.report.figures.canvas import BLUE, PALETTE, RED, new_figure, plain, png
+from liverjax.report.figures.canvas import PALETTE, RED, new_figure, plain, png
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -45,7 +45,7 @@ def score_distribution(scores: Mapping[str, Sequence[float]], name: str) -> byte
       scores: the scores of each group, one per case; values that are not finite are left out, and counted.
       name: what is scored, with its unit.
     """
-    figure = new_figure(1.6 + 1.5 * len(scores), 3.6)
+    figure = new_figure(max(1.2 + 1.4 * len(scores), 3.6), 3.3)
     axes = figure.subplots()
     ticks = []
     for column, (group, values) in enumerate(scores.items()):
@@ -54,7 +54,7 @@ def score_distribution(scores: Mapping[str, Sequence[float]], name: str) -> byte
         missing = len(values) - len(shown)
         ticks.append(f"{group}\nn = {len(shown)}" + (f" ({missing} not shown)" if missing else ""))
         axes.plot(
-            column + _jitter(shown), shown, "o", color=BLUE, markersize=5, alpha=0.75, markeredgewidth=0
+            column + _jitter(shown), shown, "o", color=PALETTE[0], markersize=5, alpha=0.75, markeredgewidth=0
         )
         if shown.size:
             low, median, high = np.percentile(shown, (25, 50, 75))
@@ -74,10 +74,10 @@ def bland_altman(a: npt.ArrayLike, b: npt.ArrayLike, unit: str, names: tuple[str
     a, b = np.asarray(a, float), np.asarray(b, float)
     finite = np.isfinite(a) & np.isfinite(b)
     difference, mean = (a - b)[finite], ((a + b) / 2)[finite]
-    figure = new_figure(5.2, 3.8)
+    figure = new_figure(4.5, 3.4)
     axes = figure.subplots()
     axes.axhline(0, color="0.8", linewidth=1)
-    axes.plot(mean, difference, "o", color=BLUE, markersize=5, markeredgewidth=0)
+    axes.plot(mean, difference, "o", color=PALETTE[0], markersize=5, markeredgewidth=0)
     bias, sd = (difference.mean(), difference.std(ddof=1)) if len(difference) > 1 else (np.nan, np.nan)
     for factor, style, name in (
         (0, "solid", "bias"),
@@ -88,7 +88,7 @@ def bland_altman(a: npt.ArrayLike, b: npt.ArrayLike, unit: str, names: tuple[str
         if np.isfinite(value):
             axes.axhline(value, color=RED, linestyle=style, linewidth=1.2)
             beside = {"xycoords": ("axes fraction", "data"), "xytext": (4, 0), "textcoords": "offset points"}
-            axes.annotate(f"{name} {value:.3g}", (1, value), va="center", fontsize=8, **beside)
+            axes.annotate(f"{name} {value:.4g}", (1, value), va="center", fontsize=9, **beside)
     axes.set_xlabel(f"mean of {names[0]} and {names[1]} [{unit}]", parse_math=False)
     axes.set_ylabel(f"{names[0]} - {names[1]} [{unit}]", parse_math=False)
     plain(axes)
@@ -103,14 +103,14 @@ def detection_by_size(sizes: Sequence[str], detected: npt.ArrayLike) -> bytes:
       detected: whether it was found.
     """
     detected = np.asarray(detected, bool)
-    figure = new_figure(5.2, 3.4)
+    figure = new_figure(4.5, 3.3)
     axes = figure.subplots()
     ticks = []
     for column, (size, name) in enumerate(_SIZES.items()):
         members = np.asarray(sizes) == size
         found, count = int(detected[members].sum()), int(members.sum())
         ticks.append(f"{name}\n{found} of {count}")
-        axes.bar(column, found / max(count, 1), color=BLUE, width=0.6)
+        axes.bar(column, found / max(count, 1), color=PALETTE[0], width=0.6)
     axes.set(ylabel="lesions detected", ylim=(0, 1))
     axes.set_xticks(range(len(_SIZES)), ticks)
     plain(axes)
@@ -136,7 +136,9 @@ def variants(
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
     for line, (values, row) in enumerate(zip(scores.values(), rows, strict=True)):
         shown = np.asarray([value for value in values.values() if np.isfinite(value)])
-        left.plot(shown, line + _jitter(shown), "o", color=BLUE, markersize=4, alpha=0.7, markeredgewidth=0)
+        left.plot(
+            shown, line + _jitter(shown), "o", color=PALETTE[0], markersize=4, alpha=0.7, markeredgewidth=0
+        )
         _estimate(left, line, row["mean"], row["ci_low"], row["ci_high"], "black")
         if line:
             color = RED if row["p_holm"] < 0.05 else "black"

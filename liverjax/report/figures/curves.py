@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from liverjax.report.figures.canvas import BLUE, RED, new_figure, plain, png
+from liverjax.report.figures.canvas import PALETTE, RED, new_figure, plain, png
 
 
 def learning_curve(
@@ -23,15 +23,15 @@ def learning_curve(
       name: what is scored.
       fit: numbers of patients (n,) and (3, n): the law there with its range; None draws none.
     """
-    figure = new_figure(7.5, 4)
+    figure = new_figure(5, 3.5)
     axes = figure.subplots()
     sizes = [row["size"] for row in rows]
     for row in patients:
-        axes.plot(sizes, [row[f"score_{size}"] for size in sizes], color="0.8", linewidth=0.8, zorder=1)
+        axes.plot(sizes, [row[f"score_{size}"] for size in sizes], color="0.65", linewidth=0.8, zorder=1)
     if fit is not None:
         at, (value, low, high) = fit
-        axes.plot(at, value, color=BLUE, linewidth=1.6, label="law", zorder=2)
-        axes.fill_between(at, low, high, color=BLUE, alpha=0.2, linewidth=0, zorder=2)
+        axes.plot(at, value, color=PALETTE[0], linewidth=1.6, label="law", zorder=2)
+        axes.fill_between(at, low, high, color=PALETTE[0], alpha=0.2, linewidth=0, zorder=2)
     for row in rows:
         axes.plot([row["size"]] * 2, [row["ci_low"], row["ci_high"]], color="black", linewidth=1.4, zorder=3)
     axes.plot(sizes, [row["mean"] for row in rows], "o", color=RED, markersize=6, label="mean", zorder=4)

@@ -14,7 +14,7 @@ def froc(curves: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -> bytes
     Args:
       curves: for each score the false positives per case and the recall, point by point.
     """
-    figure = new_figure(5.6, 3.8)
+    figure = new_figure(5, 3.5)
     axes = figure.subplots()
     for (name, (false, recall)), color in zip(curves.items(), itertools.cycle(PALETTE), strict=False):
         axes.step(false, recall, where="post", color=color, label=name, linewidth=1.4)

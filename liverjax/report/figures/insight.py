@@ -165,11 +165,11 @@ def sanity_checks(
     for (method, values), color in zip(cascades.items(), itertools.cycle(PALETTE), strict=False):
         names = list(values)
         left.plot(range(len(values)), list(values.values()), "o-", color=color, label=method, markersize=3)
-    left.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
+    left.set_xticks(range(len(names)), names, rotation=90, fontsize=8)
     left.set(ylim=(-0.3, 1.05), ylabel="rank correlation with the trained map")
     left.set_title("weights random from the output down to ...", fontsize=9)
     left.axhline(0, color="0.6", linewidth=0.8)
-    left.legend(frameon=False, fontsize=7)
+    left.legend(frameon=False, fontsize=8)
     for axes, kind in ((middle, "deletion"), (right, "insertion")):
         for (method, both), color in zip(curves.items(), itertools.cycle(PALETTE), strict=False):
             if method == "random":

@@ -163,7 +163,7 @@ def sums_of_diameters(courses: Mapping[str, Sequence[Mapping]]) -> bytes:
       courses: for each patient a row per time point, with `change_percent`, `overall` and `time_point`; rows whose
         change is not finite are left out.
     """
-    figure = new_figure(8, 3.8)
+    figure = new_figure(5.4, 3.6)
     axes = figure.subplots()
     axes.axhline(-30, color="0.6", linestyle="dashed", linewidth=1)
     beside = {"xycoords": ("axes fraction", "data"), "xytext": (4, 0), "textcoords": "offset points"}

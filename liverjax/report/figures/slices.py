@@ -54,8 +54,7 @@ def preview(
       reference: (x, y, z) label ids to compare with.
       reference_name: what it is called.
       title: a line above the picture.
-      window: intensities shown black and white. By default `canvas.CT_WINDOW` for a scan that reaches -100, which MR
-        does not, else percentiles 1 and 99.5 of what is not zero.
+      window: intensities shown black and white. By default that of `canvas.window_of`.
 
     Returns:
       The PNG, in which an intensity of NaN is drawn as 0.
@@ -64,7 +63,9 @@ def preview(
       InputError: ``image`` is no `Volume`, or a mask has another shape or holds what is no label id.
     """
     scan = to_canonical(image)
-    masks = [(_canonical_mask(image, mask), (BLUE, RED), ("liver", "tumour"), "solid")]
+    placed = _canonical_mask(image, mask)
+    names = ("liver", "tumour" if labels.TUMOR in placed else "")
+    masks = [(placed, (BLUE, RED), names, "solid")]
     if reference is not None:
         masks.append((_canonical_mask(image, reference), (YELLOW, YELLOW), (reference_name, ""), "dashed"))
     low, high = window or window_of(scan.voxels)
