@@ -79,6 +79,31 @@ def test_lower_bounds_are_what_make_lowest_installs():
         assert _same(pins[_key(requirement.name)], bound.version), f"{requirement}: run `make lock`"
 
 
+#: Colab's own versions, of its published list with Python 3.12: the newest one known that has a GPU plugin of jax 0.7.2.
+#: connected-components-3d, edt, ml_collections and tensorboardX it has not.
+COLAB = {
+    "absl-py": "1.4.0",
+    "flax": "0.11.2",
+    "grain": "0.2.15",
+    "jax": "0.7.2",
+    "matplotlib": "3.10.0",
+    "nibabel": "5.3.3",
+    "numpy": "2.0.2",
+    "optax": "0.2.7",
+    "orbax-checkpoint": "0.11.33",
+    "safetensors": "0.7.0",
+    "scipy": "1.16.3",
+    "tqdm": "4.67.3",
+}
+
+
+def test_an_installation_on_colab_keeps_its_jax():
+    needed = {_key(found.name): found.specifier for found in map(Requirement, PROJECT["dependencies"])}
+    assert COLAB.keys() <= needed.keys()
+    # One package that is too old would bring its newest version, and with it a jax that Colab's GPU plugin is not for.
+    assert {name for name, version in COLAB.items() if version not in needed[name]} == set()
+
+
 @pytest.mark.parametrize("name", ["run.txt", "test.txt", "build.txt", "lowest.txt"])
 def test_pins_have_hashes_and_no_addresses(name):
     text = _read(name)

@@ -4,9 +4,9 @@
   python tests/benchmarks/run.py forest kernel   # those whose names hold a word
 
 Figures, with commit, machine and versions, are added to `docs/benchmarks.json`; `docs/benchmarks.md` is written from
-it. A duel whose peer is not installed is skipped with a line. LIVERJAX_TORCH_PYTHON names a Python with torch, MONAI and
-batchgeneratorsv2. The exit status is 1 if results disagree or nothing was measured, not if an aim is missed: that is
-in the table.
+it. A duel whose peer is not installed is skipped with a line. LIVERJAX_TORCH_PYTHON names a Python with torch, MONAI
+and batchgeneratorsv2. The exit status is 1 if results disagree or nothing was measured, not if an aim is missed: that
+is in the table.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ _PACKAGES = (
 OF_PEERS = ("torch", "monai", "batchgeneratorsv2")
 _HEAD = """# Benchmarks
 
-Duels beside other tools, as `make bench` measured them: results agree before times are compared; on a machine with other
-work, ratios count, not seconds. What the figures mean: `docs/performance.md`. This page is written from
+Duels beside other tools, as `make bench` measured them: results agree before times are compared; on a machine with
+other work, ratios count, not seconds. What the figures mean: `docs/performance.md`. This page is written from
 `docs/benchmarks.json`, which also has the load of the machine.
 """
 
