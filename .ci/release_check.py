@@ -22,7 +22,6 @@ import zipfile
 
 from packaging.licenses import canonicalize_license_expression
 from packaging.metadata import Metadata
-from packaging.requirements import Requirement
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 #: The largest size of a wheel, in bytes, the shipped models included.
@@ -82,10 +81,10 @@ def main() -> int:
         check_wheel(wheel)
         check_sdist(sdist)
         with tempfile.TemporaryDirectory() as folder:
-            for number, file in enumerate((wheel, sdist)):
-                python = install(file, pathlib.Path(folder) / f"{number}")
-                smoke_test(python, pathlib.Path(folder) / f"{number}_work", version)
-            check_licences(python)
+            for file in (sdist, wheel):
+                python = install(file, pathlib.Path(folder) / file.suffix)
+                smoke_test(python, pathlib.Path(folder) / f"work{file.suffix}", version)
+            check_licences(python)  # Of the wheel: an sdist needs what builds it, too.
     except Refused as refused:
         print(f"release-check: {refused}", file=sys.stderr)
         return 1
@@ -240,22 +239,10 @@ def smoke_test(python: pathlib.Path, work: pathlib.Path, version: str) -> None:
 
 
 def check_licences(python: pathlib.Path) -> None:
-    """Prints package, version and licence of all that liverjax needs, and refuses what is unknown or not allowed."""
+    """Prints package, version and licence of all in an environment, and refuses what is unknown or not allowed."""
     (site,) = (python.parent.parent / "lib").glob("python*/site-packages")
-    packages = {_key(found.name): found for found in importlib.metadata.distributions(path=[str(site)])}
-    needed, left = set(), ["liverjax"]
-    while left:
-        name = left.pop()
-        if name in needed:
-            continue
-        needed.add(name)
-        for line in packages[name].requires or []:
-            asked = Requirement(line)
-            if (asked.marker is None or asked.marker.evaluate({"extra": ""})) and _key(
-                asked.name
-            ) in packages:
-                left.append(_key(asked.name))
-    rows = [(name, packages[name].version, licence_of(packages[name].metadata)) for name in sorted(needed)]
+    found = importlib.metadata.distributions(path=[str(site)])
+    rows = sorted((package.name.lower(), package.version, licence_of(package)) for package in found)
     print("licences:")
     for row in rows:
         print("  {:28} {:18} {}".format(*row))
@@ -264,22 +251,39 @@ def check_licences(python: pathlib.Path) -> None:
             raise Refused(f"{name}: has the licence {licence!r}, which is not one of those allowed")
 
 
-def licence_of(metadata: importlib.metadata.PackageMetadata) -> str:
-    """Returns the SPDX expression of a package, from whichever field states it; else its own words."""
+def licence_of(package: importlib.metadata.Distribution) -> str:
+    """Returns the SPDX expression of a package, from the field that states it or its licence's text; else its words."""
+    metadata = package.metadata
     stated = metadata.get("License-Expression")
-    words = [
-        line.rpartition(" :: ")[2] for line in metadata.get_all("Classifier") or [] if "License ::" in line
-    ]
-    words = [word for word in words if word != "OSI Approved"]
     if not stated:
-        # The whole text of a licence says no more than its classifier.
+        words = [
+            line.rpartition(" :: ")[2]
+            for line in metadata.get_all("Classifier") or []
+            if "License ::" in line
+        ]
+        words = [word for word in words if word != "OSI Approved"]
         field = (metadata.get("License") or "").strip()
-        words = words if words or "\n" in field else [field]
-        stated = " AND ".join(_SPELLED.get(word, word) for word in words) or "none"
+        if not words and field and "\n" not in field:
+            words = [field]
+        stated = " AND ".join(_SPELLED.get(word, word) for word in words) or _by_text(field or _text(package))
     try:
         return canonicalize_license_expression(stated)
     except ValueError:
         return stated
+
+
+def _text(package: importlib.metadata.Distribution) -> str:
+    """Returns the text of the package's licence file; "" if it has none."""
+    for path in package.files or []:
+        if path.name.startswith("LICENSE") and ".dist-info" in path.parts[0]:
+            return path.read_text(encoding="utf-8")
+    return ""
+
+
+def _by_text(text: str) -> str:
+    """Returns the licence that has a text; "none" for one that is not known here."""
+    apache = " ".join(text.split()[:6]) == "Apache License Version 2.0, January 2004"
+    return "Apache-2.0" if apache else "none"
 
 
 def is_allowed(licence: str) -> bool:
@@ -289,10 +293,6 @@ def is_allowed(licence: str) -> bool:
         any(_ALLOWED.fullmatch(choice.strip()) for choice in part.split(" OR "))
         for part in expression.split(" AND ")
     )
-
-
-def _key(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def _run(words: list, **options) -> str:

@@ -1,6 +1,6 @@
 """What a release and its surroundings must be: one version, bounds that are tried, pins, workflows, cards, contents."""
 
-import email.message
+import importlib.metadata
 import importlib.util
 import json
 import pathlib
@@ -79,7 +79,7 @@ def test_lower_bounds_are_what_make_lowest_installs():
         assert _same(pins[_key(requirement.name)], bound.version), f"{requirement}: run `make lock`"
 
 
-#: Colab's own versions, of its published list with Python 3.12: the newest one known that has a GPU plugin of jax 0.7.2.
+#: Colab's own versions, of the newest published list known (GPU, Python 3.12), which has the CUDA plugin of jax 0.7.2.
 #: connected-components-3d, edt, ml_collections and tensorboardX it has not.
 COLAB = {
     "absl-py": "1.4.0",
@@ -253,18 +253,24 @@ def test_metadata_that_lacks_something_is_refused(release, tmp_path):
         ({"License-Expression": "BSD-3-Clause AND (MIT OR GPL-3.0-only)"}, None, True),
         ({"License-Expression": "BSD-3-Clause AND GPL-3.0-only"}, None, False),
         ({"License": "Apache 2.0"}, "Apache-2.0", True),
-        ({"License": "many\nlines", "Classifier": "License :: OSI Approved :: MIT License"}, "MIT", True),
+        ({"License": "many\n words", "Classifier": "License :: OSI Approved :: MIT License"}, "MIT", True),
         ({"Classifier": "License :: OSI Approved"}, "none", False),
+        ({"License": "  Apache License\n      Version 2.0, January 2004\n      ..."}, "Apache-2.0", True),
+        ({"FILE": "\n   Apache License\n   Version 2.0, January 2004\n"}, "Apache-2.0", True),
         ({"License": "GPL-3.0-or-later"}, "GPL-3.0-or-later", False),
         ({"License": "Ask me"}, "Ask me", False),
         ({}, "none", False),
     ],
 )
-def test_licences_from_any_field(release, fields, licence, allowed):
-    metadata = email.message.Message()
-    for name, value in fields.items():
-        metadata[name] = value
-    found = release.licence_of(metadata)
+def test_licences_from_any_field(release, tmp_path, fields, licence, allowed):
+    folder = tmp_path / "other-1.dist-info"
+    (folder / "licenses").mkdir(parents=True)
+    lines = [f"{name}: {value}\n" for name, value in fields.items() if name != "FILE"]
+    (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: other\nVersion: 1\n" + "".join(lines))
+    (folder / "licenses" / "LICENSE").write_text(fields.get("FILE", "All rights reserved."), encoding="utf-8")
+    (folder / "RECORD").write_text("other-1.dist-info/licenses/LICENSE,,\n", encoding="utf-8")
+    (package,) = importlib.metadata.distributions(path=[str(tmp_path)])
+    found = release.licence_of(package)
     assert licence in (None, found)
     assert release.is_allowed(found) == allowed
 
