@@ -178,7 +178,7 @@ def page(records: list[dict]) -> str:
     ]
     lines += ["", "## Machines", "", "| commit | measured | machine | versions |", "|---|---|---|---|"]
     for record in records:
-        machine = "{cpu}, {cores} cores, {memory_gib} GiB".format(**record["machine"])
+        machine = "{cpu}, CPUs used: {cores}, {memory_gib} GiB".format(**record["machine"])
         versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
         lines.append(f"| {record['commit']} | {record['measured']} | {machine} | {versions} |")
     return "\n".join(lines) + "\n"
