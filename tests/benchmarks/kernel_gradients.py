@@ -2,9 +2,10 @@
 
   python tests/benchmarks/kernel_gradients.py
 
-Prints GFLOP per CPU second, the best of three, and how far the two are apart.
+Prints GFLOP per CPU second, the best of three, and how far the two are apart; the last line is JSON.
 """
 
+import json
 import os
 import time
 
@@ -39,7 +40,7 @@ def by_xla(x, dy):
 
 def main():
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:1])
-    random = np.random.default_rng(0)
+    random, rows = np.random.default_rng(0), []
     for slices, size, channels, features in SHAPES:
         shape = (slices, size, size)
         x, dy = (jnp.asarray(random.standard_normal((*shape, c)), jnp.float32) for c in (channels, features))
@@ -57,6 +58,8 @@ def main():
             f"{shape}, {channels} to {features}: XLA {rates[0]:.0f}, ours {rates[1]:.0f}; {off:.0e} apart",
             flush=True,
         )
+        rows.append({"shape": shape, "channels": (channels, features), "rates": rates, "off": float(off)})
+    print(json.dumps(rows))
 
 
 if __name__ == "__main__":

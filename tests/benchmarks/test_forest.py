@@ -48,7 +48,7 @@ def test_thousands_of_candidates_of_a_large_scan(capsys):
 
 
 @pytest.mark.slow
-def test_the_forest_beside_scikit_learn(capsys):
+def test_the_forest_beside_scikit_learn(duel):
     ensemble = pytest.importorskip(
         "sklearn.ensemble", reason="scikit-learn is not installed (extra 'lesions')"
     )
@@ -68,8 +68,14 @@ def test_the_forest_beside_scikit_learn(capsys):
         times["ours"].append(seconds)
     assert np.abs(found - expected[:, 1]).max() < 1e-6
     mine, other = (statistics.median(times[who]) for who in ("ours", "theirs"))
-    with capsys.disabled():
-        print(
-            f"\n5000 candidates, 256 trees: ours {mine:.2f} s, scikit-learn {other:.2f} s, ratio {mine / other:.1f}"
-        )
+    duel(
+        "5000 candidates by 256 trees",
+        "scikit-learn",
+        ours=mine,
+        theirs=other,
+        unit="CPU s",
+        of="medians of 3",
+        parity=f"probabilities within {np.abs(found - expected[:, 1]).max():.0e}",
+        aim=10,
+    )
     assert mine < 10 * other

@@ -75,39 +75,47 @@ def _race(sides: list[str], folder: pathlib.Path) -> dict[str, dict]:
     }
     expected = np.load(folder / f"{sides[0]}.npy")
     assert expected.std() > 0.01, "all pixels alike: equal results would say nothing"
-    for side, facts in found.items():
+    for side in found:
         np.testing.assert_allclose(np.load(folder / f"{side}.npy"), expected, atol=1e-4)
-        added, first = facts["added_mb"], facts["first_call_mb"]
-        print(
-            f"{side:22} {facts['seconds']:7.3f} CPU-s, {added:5.0f} MB added, {first:5.0f} by the first call"
-        )
     return found
 
 
-def test_slice_network_against_torch(tmp_path):
+def _note(duel, what: str, found: dict[str, dict], ours: str, peer: str, aim: float) -> None:
+    """Notes CPU seconds and added memory of two sides."""
+    off = "probabilities within 1e-4"
+    for fact, unit, bar in (("seconds", "CPU s", aim), ("added_mb", "MB added at the peak", None)):
+        sides = {"ours": found[ours][fact], "theirs": found[peer][fact]}
+        duel(what, peer, **sides, unit=unit, of="least of 2", parity=off, aim=bar)
+
+
+def test_slice_network_against_torch(tmp_path, duel):
     _needs(TORCH_PYTHON, "torch")
     _inputs(tmp_path, (64, 128, 256, 512), slices=(1, 512, 512), volume=(1, 1, 1))
     found = _race(["jax_slice", "torch_slice", "torch_compiled_slice"], tmp_path)
     ours = found["jax_slice"]["seconds"]
+    for peer, aim in (("torch_slice", 0.9), ("torch_compiled_slice", 1)):
+        _note(duel, "default slice network, 512 x 512", found, "jax_slice", peer, aim)
     # A quarter of the products is spared.
     assert ours <= 0.9 * found["torch_slice"]["seconds"]
     assert ours <= found["torch_compiled_slice"]["seconds"]
 
 
-def test_slice_network_in_onnx_runtime(tmp_path):
+def test_slice_network_in_onnx_runtime(tmp_path, duel):
     pytest.importorskip("onnx", reason="the extra liverjax[onnx] is not installed")
     pytest.importorskip("onnxruntime", reason="the extra liverjax[onnx] is not installed")
     _inputs(tmp_path, (64, 128, 256, 512), slices=(1, 256, 256), volume=(1, 1, 1))
     found = _race(["jax_slice", "onnx_slice"], tmp_path)
+    _note(duel, "default slice network in ONNX Runtime, 256 x 256", found, "onnx_slice", "jax_slice", 1.1)
     # Both do the same products, at what the core gives.
     assert found["onnx_slice"]["seconds"] <= 1.1 * found["jax_slice"]["seconds"]
 
 
 @pytest.mark.parametrize("peer", ["torch_volume", "monai_volume"])
-def test_three_views_of_a_volume(tmp_path, peer):
+def test_three_views_of_a_volume(tmp_path, peer, duel):
     _needs(TORCH_PYTHON, peer.split("_")[0])
     _inputs(tmp_path, (64, 128, 256, 512), slices=(1, 16, 16), volume=(192, 192, 16))
     found = _race(["jax_volume", peer], tmp_path)
+    _note(duel, "three views of a 192 x 192 x 16 volume", found, "jax_volume", peer, 1)
     assert found["jax_volume"]["seconds"] < found[peer]["seconds"]
     assert found["jax_volume"]["added_mb"] < found[peer]["added_mb"]
 
@@ -148,7 +156,7 @@ def test_peak_memory_of_a_long_scan(tmp_path, shape=(512, 512, 600)):
     assert float(peak) < 6 and 0.8 < float(peak) / estimate < 1.1
 
 
-def test_time_outside_the_network(real_data):
+def test_time_outside_the_network(real_data, duel):
     """Reading, both ways between scan and grid, clean-up and writing, beside gunzip and scipy's resampling alone."""
     path = real_data / "lits" / "volume-0.nii.gz"
     mask = nifti.read_mask(real_data / "lits" / "segmentation-0.nii.gz")
@@ -182,5 +190,14 @@ def test_time_outside_the_network(real_data):
             work()
             taken.append(time.process_time() - start)
         seconds[name] = statistics.median(taken)
-    print(seconds)
+    duel(
+        "a CT, all but the network",
+        "gunzip and scipy's resampling alone",
+        ours=seconds["ours"],
+        theirs=seconds["least"],
+        unit="CPU s",
+        of="medians of 5",
+        parity="none: the peer leaves out most of the work",
+        aim=1.3,
+    )
     assert seconds["ours"] <= 1.3 * seconds["least"]

@@ -309,10 +309,10 @@ def test_another_liver_within_the_raster_compiles_nothing(cascade):
     large, small = (np.full((60, 50, 40), AIR, np.int16) for _ in range(2))
     large[8:30, 6:26, 6:26] = LIVER
     small[20:33, 22:33, 9:21] = LIVER
-    shapes, events = [], []
+    shapes, events, listening = [], [], True
 
     def note(event, _, **__):
-        if event.startswith("/jax/core/compile"):
+        if listening and event.startswith("/jax/core/compile"):
             events.append(event)
 
     jax.monitoring.register_event_duration_secs_listener(note)
@@ -321,7 +321,7 @@ def test_another_liver_within_the_raster_compiles_nothing(cascade):
             found = model.predict(Volume(voxels, affine), uncertainty=True, views=True)
             shapes.append((found.tumors.grid.shape, len(events)))
     finally:
-        jax.monitoring.unregister_event_duration_listener(note)
+        listening = False  # jax 0.7 has no public way to take a listener away.
     # Liver and 8 mm on each side: 22 and 4 + 4 voxels of 2 mm, 20 and 3 + 3 of 3 mm, 20 and 2 + 2 of 4 mm.
     assert shapes[0] == ((30, 26, 24), shapes[1][1]) and shapes[1][0] == (21, 17, 16) and events
 

@@ -78,17 +78,17 @@ def probabilities(*args, **changes) -> np.ndarray:
 @contextlib.contextmanager
 def _compilations():
     """Counts what jax traces or compiles meanwhile."""
-    found = []
+    found, listening = [], True
 
     def note(event, _, **__):
-        if event.startswith("/jax/core/compile"):
+        if listening and event.startswith("/jax/core/compile"):
             found.append(event)
 
     jax.monitoring.register_event_duration_secs_listener(note)
     try:
         yield found
     finally:
-        jax.monitoring.unregister_event_duration_listener(note)
+        listening = False  # jax 0.7 has no public way to take a listener away.
 
 
 @pytest.mark.parametrize("norm", ["batch", "group", "none"])
