@@ -1,0 +1,49 @@
+"""Griffe extension of the API reference: the public names of `liverjax.lazy.attach`, without importing them."""
+
+from __future__ import annotations
+
+import ast
+from typing import Any
+
+import griffe
+
+
+class LazyNames(griffe.Extension):
+    """Gives each package the public names of its call of `lazy.attach`, as aliases of where they are defined."""
+
+    def on_module(self, *, mod: griffe.Module, **_: Any) -> None:
+        """Adds the names of one module as griffe has read it.
+
+        Args:
+          mod: the module, which stays as it is if it does not call `lazy.attach`.
+        """
+        if not mod.is_init_module:
+            return
+        names = lazy_names(mod.source)
+        for public, target in names.items():
+            place = f"{mod.path}.{target}"
+            if public not in mod.members:
+                mod.set_member(public, griffe.Alias(public, place, runtime=True, parent=mod))
+        if names:
+            own = [name for name in mod.exports or [] if isinstance(name, str)]
+            mod.exports = sorted({*own, *names})
+
+
+def lazy_names(source: str) -> dict[str, str]:
+    """Returns public name -> place of its definition within the package, such as "overlap.dice".
+
+    Args:
+      source: text of a package's `__init__.py`; without a call of `lazy.attach` there are no names.
+    """
+    found: dict[str, str] = {}
+    for call in ast.walk(ast.parse(source)):
+        if not (isinstance(call, ast.Call) and ast.unparse(call.func) == "lazy.attach"):
+            continue
+        table = call.args[1]
+        assert isinstance(table, ast.Dict)
+        for module, names in zip(table.keys, table.values, strict=True):
+            assert isinstance(module, ast.Constant)
+            for word in (node.value for node in ast.walk(names) if isinstance(node, ast.Constant)):
+                own, _, other = str(word).partition(" as ")
+                found[other or own] = f"{module.value}.{own}"
+    return found
