@@ -53,6 +53,7 @@ lock:
 docs: $(VENV)-docs/run.done
 	rm -rf build/docs build/site && mkdir -p build/docs && cp -R docs build/docs/docs && mv build/docs/docs/zensical.toml build/docs/
 	rm -rf build/docs/docs/*/*.py build/docs/docs/*/__pycache__
+	sed -i.bak -E 's#`docs/([a-z]+)\.md`#[\1](\1.md)#g' build/docs/docs/*.md && rm build/docs/docs/*.bak
 	cd build/docs && "$(CURDIR)/$(VENV)-docs/bin/zensical" build --strict > log.txt 2>&1 || { cat log.txt; exit 1; }
 	! grep '^griffe:' build/docs/log.txt && mv build/docs/site build/site
 

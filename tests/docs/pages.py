@@ -1,8 +1,8 @@
 """What stands in the pages: their blocks of code, the commands in these, links, and names of files.
 
-The word behind a fence says what a block is. ``sh`` runs as it stands, in order, in an empty folder; so does ``python`` in
-the tutorials, and with a title it is a file. ``shell``, and what is indented, needs a GPU, a cluster, patients or a long
-time, and is only parsed.
+The word behind a fence says what a block is. ``sh`` runs as it stands, in order, in an empty folder; so does ``python``
+in the tutorials, and with a title it is a file. ``shell``, and what is indented, needs a GPU, a cluster, patients or a
+long time, and is only parsed.
 """
 
 import dataclasses

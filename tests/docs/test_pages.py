@@ -1,4 +1,4 @@
-"""What the pages say exists: commands with their flags, configs and fields, Python names, links, files, targets of make."""
+"""What the pages name exists: commands with flags, configs and fields, Python names, links, files, targets of make."""
 
 import ast
 import importlib

@@ -1,8 +1,9 @@
-"""Griffe extension of the API reference: the public names of `liverjax.lazy.attach`, without importing them."""
+"""Griffe extensions of the API reference, which read the library without importing it."""
 
 from __future__ import annotations
 
 import ast
+import re
 from typing import Any
 
 import griffe
@@ -27,6 +28,19 @@ class LazyNames(griffe.Extension):
         if names:
             own = [name for name in mod.exports or [] if isinstance(name, str)]
             mod.exports = sorted({*own, *names})
+
+
+class PageLinks(griffe.Extension):
+    """Makes links of pages that docstrings name, such as docs/metrics.md."""
+
+    def on_object(self, *, obj: griffe.Object, **_: Any) -> None:
+        """Changes the docstring of one object as griffe has read it.
+
+        Args:
+          obj: a module, class, function or attribute.
+        """
+        if obj.docstring:
+            obj.docstring.value = re.sub(r"(?<![\w/`])docs/(\w+)\.md", r"[\1](../\1.html)", obj.docstring.value)
 
 
 def lazy_names(source: str) -> dict[str, str]:
