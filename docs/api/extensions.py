@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import textwrap
 from typing import Any
 
 import griffe
@@ -30,8 +31,8 @@ class LazyNames(griffe.Extension):
             mod.exports = sorted({*own, *names})
 
 
-class PageLinks(griffe.Extension):
-    """Makes links of pages that docstrings name, such as docs/metrics.md."""
+class Docstrings(griffe.Extension):
+    """Makes of docstrings, which are written to be read as text, what a page needs."""
 
     def on_object(self, *, obj: griffe.Object, **_: Any) -> None:
         """Changes the docstring of one object as griffe has read it.
@@ -40,7 +41,22 @@ class PageLinks(griffe.Extension):
           obj: a module, class, function or attribute.
         """
         if obj.docstring:
-            obj.docstring.value = re.sub(r"(?<![\w/`])docs/(\w+)\.md", r"[\1](../\1.html)", obj.docstring.value)
+            text = re.sub(r"(?<![\w/`])docs/(\w+)\.md", r"[\1](../\1.html)", obj.docstring.value)
+            obj.docstring.value = columns_kept(text) if obj.is_module else text
+
+
+def columns_kept(text: str) -> str:
+    """Returns a docstring in which paragraphs of two columns, names and what they are, are indented, as code is.
+
+    Args:
+      text: of a module. In a column of names, two spaces or more stand before what they are.
+    """
+    paragraphs = text.split("\n\n")
+    lists = (bool(re.search(r"^\S.*\S {2,}\S", part, re.MULTILINE)) for part in paragraphs)
+    return "\n\n".join(
+        textwrap.indent(part, "    ") if is_list else part
+        for part, is_list in zip(paragraphs, lists, strict=True)
+    )
 
 
 def lazy_names(source: str) -> dict[str, str]:
