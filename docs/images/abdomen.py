@@ -30,11 +30,17 @@ def main() -> None:
     phantom = make_phantom(_SEED, shape=(160, 112, 112), spacing=(2.0, 2.0, 2.0))
     prediction = liverjax.load_model("ct_liver").predict(phantom.image, uncertainty=True)
     assert prediction.uncertainty is not None
-    doubt = prediction.on_scan(prediction.uncertainty.entropy)
-    draw(pathlib.Path(__file__).with_suffix(".png"), phantom.image, prediction.labels, phantom.label, doubt)
+    entropy_map = prediction.on_scan(prediction.uncertainty.entropy)
+    draw(
+        pathlib.Path(__file__).with_suffix(".png"),
+        phantom.image,
+        prediction.labels,
+        phantom.label,
+        entropy_map,
+    )
 
 
-def draw(path: pathlib.Path, scan: Volume, mask: Volume, truth: Volume, doubt: Volume) -> None:
+def draw(path: pathlib.Path, scan: Volume, mask: Volume, truth: Volume, entropy_map: Volume) -> None:
     """Draws the picture.
 
     Args:
@@ -42,9 +48,9 @@ def draw(path: pathlib.Path, scan: Volume, mask: Volume, truth: Volume, doubt: V
       scan: in HU.
       mask: what was predicted, label ids on the scan's grid.
       truth: what is true, likewise.
-      doubt: entropy on the scan's grid, as a share of the greatest possible.
+      entropy_map: entropy on the scan's grid, as a share of the greatest possible.
     """
-    voxels, found, true, unsure = (to_canonical(volume).voxels for volume in (scan, mask, truth, doubt))
+    voxels, found, true, unsure = (to_canonical(volume).voxels for volume in (scan, mask, truth, entropy_map))
     liver = found != labels.BACKGROUND
     extent = to_canonical(scan).spacing * voxels.shape
     widths = [extent[left] for _, _, left, *_ in _PLANES]
