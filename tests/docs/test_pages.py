@@ -154,6 +154,20 @@ def _leaves(nav):
     return [leaf for entry in (nav.values() if isinstance(nav, dict) else nav) for leaf in _leaves(entry)]
 
 
+def test_the_readme_has_the_figures_of_the_cards():
+    """The pages of the cards are compared with the shipped files elsewhere (`tests/pretrained/test_registry.py`)."""
+    page = (pages.ROOT / "docs" / "models.md").read_text()
+    rows = re.findall(
+        r"^\| .* \| (\d+) \| (0\.\d+) \| 0\.\d+ \| (0\.\d+) \| (0\.\d+) \|$", page, re.MULTILINE
+    )
+    readme = pages.PAGES[0].read_text()
+    said = re.findall(r"\| (\d+) (?:CT|MR).* \| (0\.\d+) \((0\.\d+) to (0\.\d+)\) \|", readme)
+    assert said == rows and len(said) > 2
+    assert set(re.findall(r"\| (\d\.\d MB) \|", readme)) == set(
+        re.findall(r"^\| file \| (\d\.\d MB),", page, re.MULTILINE)
+    )
+
+
 @pytest.mark.parametrize(
     "line",
     [
