@@ -40,9 +40,21 @@ class Docstrings(griffe.Extension):
         Args:
           obj: a module, class, function or attribute.
         """
+        if obj.is_attribute and obj.name.isupper() and not obj.docstring:
+            obj.docstring = griffe.Docstring(comment_above(obj) or "A constant.", parent=obj)
         if obj.docstring:
             text = re.sub(r"(?<![\w/`])docs/(\w+)\.md", r"[\1](../\1.html)", obj.docstring.value)
             obj.docstring.value = columns_kept(text) if obj.is_module else text
+
+
+def comment_above(constant: griffe.Object) -> str:
+    """Returns what the lines that begin with ``#:`` right above a constant say; "" without any."""
+    above: list[str] = []
+    for line in reversed(constant.lines_collection[constant.filepath][: (constant.lineno or 1) - 1]):
+        if not line.startswith("#:"):
+            break
+        above.insert(0, line.removeprefix("#:").strip())
+    return "\n".join(above)
 
 
 def columns_kept(text: str) -> str:

@@ -42,13 +42,13 @@ def test_every_package_with_a_public_face_has_a_page():
 
 
 @pytest.mark.parametrize("page", _FACES)
-def test_every_public_name_is_found_and_documented(page, lazy_names):
+def test_every_public_name_is_found_and_documented(page, extensions):
     """The reader of the site's builder, which imports nothing, finds what Python finds, where Python finds it."""
     (name,) = _FACES[page]
     package = importlib.import_module(name)
     spec = importlib.util.find_spec(name)
     assert spec is not None and spec.origin is not None
-    found = lazy_names(pathlib.Path(spec.origin).read_text())
+    found = extensions.lazy_names(pathlib.Path(spec.origin).read_text())
     public = [one for one in package.__all__ if not inspect.ismodule(getattr(package, one))]
     assert set(public) >= set(found) and (set(found) or page == "models")
     for public_name, place in found.items():
@@ -62,12 +62,26 @@ def test_every_public_name_is_found_and_documented(page, lazy_names):
 
 
 @pytest.fixture
-def lazy_names(monkeypatch):
-    """The function of the site's extension; griffe, which that imports, is not in the environment of the tests."""
+def extensions(monkeypatch):
+    """What reads the library for the site; griffe, which that imports, is not in the environment of the tests."""
     monkeypatch.setitem(sys.modules, "griffe", types.SimpleNamespace(Extension=object))
     path = pages.ROOT / "docs" / "api" / "extensions.py"
     spec = importlib.util.spec_from_file_location("extensions", path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module.lazy_names
+    return module
+
+
+def test_pages_that_the_code_names_exist():
+    """Of docstrings the site makes links; error messages name pages, too."""
+    sources = [*(pages.ROOT / "liverjax").rglob("*.py"), *(pages.ROOT / "configs").glob("*.py")]
+    named = {name for path in sources for name in re.findall(r"\bdocs/[\w/]+\.md", path.read_text())}
+    assert len(named) > 5
+    assert not [name for name in named if not (pages.ROOT / name).exists()]
+
+
+def test_lists_of_names_stay_lists(extensions):
+    text = "What it is.\n\nread(path)   a scan\nwrite        a mask\n\nMore:\n\n    read      indented before"
+    kept = "What it is.\n\n    read(path)   a scan\n    write        a mask\n\nMore:\n\n    read      indented before"
+    assert extensions.columns_kept(text) == kept
