@@ -11,7 +11,7 @@ JOBS ?= 2
 # The rooms that depend most on the versions of jax, flax, optax, Orbax, Grain and NumPy; what `lowest` and `newest` run.
 CORE := $(wildcard tests/test_*.py) $(addprefix tests/,models checkpoint data training inference pretrained scans)
 
-.PHONY: demo test slow lint lowest newest release-check bench golden lock clean
+.PHONY: demo test slow lint lowest newest release-check bench golden lock docs clean
 
 demo: $(VENV)/run.done
 	$(BIN)/liverjax demo -o demo_output
@@ -73,8 +73,23 @@ COMPILE := uv pip compile --quiet --universal --python-version 3.11 --no-emit-in
 lock:
 	$(COMPILE) pyproject.toml -o requirements/run.txt
 	$(COMPILE) requirements/build.in -c requirements/run.txt -o requirements/build.txt
+	$(COMPILE) requirements/docs.in -o requirements/docs.txt
 	$(COMPILE) --extra test pyproject.toml requirements/build.in -c requirements/run.txt -o requirements/test.txt
 	$(COMPILE) --resolution lowest-direct --no-build --upgrade --extra test pyproject.toml requirements/build.in -o requirements/lowest.txt
 
+# The site, build/site/index.html, from docs/ and the docstrings, in an environment of its own. Any warning fails.
+docs: $(VENV)-docs/run.done
+	rm -rf build/docs build/site && mkdir -p build/docs && cp -R docs build/docs/docs && mv build/docs/docs/zensical.toml build/docs/
+	rm -rf build/docs/docs/*/*.py build/docs/docs/*/__pycache__
+	sed -i.bak -E 's#`docs/([a-z]+)\.md`#[\1](\1.md)#g' build/docs/docs/*.md && rm build/docs/docs/*.bak
+	cd build/docs && "$(CURDIR)/$(VENV)-docs/bin/zensical" build --strict > log.txt 2>&1 || { cat log.txt; exit 1; }
+	! grep '^griffe:' build/docs/log.txt && mv build/docs/site build/site
+
+$(VENV)-docs/run.done: requirements/docs.txt
+	@test -n "$(PYTHON)" || { echo "liverjax needs Python 3.11 to 3.13, and none was found" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)-docs
+	$(VENV)-docs/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/docs.txt
+	touch $@
+
 clean:
-	rm -rf $(VENV) $(VENV)-lowest $(VENV)-newest .cache build dist
+	rm -rf $(VENV) $(VENV)-lowest $(VENV)-newest $(VENV)-docs .cache build dist

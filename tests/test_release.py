@@ -104,7 +104,7 @@ def test_an_installation_on_colab_keeps_its_jax():
     assert {name for name, version in COLAB.items() if version not in needed[name]} == set()
 
 
-@pytest.mark.parametrize("name", ["run.txt", "test.txt", "build.txt", "lowest.txt"])
+@pytest.mark.parametrize("name", ["run.txt", "test.txt", "build.txt", "docs.txt", "lowest.txt"])
 def test_pins_have_hashes_and_no_addresses(name):
     text = _read(name)
     assert "://" not in text and "--index" not in text and "--find-links" not in text

@@ -199,7 +199,7 @@ def partition_doses(
     """Returns the mean doses in Gy of tumours and of the perfused liver without them (partition model, Ho 1996).
 
     Args:
-      activity_gbq, lung_shunt, residual, dose_gy_kg_per_gbq: as of `one_compartment_dose`.
+      activity_gbq: as of `one_compartment_dose`, and so are the last three.
       tumor_kg: tumours that are perfused.
       normal_kg: liver without tumours that is perfused.
       ratio: activity per kg of tumour over that of liver, TNR.

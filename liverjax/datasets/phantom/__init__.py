@@ -10,6 +10,7 @@ import dataclasses
 import os
 import pathlib
 from collections.abc import Iterable
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -83,7 +84,7 @@ def make_phantom(
     return Phantom(image, Volume(mask, affine, name=f"{name} label"), truth, scan)
 
 
-def write_dataset(folder: str | os.PathLike, seeds: Iterable[int], **scan_options) -> dict[str, Truth]:
+def write_dataset(folder: str | os.PathLike, seeds: Iterable[int], **scan_options: Any) -> dict[str, Truth]:
     """Writes phantoms as an nnU-Net raw data set: `imagesTr`, `labelsTr`, `dataset.json`.
 
     Args:

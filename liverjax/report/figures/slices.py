@@ -64,8 +64,8 @@ def preview(
     """
     scan = to_canonical(image)
     placed = _canonical_mask(image, mask)
-    names = ("liver", "tumour" if labels.TUMOR in placed else "")
-    masks = [(placed, (BLUE, RED), names, "solid")]
+    names: tuple[str, str] = ("liver", "tumour" if labels.TUMOR in placed else "")
+    masks: list[tuple] = [(placed, (BLUE, RED), names, "solid")]
     if reference is not None:
         masks.append((_canonical_mask(image, reference), (YELLOW, YELLOW), (reference_name, ""), "dashed"))
     low, high = window or window_of(scan.voxels)
