@@ -30,7 +30,8 @@ def batch():
 
 
 @pytest.mark.parametrize(
-    "window", [(-160, 240), (-31_999.5, 32_000), (0.25, 0.75), (40, 40), (-32_000, -32_000)]
+    "window",
+    [(-160, 240, 1), (-31_999.5, 32_000, 0.35), (0.25, 0.75, 1), (40, 40, 0.5), (-32_000, -32_000, 2)],
 )
 def test_the_device_normalises_as_prediction_does(window):
     stored = np.arange(-32_000, 32_001, dtype=np.int16).reshape(1, 1, -1)
@@ -38,7 +39,8 @@ def test_the_device_normalises_as_prediction_does(window):
     windows = np.float32([window])
     found = jax.jit(normalise)(stored, windows)
     assert found.dtype == jnp.float32
-    np.testing.assert_allclose(found[..., 0], expected, atol=1e-6)
+    # At the lower end a power below 1 makes much of the last bit.
+    np.testing.assert_allclose(found[..., 0], expected, atol=1e-6 if window[2] == 1 else 1e-4)
     assert (normalise(np.full((1, 2, 3), OUTSIDE, np.int16), windows) == AIR).all()
 
 

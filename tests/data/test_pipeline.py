@@ -36,7 +36,7 @@ def test_batches_normalised_are_the_drawn_slices(tiny_config, cases):
     for row in range(tiny_config.batch.size):
         draw = sampler.draw(1, row)
         case = cases[draw.case]
-        low, high = case.window
+        low, high, _ = case.window
         stored = case.image("coronal")[draw.slice].astype(np.float64)
         expected = np.clip((stored - low) / (high - low), 0, 1) * 2 - 1
         rows, columns = expected.shape  # 36 x 48 in a patch of 48 x 48: centred, air above and below.

@@ -67,7 +67,9 @@ def test_labels_are_those_of_the_images_after_strong_deformation(tiny_config, ca
         labels = np.array(case.labels("axial"))
         np.save(folder / "axial_labels.npy", labels)
         np.save(folder / "axial.npy", np.where(labels, 1000, -1000).astype(np.int16))
-        painted.append(dataclasses.replace(case, folder=folder, scale=1.0, window=(-1000.0, 1000.0)))
+        painted.append(
+            dataclasses.replace(case, folder=folder, scale=1.0, window=intensity.Window(-1000.0, 1000.0))
+        )
     config = _with(tiny_config, rotation=40.0, scale=0.3, shift=6.0, elastic=6.0, flip=0.5)
     sheet = augmented_slices(painted, "axial", config)
     certain = np.abs(sheet.images) > 0.98

@@ -14,7 +14,7 @@ ROOT = pathlib.Path(__file__).parent.parent.parent
 #: Every page, in order.
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 #: The pages with blocks that run.
-RUN = [page for page in PAGES if re.search(r"^```sh$", page.read_text(), re.MULTILINE)]
+RUN = [page for page in PAGES if re.search(r"^```sh$", page.read_text(encoding="utf-8"), re.MULTILINE)]
 
 _FENCE = re.compile(r"^```(\w+)(?: title=\"([^\"]+)\")?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _INDENTED = re.compile(r"(?:^(?: {4}.*)?\n)+", re.MULTILINE)
@@ -34,7 +34,7 @@ class Block:
 
 def blocks(page: pathlib.Path) -> list[Block]:
     """Returns the blocks of a page: the fenced ones in order, then the indented ones."""
-    text = page.read_text()
+    text = page.read_text(encoding="utf-8")
     fenced = [Block(*(found or "" for found in match)) for match in _FENCE.findall(text)]
     indented = [Block("", "", match.group()) for match in _INDENTED.finditer(_FENCE.sub("", text))]
     return fenced + [block for block in indented if block.text.strip()]
@@ -42,18 +42,20 @@ def blocks(page: pathlib.Path) -> list[Block]:
 
 def inline(page: pathlib.Path) -> list[str]:
     """Returns what stands in single backticks, each on one line."""
-    return [" ".join(text.split()) for text in _INLINE.findall(_FENCE.sub("", page.read_text()))]
+    return [
+        " ".join(text.split()) for text in _INLINE.findall(_FENCE.sub("", page.read_text(encoding="utf-8")))
+    ]
 
 
 def links(page: pathlib.Path) -> list[str]:
     """Returns the targets of the links and pictures of a page."""
-    prose = _INLINE.sub("", _FENCE.sub("", page.read_text()))
+    prose = _INLINE.sub("", _FENCE.sub("", page.read_text(encoding="utf-8")))
     return re.findall(r"\]\(([^)\s]+)\)", prose)
 
 
 def anchors(page: pathlib.Path) -> set[str]:
     """Returns the anchors of a page's headings, as sites make them."""
-    headings = re.findall(r"^#+ (.+)$", _FENCE.sub("", page.read_text()), re.MULTILINE)
+    headings = re.findall(r"^#+ (.+)$", _FENCE.sub("", page.read_text(encoding="utf-8")), re.MULTILINE)
     return {re.sub(r"[-\s]+", "-", re.sub(r"[^\w\s-]", "", heading).strip().lower()) for heading in headings}
 
 

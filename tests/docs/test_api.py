@@ -15,13 +15,13 @@ from tests.docs import pages
 
 #: Page -> package.
 _FACES = {
-    page.stem: re.findall(r"^::: ([\w.]+)$", page.read_text(), re.MULTILINE)
+    page.stem: re.findall(r"^::: ([\w.]+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
     for page in sorted((pages.ROOT / "docs" / "api").glob("*.md"))
 }
 _EXAMPLES = [
     path.relative_to(pages.ROOT).with_suffix("").as_posix().replace("/", ".").removesuffix(".__init__")
     for path in sorted((pages.ROOT / "liverjax").rglob("*.py"))
-    if ">>> " in path.read_text()
+    if ">>> " in path.read_text(encoding="utf-8")
 ]
 
 
@@ -33,9 +33,9 @@ def test_the_examples_of_the_docstrings(name):
 
 def test_every_package_with_a_public_face_has_a_page():
     packages = [path.parent for path in (pages.ROOT / "liverjax").glob("*/__init__.py")]
-    public = {path.name for path in packages if "lazy.attach" in (path / "__init__.py").read_text()} | {
-        "models"
-    }
+    public = {
+        path.name for path in packages if "lazy.attach" in (path / "__init__.py").read_text(encoding="utf-8")
+    } | {"models"}
     assert public - {"checkpoint"} == set(_FACES) - {"index"}
     for page, names in _FACES.items():
         assert names == ["liverjax" if page == "index" else f"liverjax.{page}"]
@@ -48,7 +48,7 @@ def test_every_public_name_is_found_and_documented(page, extensions):
     package = importlib.import_module(name)
     spec = importlib.util.find_spec(name)
     assert spec is not None and spec.origin is not None
-    found = extensions.lazy_names(pathlib.Path(spec.origin).read_text())
+    found = extensions.lazy_names(pathlib.Path(spec.origin).read_text(encoding="utf-8"))
     public = [one for one in package.__all__ if not inspect.ismodule(getattr(package, one))]
     assert set(public) >= set(found) and (set(found) or page == "models")
     for public_name, place in found.items():
@@ -76,7 +76,11 @@ def extensions(monkeypatch):
 def test_pages_that_the_code_names_exist():
     """Of docstrings the site makes links; error messages name pages, too."""
     sources = [*(pages.ROOT / "liverjax").rglob("*.py"), *(pages.ROOT / "configs").glob("*.py")]
-    named = {name for path in sources for name in re.findall(r"\bdocs/[\w/]+\.md", path.read_text())}
+    named = {
+        name
+        for path in sources
+        for name in re.findall(r"\bdocs/[\w/]+\.md", path.read_text(encoding="utf-8"))
+    }
     assert len(named) > 5
     assert not [name for name in named if not (pages.ROOT / name).exists()]
 

@@ -43,7 +43,9 @@ def problem(words, capsys):
     parsed = []
     names = ("define", "POSITIONAL", "SEVERAL", "MAY_BE_EMPTY")
     program = types.SimpleNamespace(
-        run=parsed.append, **{n: getattr(module, n) for n in names if hasattr(module, n)}
+        __name__=module.__name__,
+        run=parsed.append,
+        **{n: getattr(module, n) for n in names if hasattr(module, n)},
     )
     if dispatch.run_program(program, f"liverjax {words[0]}", words[1:]) or not parsed:
         said = capsys.readouterr().err.strip()
@@ -67,7 +69,7 @@ def _check_config(flags):
         )
     ablation = given.get("ablation") or ""
     if ablation and not ablation.isupper() and ".py" not in ablation:
-        functions = ast.parse((pages.ROOT / "configs" / "ablations.py").read_text()).body
+        functions = ast.parse((pages.ROOT / "configs" / "ablations.py").read_text(encoding="utf-8")).body
         assert ablation in {node.name for node in functions if isinstance(node, ast.FunctionDef)}, ablation
 
 
@@ -132,7 +134,7 @@ def _file(path):
 
 
 def test_targets_of_make_exist(page):
-    targets = re.findall(r"^([\w-]+):", (pages.ROOT / "Makefile").read_text(), re.MULTILINE)
+    targets = re.findall(r"^([\w-]+):", (pages.ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
     lines = [line for block in pages.blocks(page) for line in block.text.splitlines()]
     for text in [*pages.inline(page), *(line.strip() for line in lines)]:
         if target := re.match(r"make ([\w-]+)( |$)", text):
@@ -142,7 +144,9 @@ def test_targets_of_make_exist(page):
 def test_the_site_has_every_page():
     import tomllib
 
-    site = tomllib.loads((pages.ROOT / "docs" / "zensical.toml").read_text())["project"]["nav"]
+    site = tomllib.loads((pages.ROOT / "docs" / "zensical.toml").read_text(encoding="utf-8"))["project"][
+        "nav"
+    ]
     assert sorted(_leaves(site)) == [
         page.removeprefix("docs/") for page in _NAMES if page.startswith("docs/")
     ]
@@ -156,11 +160,11 @@ def _leaves(nav):
 
 def test_the_readme_has_the_figures_of_the_cards():
     """The pages of the cards are compared with the shipped files elsewhere (`tests/pretrained/test_registry.py`)."""
-    page = (pages.ROOT / "docs" / "models.md").read_text()
+    page = (pages.ROOT / "docs" / "models.md").read_text(encoding="utf-8")
     rows = re.findall(
         r"^\| .* \| (\d+) \| (0\.\d+) \| 0\.\d+ \| (0\.\d+) \| (0\.\d+) \|$", page, re.MULTILINE
     )
-    readme = pages.PAGES[0].read_text()
+    readme = pages.PAGES[0].read_text(encoding="utf-8")
     said = re.findall(r"\| (\d+) (?:CT|MR).* \| (0\.\d+) \((0\.\d+) to (0\.\d+)\) \|", readme)
     assert said == rows and len(said) > 2
     assert set(re.findall(r"\| (\d\.\d MB) \|", readme)) == set(

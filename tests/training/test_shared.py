@@ -52,7 +52,7 @@ def test_its_batches_hold_slices_of_all_views(shared_run):
 
 def test_one_network_is_trained_and_predicts_all_views(shared_run, phantom_scans):
     _, workdir = shared_run
-    assert {path.name for path in workdir.iterdir()} == {".lock", "run.json", SHARED}
+    assert {path.name for path in workdir.iterdir()} == {".lock", "report.html", "run.json", SHARED}
     model = load_model(workdir)
     assert model.networks.views == VIEWS
     for view in VIEWS[1:]:
