@@ -20,7 +20,7 @@ def get_config(arg: str = ""):
     config.preprocess.spacing = (2.0, 2.0, 2.0)
     config.batch.patch = (192, 192)
     config.augment.bias_field = 0.4
-    # Bright livers, as of T1 in the hepatobiliary phase, keep their texture, and dark ones are no darker (docs/results.md).
+    # Bright livers, as of T1 in the hepatobiliary phase, are brought towards the middle (docs/results.md).
     config.preprocess.gamma = 0.5
     # Contrasts that no scan in training has: what they do, and what they cost, is in docs/results.md.
     config.augment.curve = 0.5

@@ -28,7 +28,7 @@ def get_config(arg: str = ""):
     # Coils receive less from what lies far from them: without changes of brightness in training, a liver whose lower
     # half is dim is missed altogether; with a bias field more of it is found (docs/results.md).
     config.augment.bias_field = 0.4
-    # Bright livers, as of T1 in the hepatobiliary phase, keep their texture, and dark ones are no darker (docs/results.md).
+    # Bright livers, as of T1 in the hepatobiliary phase, are brought towards the middle (docs/results.md).
     config.preprocess.gamma = 0.5
     if arg == "small":
         make_small(config)
