@@ -26,7 +26,13 @@ def has_terminal() -> bool:
     """Returns whether standard error rewrites a line: a terminal, or a notebook, which draws bars as well."""
     if sys.stderr is None:
         return False
-    return "ipykernel" in sys.modules or (sys.stderr.isatty() and os.environ.get("TERM") != "dumb")
+    # Loaded it may be anywhere; in a notebook it also runs.
+    shell = (
+        getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+        if "ipykernel" in sys.modules
+        else None
+    )
+    return shell is not None or (sys.stderr.isatty() and os.environ.get("TERM") != "dumb")
 
 
 class ProgressLine:

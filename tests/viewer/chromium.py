@@ -1,6 +1,7 @@
 """Headless Chromium by the DevTools protocol over a pipe: no driver, no port, no network."""
 
 import base64
+import contextlib
 import json
 import os
 import select
@@ -10,6 +11,10 @@ import time
 
 #: The browser, or None.
 PATH = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+class Navigated(Exception):
+    """The page was left while it was asked."""
 
 
 class Chromium:
@@ -55,6 +60,8 @@ class Chromium:
         while True:
             answer = self._message(90)
             if answer.get("id") == self._number:
+                if "navigated" in answer.get("error", {}).get("message", ""):
+                    raise Navigated(answer)
                 assert "error" not in answer, answer
                 return answer["result"]
             self.events.append(answer)
@@ -79,10 +86,12 @@ class Chromium:
 
     def wait(self, code, seconds=60):
         end = time.monotonic() + seconds
-        while not (value := self.run(code)):
+        while True:
+            with contextlib.suppress(Navigated):  # The next page is asked.
+                if value := self.run(code):
+                    return value
             assert time.monotonic() < end, f"never: {code}; {self.problems()}"
             time.sleep(0.05)
-        return value
 
     def open(self, address, width=1280, height=800, dark=False):
         metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
