@@ -78,7 +78,7 @@ def lesions(ids: np.ndarray, spacing: Spacing, corner: Sequence[int] = (0, 0, 0)
     """
     if not ids.any():
         return []
-    found = cc3d.statistics(np.ascontiguousarray(ids))
+    found = cc3d.statistics(np.ascontiguousarray(ids, np.uint32))
     each = zip(found["voxel_counts"], found["centroids"], found["bounding_boxes"], strict=True)
     return [
         _lesion(id, int(voxels), np.add(centre, corner), box, spacing, corner)

@@ -191,7 +191,9 @@ def _join(wait: float) -> None:
         return
     counts = {name: _whole_number(name, named[name]) for name in _VARIABLES[1:] if name in named}
     # SIGTERM is handled by `StopSignals`: jax's own service would catch it earlier, and swallow it.
-    jax.config.update("jax_enable_preemption_service", False)
+    # An older jax has no such switch; only several processes start the service.
+    if hasattr(jax.config, "jax_enable_preemption_service"):
+        jax.config.update("jax_enable_preemption_service", False)
     try:
         _initialize(
             wait,
