@@ -94,7 +94,7 @@ def test_a_worker_process_that_is_killed_ends_the_run(tiny_config, tmp_path, whe
     kill = lambda: os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)  # noqa: E731
     seconds_since = when_under_way(kill)
     with pytest.raises(
-        TrainingError, match=r"Worker process .* exit code -9, .*last checkpoint is kept"
+        TrainingError, match=r"orker process .* exit code -9, .*last checkpoint is kept"
     ) as caught:
         train(config, tmp_path / "run", quiet=True)
     assert seconds_since() < _SOON
