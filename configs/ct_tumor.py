@@ -11,7 +11,8 @@ slices near their own resolution; three views at 2 mm instead are
 Masks in which tumours are not told from the liver (`liver_only` in cases.json) are not used; scans without tumours are.
 Expected result: not measured; nobody has trained it to the end yet. Hardware: a GPU or TPU, as for `ct_liver`.
 
-Argument "small": narrow networks that train on two CPU cores. Expected result: docs/tumors.md.
+Argument "small": narrow networks that train on two CPU cores. Expected result, of one fold without a filter:
+docs/tumors.md.
 """
 
 from liverjax.config import default_config, make_small

@@ -174,10 +174,8 @@ def to_nibabel(volume: Volume) -> nib.Nifti1Image:
     """
     voxels = storable(require_volume(volume).voxels, None, volume.name)
     header = header_for(volume, voxels.dtype)
-    if header.get_xyzt_units()[0] not in (
-        "mm",
-        "unknown",
-    ):  # nibabel's affine is that of the header, in its unit.
+    # nibabel's affine is that of the header, in its unit.
+    if header.get_xyzt_units()[0] not in ("mm", "unknown"):
         header = header_for(dataclasses.replace(volume, source=None), voxels.dtype)
     kind = nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image
     return kind(voxels, volume.affine, header)

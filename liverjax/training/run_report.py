@@ -39,9 +39,8 @@ class RunReport:
         try:
             training_report(self._workdir)
             self._stale = False
-        except (
-            Exception
-        ) as error:  # A full disk, a damaged picture: what was trained is worth more than its report.
+        except Exception as error:
+            # A full disk, a damaged picture: what was trained is worth more than its report.
             if not self._failed:
                 _LOG.warning(
                     "%s: could not be written (%s); training goes on", self._workdir / "report.html", error
